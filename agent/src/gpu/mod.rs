@@ -1,0 +1,3 @@
+//! NVML behind a disposable worker process.
+
+pub mod reading;

@@ -1,0 +1,137 @@
+//! What one pass over NVML gave. Unknown is `None`, never 0; the worker process sends this to the agent.
+
+use serde::{Deserialize, Serialize};
+
+/// One pass over all GPUs of the node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// `nvmlSystemGetDriverVersion`.
+    pub driver_version: Option<String>,
+    /// Every GPU that NVML counts, in its order. A GPU that cannot be read is here too, marked.
+    pub gpus: Vec<GpuReading>,
+}
+
+/// One physical GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GpuReading {
+    /// `nvmlDeviceGetUUID`, e.g. `GPU-…`. The address of a GPU together with `pci_bus_id`; never its index.
+    pub uuid: String,
+    /// `nvmlDeviceGetPciInfo_v3` bus id, e.g. `00000000:18:00.0`.
+    pub pci_bus_id: String,
+    /// For display only: it shifts when a GPU is lost.
+    pub index: u32,
+    /// N of `/dev/nvidiaN`.
+    pub minor: Option<u32>,
+    /// Product name, e.g. `NVIDIA H100 80GB HBM3`.
+    pub name: Option<String>,
+    /// Whether the rest of this row can be trusted.
+    pub health: Health,
+    /// MIG mode is on: the GPU is held through `instances` only.
+    pub mig_enabled: Option<bool>,
+    /// Framebuffer of the whole GPU.
+    pub memory: Option<Memory>,
+    /// Figures that go to Prometheus and decide nothing.
+    pub glow: Glow,
+    /// MIG instances (GPU instance and compute instance pairs).
+    pub instances: Vec<MigReading>,
+    /// All processes on this GPU and its instances, by one query on the parent. `None`: could not be read.
+    pub processes: Option<Vec<GpuProcess>>,
+}
+
+/// State of a GPU as far as NVML tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It answers.
+    Ok,
+    /// NVML code 15: it fell off the bus or needs a reset.
+    Lost,
+    /// A call on it passed its deadline; it is quarantined and probed by a worker of its own.
+    Hung,
+    /// NVML as a whole does not answer.
+    Unknown,
+}
+
+/// `nvmlMemory_v2_t`, bytes. Reserved is a part of its own: `total - free` is not `used`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Installed.
+    pub total: u64,
+    /// Held by the driver; `None` where only the v1 call exists.
+    pub reserved: Option<u64>,
+    /// Free.
+    pub free: u64,
+    /// Held by processes (v2) or by processes and driver (v1).
+    pub used: u64,
+}
+
+/// Optional gauges of one GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Glow {
+    /// 0..=100; not available in MIG mode.
+    pub utilization_gpu_percent: Option<u32>,
+    /// Milliwatts.
+    pub power_milliwatts: Option<u32>,
+    /// Degrees Celsius.
+    pub temperature_celsius: Option<u32>,
+}
+
+/// One MIG device: a (GPU instance, compute instance) pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MigReading {
+    /// `MIG-…`; the same UUID can come back after an identical re-create.
+    pub uuid: String,
+    /// GPU instance id on its GPU.
+    pub gi: u32,
+    /// Compute instance id in its GPU instance.
+    pub ci: u32,
+    /// e.g. `1g.10gb` or `1c.2g.20gb`; `None` when it cannot be derived.
+    pub profile: Option<String>,
+    /// Framebuffer of the GPU instance (shared by its compute instances).
+    pub memory: Option<Memory>,
+}
+
+/// One row of NVML's process list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuProcess {
+    /// Host process id; never 0.
+    pub pid: u32,
+    /// GPU instance, `None` outside MIG.
+    pub gi: Option<u32>,
+    /// Compute instance, `None` outside MIG.
+    pub ci: Option<u32>,
+    /// Which list it stood in.
+    pub kind: ProcessKind,
+    /// Bytes of framebuffer; `None` when the driver does not say.
+    pub used_memory_bytes: Option<u64>,
+}
+
+/// Which of NVML's lists a process stood in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessKind {
+    /// `nvmlDeviceGetComputeRunningProcesses`.
+    Compute,
+    /// `nvmlDeviceGetGraphicsRunningProcesses`.
+    Graphics,
+    /// `nvmlDeviceGetMPSComputeRunningProcesses`.
+    Mps,
+}
+
+/// Whether NVML answers on this node, as states that are reported, not errors that stop the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", content = "detail", rename_all = "snake_case")]
+pub enum NvmlState {
+    /// It answers.
+    Ok,
+    /// No library on this node.
+    Absent(String),
+    /// `nvmlInit_v2` gave 9.
+    DriverNotLoaded(String),
+    /// `nvmlInit_v2` gave 18: library and kernel module differ, usually after an upgrade.
+    Mismatch(String),
+    /// A call that belongs to no GPU passed its deadline, or too many stuck workers were left behind.
+    Unresponsive(String),
+    /// Anything else: worker died, symbol missing, unexpected code.
+    Broken(String),
+}

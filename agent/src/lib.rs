@@ -1,0 +1,4 @@
+//! The node agent: NVML and the kernel are read, processes attributed to tenants, holder changes reported.
+
+pub mod gpu;
+pub mod observation;

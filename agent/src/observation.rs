@@ -1,0 +1,159 @@
+//! A reading joined with what the kernel says of its processes: which tenant holds which device right now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::gpu::reading::{Health, Memory, NvmlState};
+
+/// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum DeviceKey {
+    /// A full GPU.
+    Gpu(String),
+    /// A MIG instance: UUID of its GPU, GPU instance, compute instance.
+    Mig(String, u32, u32),
+    /// A vGPU instance by its own UUID.
+    Vgpu(String),
+}
+
+impl fmt::Display for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gpu(uuid) | Self::Vgpu(uuid) => f.write_str(uuid),
+            Self::Mig(uuid, gi, ci) => write!(f, "{uuid}/{gi}/{ci}"),
+        }
+    }
+}
+
+impl DeviceKey {
+    /// `gpu`, `mig` or `vgpu`, as in metrics, JSON and the holder digest.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Gpu(_) => "gpu",
+            Self::Mig(..) => "mig",
+            Self::Vgpu(_) => "vgpu",
+        }
+    }
+}
+
+/// All devices of the node at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// CLOCK_BOOTTIME of the reading, milliseconds.
+    pub at_boottime_ms: u64,
+    /// Whether NVML answers.
+    pub nvml: NvmlState,
+    /// Driver version where known.
+    pub driver_version: Option<String>,
+    /// Every device by its key. While `health` is not ok the holders are the last known ones.
+    pub devices: BTreeMap<DeviceKey, Device>,
+}
+
+/// One device and who is on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Whether what follows is fresh.
+    pub health: Health,
+    /// NVML's product name; empty when unknown.
+    pub model: String,
+    /// What quotas call it, e.g. `nvidia.com/gpu` or `nvidia.com/mig-1g.10gb`.
+    pub gpu_model: String,
+    /// MIG profile.
+    pub profile: Option<String>,
+    /// `MIG-…` for a MIG instance.
+    pub mig_uuid: Option<String>,
+    /// `/dev/nvidiaN` of the GPU.
+    pub minor: Option<u32>,
+    /// A GPU in MIG mode: it is seen, but only its instances can be held.
+    pub partitioned: bool,
+    /// Framebuffer; `None` when unknown.
+    pub memory: Option<Memory>,
+    /// Processes with whom they belong to, by pid.
+    pub processes: Vec<AttributedProcess>,
+}
+
+impl Device {
+    /// Tenants with at least one process here.
+    #[must_use]
+    pub fn tenants(&self) -> BTreeSet<&str> {
+        self.processes
+            .iter()
+            .filter_map(|process| process.owner.tenant())
+            .collect()
+    }
+
+    /// At least one process belongs to no known tenant.
+    #[must_use]
+    pub fn unattributed(&self) -> bool {
+        self.processes
+            .iter()
+            .any(|process| matches!(process.owner, Owner::Unattributed(_)))
+    }
+}
+
+/// One process on one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttributedProcess {
+    /// Host process id.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot; `None` when it was gone already.
+    pub start_time: Option<u64>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Framebuffer of this process, bytes; `None` when the driver does not say.
+    pub used_memory_bytes: Option<u64>,
+}
+
+/// Whose a process is, and by which evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A tenant, by this source.
+    Tenant {
+        /// The tenant's name.
+        name: String,
+        /// What matched.
+        source: Source,
+    },
+    /// The driver's own daemons and the agent: they hold nothing for anybody.
+    System,
+    /// Nobody that the rules know.
+    Unattributed(Reason),
+}
+
+impl Owner {
+    /// The tenant's name, if it is a tenant's.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Tenant { name, .. } => Some(name),
+            Self::System | Self::Unattributed(_) => None,
+        }
+    }
+}
+
+/// Evidence by which a tenant was found; label `source` of `gpuquota_processes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A systemd slice in the process's cgroup path.
+    Slice,
+    /// A systemd unit (service or scope) in the process's cgroup path.
+    Unit,
+    /// The user id or name of the process.
+    User,
+    /// The table of registered (pid, start time) that only the agent's owner can write.
+    Registered,
+}
+
+/// Why a process has no tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// No rule matched.
+    NoRule,
+    /// It had gone before the kernel could be asked.
+    Gone,
+    /// The kernel refused the answer.
+    Denied,
+}

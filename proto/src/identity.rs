@@ -1,0 +1,164 @@
+//! Who a certificate names. A node is named by exactly one URI in the subject alternative name,
+//! `spiffe://gpuquota/node/NAME`; nothing else in the certificate, and nothing in a message, names it.
+
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+const NODE_PREFIX: &str = "spiffe://gpuquota/node/";
+
+/// What the server needs to know of the agent's certificate. Chain, dates and key usage were checked by the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The node's name, as written in the certificate; the ledger decides whether it is a valid name.
+    pub node: String,
+    /// Serial number in lower-case hexadecimal, without separators.
+    pub serial: String,
+    /// End of validity, seconds since 1970 (UTC).
+    pub not_after_unix_s: i64,
+}
+
+/// Why a certificate names nobody.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IdentityError {
+    /// The DER does not parse.
+    #[error("the client certificate cannot be parsed")]
+    Unreadable,
+    /// No subject alternative name, or none that is a node's URI.
+    #[error("the client certificate has no subject alternative name {NODE_PREFIX}NAME")]
+    NoNode,
+    /// More than one name: which one would count?
+    #[error("the client certificate has more than one subject alternative name")]
+    Ambiguous,
+    /// The part after the prefix is empty, too long or not plain.
+    #[error("the node name in the client certificate is not 1..63 of a-z, 0-9, '.', '-' and '_'")]
+    BadName,
+}
+
+/// The URI that `issue-agent` writes into a node's certificate.
+#[must_use]
+pub fn node_uri(node: &str) -> String {
+    format!("{NODE_PREFIX}{node}")
+}
+
+/// Reads the node's identity from its certificate (DER).
+///
+/// # Errors
+/// Unless the certificate has exactly one subject alternative name and that is a node's URI.
+pub fn peer_identity(certificate: &[u8]) -> Result<PeerIdentity, IdentityError> {
+    let (rest, parsed) =
+        X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
+    if !rest.is_empty() {
+        return Err(IdentityError::Unreadable);
+    }
+    let mut names = Vec::new();
+    for extension in parsed.extensions() {
+        if let ParsedExtension::SubjectAlternativeName(san) = extension.parsed_extension() {
+            names.extend(san.general_names.iter());
+        }
+    }
+    let [name] = names.as_slice() else {
+        return Err(if names.is_empty() {
+            IdentityError::NoNode
+        } else {
+            IdentityError::Ambiguous
+        });
+    };
+    let GeneralName::URI(uri) = name else {
+        return Err(IdentityError::NoNode);
+    };
+    let node = uri.strip_prefix(NODE_PREFIX).ok_or(IdentityError::NoNode)?;
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = node.as_bytes();
+    if bytes.len() > 63
+        || !bytes.iter().all(|b| plain(*b))
+        || !edge(bytes.first())
+        || !edge(bytes.last())
+        || node.contains("..")
+    {
+        return Err(IdentityError::BadName);
+    }
+    Ok(PeerIdentity {
+        node: node.to_owned(),
+        serial: parsed
+            .raw_serial()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect(),
+        not_after_unix_s: parsed.validity().not_after.timestamp(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    fn certificate(sans: &[&str], common_name: &str) -> Vec<u8> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.subject_alt_names = sans
+            .iter()
+            .map(|san| SanType::URI((*san).try_into().unwrap()))
+            .collect();
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn one_node_uri_is_the_identity() {
+        let identity =
+            peer_identity(&certificate(&["spiffe://gpuquota/node/gpu02"], "other")).unwrap();
+        assert_eq!(identity.node, "gpu02");
+        assert_eq!(node_uri("gpu02"), "spiffe://gpuquota/node/gpu02");
+    }
+
+    #[test]
+    fn case_6_two_names_none_or_only_a_common_name_are_refused() {
+        let two = ["spiffe://gpuquota/node/a", "spiffe://gpuquota/node/b"];
+        assert_eq!(
+            peer_identity(&certificate(&two, "a")),
+            Err(IdentityError::Ambiguous)
+        );
+        assert_eq!(
+            peer_identity(&certificate(&[], "gpu02")),
+            Err(IdentityError::NoNode)
+        );
+    }
+
+    #[test]
+    fn case_7_path_tricks_are_refused() {
+        for name in [
+            "a/../admin",
+            "a%2fb",
+            "a.",
+            "A",
+            "",
+            "..",
+            "a..b",
+            "-a",
+            "a b",
+            &"a".repeat(300),
+        ] {
+            let uri = format!("spiffe://gpuquota/node/{name}");
+            assert_eq!(
+                peer_identity(&certificate(&[&uri], "x")),
+                Err(IdentityError::BadName),
+                "{name}"
+            );
+        }
+        for uri in [
+            "spiffe://other/node/a",
+            "https://gpuquota/node/a",
+            "spiffe://gpuquota/NODE/a",
+        ] {
+            assert_eq!(
+                peer_identity(&certificate(&[uri], "x")),
+                Err(IdentityError::NoNode),
+                "{uri}"
+            );
+        }
+        assert_eq!(peer_identity(b"junk"), Err(IdentityError::Unreadable));
+    }
+}

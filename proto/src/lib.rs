@@ -1,0 +1,19 @@
+//! What is true of the wire between agent and server: the messages, who a certificate names, how TLS is set up,
+//! and the digest by which both sides notice that they disagree.
+
+pub mod digest;
+pub mod identity;
+pub mod tls;
+
+/// Generated from `agent.proto`; that file is the documentation.
+#[expect(clippy::all, rustdoc::invalid_html_tags, reason = "generated code")]
+pub mod agent_v1 {
+    tonic::include_proto!("gpuquota.agent.v1");
+}
+
+/// Largest message either side accepts, in bytes: a full report of 2048 devices is well below.
+pub const MESSAGE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Devices in one report, at most.
+pub const DEVICES_PER_REPORT: usize = 2048;
+/// Tenants on one device, at most.
+pub const TENANTS_PER_DEVICE: usize = 256;
