@@ -1,1 +1,25 @@
+//! The pure ledger: what can be asked, what can happen, and the two functions between them.
+//!
+//! [`State::decide`] answers a [`Command`] with events or a [`Denied`]; [`State::apply`] folds a journal row into the
+//! state. Nothing here reads a clock, draws a random number or does I/O, so a restart, a replica, an audit and a test
+//! that fold the same journal get the same bytes.
+#![warn(missing_docs)]
 
+mod apply;
+pub mod command;
+mod decide;
+pub mod device;
+pub mod event;
+pub mod explain;
+pub mod id;
+pub mod limit;
+pub mod node;
+pub mod profile;
+pub mod quota;
+mod state;
+pub mod usage;
+
+pub use command::{Answer, Command, Decision, Outcome};
+pub use event::{Event, Record};
+pub use explain::Denied;
+pub use state::{Broken, State};

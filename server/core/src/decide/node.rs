@@ -1,0 +1,164 @@
+//! Nodes: sessions, silence, reports. A node speaks for itself only, and once for each report number.
+
+use std::collections::BTreeSet;
+
+use crate::command::{Decision, NodeReport, Outcome};
+use crate::device::DeviceKey;
+use crate::event::{Event, SilenceReason};
+use crate::explain::Denied;
+use crate::id::{NodeName, Region, SessionId, Timestamp};
+use crate::node::{Node, NodeState};
+use crate::state::State;
+
+use super::done;
+
+impl State {
+    pub(super) fn decide_declare_node(&self, node: &NodeName, region: &Region) -> Decision {
+        if self.node(node).is_some_and(|known| known.region == *region) {
+            return done(Vec::new());
+        }
+        done(vec![Event::NodeDeclared {
+            node: node.clone(),
+            region: region.clone(),
+        }])
+    }
+
+    pub(super) fn decide_open_session(
+        &self,
+        node: &NodeName,
+        default_region: &Region,
+        boot_id: &str,
+        agent_version: &str,
+    ) -> Decision {
+        let known = self.node(node);
+        let session = SessionId(known.map_or(0, |known| known.session.0) + 1);
+        let region = known.map_or(default_region, |known| &known.region);
+        Decision {
+            events: vec![Event::SessionOpened {
+                node: node.clone(),
+                region: region.clone(),
+                session,
+                boot_id: boot_id.to_owned(),
+                agent_version: agent_version.to_owned(),
+            }],
+            outcome: Outcome::Session(session),
+        }
+    }
+
+    pub(super) fn decide_silence(
+        &self,
+        name: &NodeName,
+        session: SessionId,
+        reason: SilenceReason,
+    ) -> Result<Decision, Denied> {
+        let node = self.in_session(name, session)?;
+        if node.state != NodeState::Up {
+            return Ok(done(Vec::new()));
+        }
+        Ok(done(vec![Event::NodeSilent {
+            node: name.clone(),
+            reason,
+        }]))
+    }
+
+    pub(super) fn decide_heard(
+        &self,
+        name: &NodeName,
+        session: SessionId,
+    ) -> Result<Decision, Denied> {
+        let node = self.in_session(name, session)?;
+        if node.state == NodeState::Up {
+            return Ok(done(Vec::new()));
+        }
+        Ok(done(vec![Event::NodeHeard { node: name.clone() }]))
+    }
+
+    pub(super) fn decide_report(
+        &self,
+        report: &NodeReport,
+        now: Timestamp,
+    ) -> Result<Decision, Denied> {
+        let node = self.in_session(&report.node, report.session)?;
+        if let Some(last) = journalled(node, &report.spool)
+            && report.number <= last
+        {
+            return Ok(Decision {
+                events: Vec::new(),
+                outcome: Outcome::Reported(last),
+            });
+        }
+        check_order(node, report)?;
+        self.check_ownership(report)?;
+        Ok(Decision {
+            events: vec![Event::NodeReported {
+                node: report.node.clone(),
+                spool: report.spool.clone(),
+                number: report.number,
+                observed_at: now.before(report.age_ms.unwrap_or(0)),
+                full: report.full,
+                facts: report.facts.clone(),
+                devices: report.devices.clone(),
+                gone: report.gone.clone(),
+            }],
+            outcome: Outcome::Reported(report.number),
+        })
+    }
+
+    fn in_session(&self, name: &NodeName, session: SessionId) -> Result<&Node, Denied> {
+        let newest = self.node(name).filter(|node| node.session == session);
+        newest.ok_or(Denied::StaleSession)
+    }
+
+    fn check_ownership(&self, report: &NodeReport) -> Result<(), Denied> {
+        let mut seen: BTreeSet<&DeviceKey> = BTreeSet::new();
+        let named = report.devices.iter().map(|device| &device.key);
+        for key in named.chain(&report.gone) {
+            if let Some(device) = self.device(key)
+                && device.node != report.node
+            {
+                return Err(Denied::DeviceOfOtherNode {
+                    device: key.clone(),
+                    owner: device.node.clone(),
+                });
+            }
+            if !seen.insert(key) {
+                return Err(Denied::DeviceTwice {
+                    device: key.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+// Highest number of this spool in the journal, also of the spool before the present one.
+fn journalled(node: &Node, spool: &str) -> Option<u64> {
+    [&node.spool, &node.previous_spool]
+        .into_iter()
+        .flatten()
+        .find(|mark| mark.spool == spool)
+        .map(|mark| mark.number)
+}
+
+// A full report may follow any gap; an increment only the report right before it.
+fn check_order(node: &Node, report: &NodeReport) -> Result<(), Denied> {
+    let last = match &node.spool {
+        Some(mark) if mark.spool == report.spool => mark.number,
+        _ => 0,
+    };
+    let follows = node.spool.as_ref().is_some_and(|mark| {
+        mark.spool == report.spool && mark.number.checked_add(1) == Some(report.number)
+    });
+    // A full report of the spool before would undo what came after it.
+    let outdated = node
+        .previous_spool
+        .as_ref()
+        .is_some_and(|mark| mark.spool == report.spool);
+    if follows || (report.full && !outdated) {
+        return Ok(());
+    }
+    Err(Denied::ReportGap {
+        last,
+        number: report.number,
+    })
+}

@@ -1,0 +1,178 @@
+//! Quotas: which one a caller means, and when it may change.
+
+use std::collections::BTreeSet;
+
+use crate::command::{Decision, Outcome, QuotaName, ReleaseQuota, SetQuota};
+use crate::event::Event;
+use crate::explain::Denied;
+use crate::id::{NodeName, QuotaId};
+use crate::profile::implied_type;
+use crate::quota::{Quota, QuotaKey, QuotaType};
+use crate::state::State;
+use crate::usage::{usage, usage_with};
+
+use super::done;
+
+impl State {
+    pub(super) fn decide_set_quota(&self, set: &SetQuota) -> Result<Decision, Denied> {
+        let name = &set.name;
+        let key = self.key_of(name, set.nodes.is_some())?;
+        let old = self.by_key(&key);
+        let nodes = self.nodes_of(set, &key)?;
+        self.check_bindings(&key, &nodes)?;
+        if let Some(old) = old {
+            self.check_shrink(old, set, &nodes)?;
+        }
+        let reference = name.reference.or(old.and_then(|old| old.reference));
+        let id = old.map_or(QuotaId(self.rows.next_quota), |old| old.id);
+        let unchanged = old.is_some_and(|old| {
+            old.limit == set.limit
+                && old.expires_at == set.expires_at
+                && old.reference == reference
+                && old.nodes == nodes
+        });
+        let mut events = Vec::new();
+        if !unchanged {
+            if !self.rows.tenants.contains_key(&key.tenant) {
+                events.push(Event::TenantCreated {
+                    tenant: key.tenant.clone(),
+                });
+            }
+            events.push(Event::QuotaSet {
+                quota: id,
+                key,
+                limit: set.limit,
+                expires_at: set.expires_at,
+                reference,
+                nodes,
+            });
+        }
+        Ok(Decision {
+            events,
+            outcome: Outcome::Quota(id),
+        })
+    }
+
+    pub(super) fn decide_release_quota(&self, release: &ReleaseQuota) -> Result<Decision, Denied> {
+        let named = self
+            .key_of(&release.name, false)
+            .map(|key| self.by_key(&key));
+        let quota = match named {
+            Ok(Some(quota)) => quota,
+            Ok(None) if release.must_exist => return Err(Denied::NoSuchQuota),
+            Err(denied) if release.must_exist => return Err(denied),
+            Ok(None) | Err(_) => return Ok(done(Vec::new())),
+        };
+        if release.name.reference.is_some() && release.name.reference != quota.reference {
+            return if release.must_exist {
+                Err(Denied::NoSuchQuota)
+            } else {
+                Ok(done(Vec::new()))
+            };
+        }
+        let used = usage(self, &quota.key.tenant).of(quota.id);
+        if used > 0 && !release.forced {
+            return Err(Denied::InUse {
+                quota: quota.id,
+                used,
+            });
+        }
+        Ok(done(vec![Event::QuotaReleased {
+            quota: quota.id,
+            forced: release.forced,
+        }]))
+    }
+
+    fn key_of(&self, name: &QuotaName, names_nodes: bool) -> Result<QuotaKey, Denied> {
+        let known = name
+            .reference
+            .and_then(|reference| self.by_reference(&name.tenant, reference));
+        let quota_type = match (names_nodes, name.quota_type, known) {
+            (true, Some(QuotaType::Dedicated) | None, _) => QuotaType::Dedicated,
+            (true, Some(_), _) => return Err(Denied::NodesWithoutDedicated),
+            (false, Some(quota_type), _) => quota_type,
+            (false, None, Some(known)) => known.key.quota_type,
+            (false, None, None) => implied_type(&name.gpu_model),
+        };
+        let key = QuotaKey {
+            tenant: name.tenant.clone(),
+            region: name.region.clone(),
+            source: name.source,
+            quota_type,
+            gpu_model: name.gpu_model.clone(),
+        };
+        match (known, name.reference) {
+            (Some(known), Some(reference)) if known.key != key => Err(Denied::ReferenceTaken {
+                reference,
+                key: known.key.clone(),
+            }),
+            _ => Ok(key),
+        }
+    }
+
+    // A dedicated quota keeps its nodes when a later call names it by its id alone.
+    fn nodes_of(&self, set: &SetQuota, key: &QuotaKey) -> Result<BTreeSet<NodeName>, Denied> {
+        if key.quota_type != QuotaType::Dedicated {
+            return Ok(BTreeSet::new());
+        }
+        let nodes = match &set.nodes {
+            Some(nodes) => nodes.clone(),
+            None => set
+                .name
+                .reference
+                .and_then(|reference| self.by_reference(&key.tenant, reference))
+                .map(|quota| quota.nodes.clone())
+                .unwrap_or_default(),
+        };
+        if nodes.is_empty() {
+            return Err(Denied::DedicatedWithoutNodes);
+        }
+        Ok(nodes)
+    }
+
+    fn check_bindings(&self, key: &QuotaKey, nodes: &BTreeSet<NodeName>) -> Result<(), Denied> {
+        for node in nodes {
+            if let Some(bound) = self.bound_tenant(node)
+                && *bound != key.tenant
+            {
+                return Err(Denied::NodeBound {
+                    node: node.clone(),
+                    tenant: bound.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    // Only what this change would leave unjustified counts: a tenant that is over already may still be given more.
+    fn check_shrink(
+        &self,
+        old: &Quota,
+        set: &SetQuota,
+        nodes: &BTreeSet<NodeName>,
+    ) -> Result<(), Denied> {
+        let tenant = &old.key.tenant;
+        let new = Quota {
+            limit: set.limit,
+            nodes: nodes.clone(),
+            ..old.clone()
+        };
+        let quotas: Vec<&Quota> = self
+            .quotas_of(tenant)
+            .map(|quota| if quota.id == old.id { &new } else { quota })
+            .collect();
+        let before = usage(self, tenant);
+        let after = usage_with(self, tenant, &quotas);
+        let excess = after.excess().saturating_sub(before.excess());
+        if excess == 0 {
+            return Ok(());
+        }
+        Err(Denied::BelowUse {
+            quota: old.id,
+            asked: set.limit.to_string(),
+            limit: old.limit.to_string(),
+            used: before.of(old.id),
+            excess,
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! Nodes: GPU hosts, what they said of themselves, and whether they are heard.
+
+use imbl::OrdSet;
+use serde::{Deserialize, Serialize};
+
+use crate::device::DeviceKey;
+use crate::id::{Region, SessionId, Timestamp};
+
+/// Whether a node is heard. While it is not, what it holds stays charged and is shown as unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Declared, never heard.
+    Expected,
+    /// A session is open.
+    Up,
+    /// It said goodbye, or nothing for too long.
+    Silent,
+}
+
+impl NodeState {
+    /// All states, for metrics that must show zeros too.
+    pub const ALL: [Self; 3] = [Self::Expected, Self::Up, Self::Silent];
+
+    /// The word of metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expected => "expected",
+            Self::Up => "up",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// What a node says of itself besides its devices. Unknown is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Logical CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_cores: Option<u32>,
+    /// Main memory, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// NVIDIA driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// Whether NVML answers: `ok`, `absent`, `driver_not_loaded`, `mismatch`, `unresponsive`, `broken`.
+    pub nvml: String,
+    /// One line for a person.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nvml_detail: String,
+}
+
+/// Where a spool's report numbers stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolMark {
+    /// The spool's id.
+    pub spool: String,
+    /// Last number that is in the journal.
+    pub number: u64,
+}
+
+/// A GPU host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Where it stands; the operator says so, never the node.
+    pub region: Region,
+    /// Whether it is heard.
+    pub state: NodeState,
+    /// Its newest session; grows by one with each.
+    pub session: SessionId,
+    /// The spool it reports from.
+    pub spool: Option<SpoolMark>,
+    /// The spool before, whose late repetitions must not count again.
+    pub previous_spool: Option<SpoolMark>,
+    /// What it said of itself.
+    pub facts: NodeFacts,
+    /// When it observed what it last reported.
+    pub observed_at: Option<Timestamp>,
+    /// Its devices.
+    pub devices: OrdSet<DeviceKey>,
+}
+
+impl Node {
+    /// A node that was declared or is seen for the first time.
+    #[must_use]
+    pub fn new(region: Region) -> Self {
+        Self {
+            region,
+            state: NodeState::Expected,
+            session: SessionId(0),
+            spool: None,
+            previous_spool: None,
+            facts: NodeFacts::default(),
+            observed_at: None,
+            devices: OrdSet::new(),
+        }
+    }
+}
