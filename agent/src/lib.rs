@@ -1,4 +1,7 @@
 //! The node agent: NVML and the kernel are read, processes attributed to tenants, holder changes reported.
 
+pub mod clock;
+pub mod facts;
 pub mod gpu;
 pub mod observation;
+pub mod report;
