@@ -1,0 +1,219 @@
+//! Real GPU models: making an idle GPU of one, and cutting it into MIG instances.
+
+mod table;
+
+use crate::scenario::{Architecture, Clocks, Gpu, Mig, Pcie};
+
+pub use table::MODELS;
+
+/// A GPU model with the MIG profiles it can be cut into.
+#[derive(Debug)]
+pub struct Model {
+    pub key: &'static str,
+    pub name: &'static str,
+    pub memory_total_mib: u64,
+    memory_reserved_mib: u64,
+    pci_device_id: u32,
+    architecture: Architecture,
+    compute_capability: [i32; 2],
+    part_number: &'static str,
+    vbios: &'static str,
+    power_limit_mw: u32,
+    idle_power_mw: u32,
+    bar1_mib: u64,
+    fan_percent: Option<u32>,
+    max_clocks: Clocks,
+    pcie_generation: u32,
+    profiles: &'static [Profile],
+}
+
+/// A GPU instance profile. Ids of instances are handed out from `first_gi` on, as the driver does.
+#[derive(Debug)]
+pub struct Profile {
+    pub name: &'static str,
+    slices: u32,
+    memory_mib: u64,
+    sm_count: u32,
+    first_gi: u32,
+    max: u32,
+    copy_engines: u32,
+    decoders: u32,
+}
+
+/// Where eight GPUs of a server usually sit.
+const BUSES: [u32; 8] = [0x18, 0x2a, 0x3a, 0x5d, 0x9a, 0xab, 0xba, 0xdb];
+
+impl Model {
+    pub fn find(key: &str) -> Option<&'static Self> {
+        MODELS.iter().find(|model| model.key == key)
+    }
+
+    /// The `index`th idle GPU of a node. The same seed and index give the same UUID.
+    pub fn gpu(&self, seed: &str, index: u32) -> Gpu {
+        let bus = usize::try_from(index)
+            .ok()
+            .and_then(|index| BUSES.get(index))
+            .copied();
+        Gpu {
+            uuid: format!("GPU-{}", uuid(&format!("{seed}/{}/{index}", self.key))),
+            name: self.name.to_owned(),
+            pci_bus_id: match bus {
+                Some(bus) => format!("00000000:{bus:02X}:00.0"),
+                None => format!("00000001:{:02X}:00.0", index & 0xff),
+            },
+            memory_total_mib: self.memory_total_mib,
+            minor: Some(index),
+            serial: Some(format!(
+                "165{:010}",
+                fingerprint(&format!("{seed}/{index}")) % 10_000_000_000
+            )),
+            board_part_number: Some(self.part_number.to_owned()),
+            vbios_version: Some(self.vbios.to_owned()),
+            pci_device_id: self.pci_device_id,
+            pci_subsystem_id: 0x16c1_10de,
+            architecture: Some(self.architecture),
+            compute_capability: Some(self.compute_capability),
+            numa_node: Some(if index < 4 { 0 } else { 1 }),
+            memory_reserved_mib: self.memory_reserved_mib,
+            bar1_total_mib: Some(self.bar1_mib),
+            temperature_c: Some(31 + index % 4),
+            memory_temperature_c: Some(39 + index % 4),
+            power_mw: Some(self.idle_power_mw + 350 * (index % 5)),
+            power_limit_mw: Some(self.power_limit_mw),
+            energy_mj: Some(9_000_000_000 + 1_000_000 * u64::from(index)),
+            fan_percent: self.fan_percent,
+            performance_state: Some(0),
+            utilization_gpu: Some(0),
+            utilization_memory: Some(0),
+            utilization_encoder: Some(0),
+            utilization_decoder: Some(0),
+            clocks_mhz: Some(Clocks {
+                graphics: 345,
+                sm: 345,
+                ..self.max_clocks
+            }),
+            max_clocks_mhz: Some(self.max_clocks),
+            pcie: Some(Pcie {
+                generation: self.pcie_generation,
+                width: 16,
+                max_generation: self.pcie_generation,
+                max_width: 16,
+                replays: 0,
+            }),
+            ecc: Some(true),
+            persistence: true,
+            mig_mode: if self.profiles.is_empty() {
+                None
+            } else {
+                Some(false)
+            },
+            ..Gpu::default()
+        }
+    }
+
+    /// Cuts `gpu` into one instance per profile named, in slots of that order, with ids as the driver gives them.
+    /// The same layout cut twice has the same UUIDs, as on real hardware.
+    pub fn slice(&self, gpu: &mut Gpu, layout: &[&str]) -> Result<(), String> {
+        let mut instances: Vec<Mig> = Vec::new();
+        let mut slices = 0;
+        for name in layout {
+            let profile = self.profiles.iter().find(|profile| profile.name == *name);
+            let Some(profile) = profile else {
+                let known: Vec<&str> = self.profiles.iter().map(|profile| profile.name).collect();
+                return Err(format!(
+                    "{} has no MIG profile {name:?}; it has {}",
+                    self.name,
+                    known.join(", ")
+                ));
+            };
+            slices += profile.slices;
+            let taken = |gi: &u32| instances.iter().any(|mig| mig.gi == *gi);
+            let gi = (profile.first_gi..profile.first_gi + profile.max).find(|gi| !taken(gi));
+            let (Some(gi), true) = (gi, slices <= 7) else {
+                return Err(format!(
+                    "{} does not fit on one {}",
+                    layout.join(" + "),
+                    self.name
+                ));
+            };
+            instances.push(Mig {
+                gi,
+                ci: 0,
+                profile: profile.name.to_owned(),
+                uuid: format!("MIG-{}", uuid(&format!("{}/{gi}/{name}", gpu.uuid))),
+                slot: None,
+                memory_total_mib: profile.memory_mib,
+                memory_reserved_mib: 0,
+                memory_used_mib: None,
+                sm_count: profile.sm_count,
+                copy_engines: profile.copy_engines,
+                decoders: profile.decoders,
+                encoders: 0,
+                jpegs: 0,
+                ofas: 0,
+            });
+        }
+        gpu.mig_mode = Some(true);
+        gpu.mig = instances;
+        Ok(())
+    }
+}
+
+/// A hash that stays the same from release to release, because people write these UUIDs down: FNV-1a, and the final mix
+/// of MurmurHash3 so that neighbours look nothing alike.
+fn fingerprint(text: &str) -> u64 {
+    let mix = |hash: u64, factor: u64| (hash ^ (hash >> 33)).wrapping_mul(factor);
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    mix(
+        mix(mix(hash, 0xff51_afd7_ed55_8ccd), 0xc4ce_b9fe_1a85_ec53),
+        1,
+    )
+}
+
+fn uuid(text: &str) -> String {
+    let (high, low) = (
+        fingerprint(&format!("high/{text}")),
+        fingerprint(&format!("low/{text}")),
+    );
+    let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xffff);
+    format!(
+        "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}",
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cutting_follows_the_drivers_ids_and_refuses_what_does_not_fit() {
+        let model = Model::find("a100").unwrap();
+        let mut gpu = model.gpu("node", 0);
+        model.slice(&mut gpu, &["3g.40gb", "3g.40gb"]).unwrap();
+        assert_eq!(gpu.mig.iter().map(|mig| mig.gi).collect::<Vec<_>>(), [1, 2]);
+        let first = gpu.mig.clone();
+        model.slice(&mut gpu, &["3g.40gb", "3g.40gb"]).unwrap();
+        assert_eq!(gpu.mig, first, "an identical cut has identical UUIDs");
+        assert!(model.slice(&mut gpu, &["4g.40gb", "4g.40gb"]).is_err());
+        assert!(
+            model
+                .slice(&mut gpu, &["5g.50gb"])
+                .unwrap_err()
+                .contains("3g.40gb")
+        );
+        assert_eq!(gpu.mig, first, "a refused cut changes nothing");
+    }
+
+    #[test]
+    fn uuids_differ_between_nodes_and_never_change() {
+        let model = Model::find("t4").unwrap();
+        assert_ne!(model.gpu("a", 0).uuid, model.gpu("b", 0).uuid);
+        assert_eq!(
+            model.gpu("a", 0).uuid.len(),
+            "GPU-00000000-0000-0000-0000-000000000000".len()
+        );
+    }
+}

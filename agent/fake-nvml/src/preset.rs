@@ -1,0 +1,80 @@
+//! Ready-made nodes.
+
+use crate::model::{MODELS, Model};
+use crate::scenario::Scenario;
+
+/// Presets worth listing; any `MODELxCOUNT` works besides.
+pub const NAMES: &[&str] = &["h100x8", "h100x4", "a100-mig", "l4x4", "t4x1"];
+
+const MOST_GPUS: u32 = 64;
+
+/// Builds the preset `name`. GPUs of different seeds have different UUIDs, so that each node of a demo has its own.
+pub fn build(name: &str, seed: &str) -> Result<Scenario, String> {
+    if name == "a100-mig" {
+        return a100_mig(seed);
+    }
+    let unknown = || {
+        let models: Vec<&str> = MODELS.iter().map(|model| model.key).collect();
+        format!(
+            "no preset {name:?}: there is a100-mig, and MODELxCOUNT with a model of {}",
+            models.join(", ")
+        )
+    };
+    let (model, count) = name.rsplit_once('x').ok_or_else(unknown)?;
+    let model = Model::find(model).ok_or_else(unknown)?;
+    let count: u32 = count
+        .parse()
+        .ok()
+        .filter(|count| (1..=MOST_GPUS).contains(count))
+        .ok_or_else(unknown)?;
+    Ok(node(model, seed, count))
+}
+
+fn node(model: &Model, seed: &str, count: u32) -> Scenario {
+    Scenario {
+        driver_version: "550.90.07".to_owned(),
+        nvml_version: "12.550.90.07".to_owned(),
+        cuda_version: 12_040,
+        init_return: 0,
+        call_cost_us: 0,
+        process_element_bytes: 24,
+        missing_symbols: Vec::new(),
+        gpus: (0..count).map(|index| model.gpu(seed, index)).collect(),
+        processes: Vec::new(),
+        faults: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
+/// Four A100: two cut, one of them with a gap in its slots as a destroyed instance leaves it; two whole.
+fn a100_mig(seed: &str) -> Result<Scenario, String> {
+    let model = Model::find("a100").ok_or("the a100 model is missing")?;
+    let mut scenario = node(model, seed, 4);
+    if let [first, second, ..] = scenario.gpus.as_mut_slice() {
+        model.slice(
+            first,
+            &["3g.40gb", "1g.10gb", "1g.10gb", "1g.10gb", "1g.10gb"],
+        )?;
+        model.slice(second, &["3g.40gb", "2g.20gb", "1g.10gb"])?;
+        for (slot, mig) in [0, 2, 3].into_iter().zip(&mut second.mig) {
+            mig.slot = Some(slot);
+        }
+    }
+    Ok(scenario)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_settles_and_unknown_ones_say_what_there_is() {
+        for name in NAMES {
+            build(name, "seed").unwrap().settle().unwrap();
+        }
+        build("h100x64", "seed").unwrap().settle().unwrap();
+        for name in ["", "h100", "h100x0", "h100x65", "b9000x1", "x"] {
+            assert!(build(name, "seed").unwrap_err().contains("a100"), "{name}");
+        }
+    }
+}
