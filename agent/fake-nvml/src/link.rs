@@ -18,7 +18,8 @@ pub enum How {
     Copy,
 }
 
-/// The built library: beside the running program, or one folder up, which is where Cargo puts it for test programs.
+/// The built library: beside the running program or, for a test program, one folder up. Cargo renews one of the two
+/// places or both, depending on what was asked of it, so the newest counts.
 pub fn built_library() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let missing = || {
@@ -27,12 +28,13 @@ pub fn built_library() -> io::Result<PathBuf> {
             format!("no {BUILT} near {}", program.display()),
         )
     };
-    program
-        .ancestors()
-        .skip(1)
-        .take(2)
+    let age = |path: PathBuf| Some((fs::metadata(&path).ok()?.modified().ok()?, path));
+    let places = program.ancestors().skip(1).take(2);
+    places
         .flat_map(|folder| [folder.join(BUILT), folder.join("deps").join(BUILT)])
-        .find(|path| path.is_file())
+        .filter_map(age)
+        .max()
+        .map(|(_, path)| path)
         .ok_or_else(missing)
 }
 

@@ -88,12 +88,14 @@ pub(super) fn play(fault: &Fault, current: impl Fn() -> Option<Arc<Scenario>>) -
     }
 }
 
-/// Dies as a driver bug makes a program die. Rust's own handler swallows the first signal and then stands aside.
+/// Dies as a driver bug makes a program die. A Rust program's own handler swallows the first signal and then stands
+/// aside, and another thread may be the one to receive it, so this insists and waits.
 fn crash() -> ! {
-    for _ in 0..2 {
+    for _ in 0..40 {
         if kill_process(getpid(), Signal::SEGV).is_err() {
             break;
         }
+        thread::sleep(LOOK);
     }
     std::process::abort()
 }
