@@ -1,0 +1,166 @@
+//! The agent's end of one worker process: start it, ask it, end it. Nothing here waits longer than it is told to.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, Target};
+use super::reading::{NvmlState, Reading};
+
+/// How long a worker may take to end by itself.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long the kernel may take to end a killed worker before it is held to be stuck in the driver.
+const AFTER_KILL: Duration = Duration::from_secs(1);
+
+/// How a worker is started.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) program: PathBuf,
+    pub(super) nvml_library: Option<PathBuf>,
+    pub(super) call_deadline: Duration,
+    pub(super) only: Vec<Target>,
+    pub(super) exclude: Vec<Target>,
+    pub(super) announce: bool,
+}
+
+/// What came of one request.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Reading { reading: Reading, unidentified: u32, code: Option<u32> },
+    /// The worker said that NVML fails, and ends.
+    Failed { state: NvmlState, code: Option<u32> },
+    /// The worker is stuck in this call.
+    Hung { call: String, target: Option<Target> },
+    /// The worker ended or talks nonsense. `at`: the GPU it was about to touch, if it announces.
+    Died { how: String, at: Option<Target> },
+    /// No word within the time.
+    Silent,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    line: Vec<u8>,
+    at: Option<Target>,
+    pub(super) announces: bool,
+    /// It gave at least one reading.
+    pub(super) proven: bool,
+}
+
+impl Link {
+    pub(super) fn start(start: &Start) -> io::Result<Self> {
+        let mut command = Command::new(&start.program);
+        command.arg0("gpuquota-agent").arg("nvml-worker");
+        command.arg("--call-deadline-ms").arg(start.call_deadline.as_millis().to_string());
+        if let Some(library) = &start.nvml_library {
+            command.arg("--nvml-library").arg(library);
+        }
+        for target in &start.only {
+            command.arg("--only").arg(target.to_string());
+        }
+        for target in &start.exclude {
+            command.arg("--exclude").arg(target.to_string());
+        }
+        if start.announce {
+            command.arg("--announce");
+        }
+        // Its own group: a Ctrl-C for the agent must not take the worker away before the agent is done.
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("the worker has no pipes"));
+        };
+        Ok(Self {
+            child,
+            stdin,
+            stdout: BufReader::new(stdout),
+            line: Vec::new(),
+            at: None,
+            announces: start.announce,
+            proven: false,
+        })
+    }
+
+    /// Process id, while it has not been waited for.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Asks for one reading.
+    pub(super) async fn ask(&mut self, within: Duration) -> Reply {
+        timeout(within, self.exchange()).await.unwrap_or(Reply::Silent)
+    }
+
+    async fn exchange(&mut self) -> Reply {
+        // A worker that has ended shows itself by the end of its output, behind its last words.
+        let _ = self.stdin.write_all(SAMPLE).await;
+        loop {
+            self.line.clear();
+            let read = (&mut self.stdout).take(ANSWER_LIMIT).read_until(b'\n', &mut self.line).await;
+            if read.is_err() || self.line.last() != Some(&b'\n') {
+                return Reply::Died { how: self.fate().await, at: self.at.take() };
+            }
+            match serde_json::from_slice(&self.line) {
+                Ok(Answer::On { target }) => self.at = Some(target),
+                Ok(Answer::Reading { reading, unidentified, code }) => {
+                    self.at = None;
+                    self.proven = true;
+                    return Reply::Reading { reading, unidentified, code };
+                }
+                Ok(Answer::Failed { state, code }) => return Reply::Failed { state, code },
+                Ok(Answer::Hung { call, target }) => return Reply::Hung { call, target },
+                Err(error) => {
+                    return Reply::Died { how: format!("unreadable answer: {error}"), at: self.at.take() };
+                }
+            }
+        }
+    }
+
+    async fn fate(&mut self) -> String {
+        match timeout(GRACE, self.child.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it closed its output".to_owned(),
+        }
+    }
+
+    /// Ends the worker: by end of input when `gently`, then SIGTERM, then SIGKILL. Returns it if even that does not help.
+    pub(super) async fn end(self, gently: bool) -> Option<Child> {
+        let Self { mut child, stdin, stdout, .. } = self;
+        drop(stdin);
+        drop(stdout);
+        if gently && timeout(GRACE, child.wait()).await.is_ok() {
+            return None;
+        }
+        signal(&child, Signal::TERM);
+        if timeout(GRACE, child.wait()).await.is_ok() {
+            return None;
+        }
+        signal(&child, Signal::KILL);
+        match timeout(AFTER_KILL, child.wait()).await {
+            Ok(_) => None,
+            Err(_) => Some(child),
+        }
+    }
+}
+
+/// The pid is the worker's until it has been waited for, so this never reaches another process.
+fn signal(child: &Child, signal: Signal) {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended just now.
+        let _ = kill_process(pid, signal);
+    }
+}

@@ -1,0 +1,80 @@
+//! MIG devices of one GPU: a walk over slots of which most are empty.
+
+use nvml_wrapper::Device;
+use nvml_wrapper::error::NvmlError;
+
+use super::ask::Asker;
+use crate::gpu::profile::{self, Slices};
+use crate::gpu::raw;
+
+/// One MIG device with what does not change while it exists.
+#[derive(Debug)]
+pub(super) struct Instance<'n> {
+    pub(super) device: Device<'n>,
+    pub(super) uuid: String,
+    pub(super) gi: u32,
+    pub(super) ci: u32,
+    pub(super) profile: Option<String>,
+    /// Framebuffer when last read, bytes. Another size under the same handle is another instance.
+    pub(super) total: Option<u64>,
+}
+
+/// All MIG devices on `parent`. What is known of an instance by its UUID is not asked again.
+pub(super) fn walk<'n>(
+    asker: &mut Asker<'_>,
+    parent: &Device<'n>,
+    mut known: Vec<Instance<'n>>,
+) -> Vec<Instance<'n>> {
+    let slots = asker.ask("nvmlDeviceGetMaxMigDeviceCount", || parent.mig_device_count());
+    let mut found = Vec::new();
+    for slot in 0..slots.value().unwrap_or(0) {
+        let device = asker.ask("nvmlDeviceGetMigDeviceHandleByIndex", || {
+            or_none(parent.mig_device_by_index(slot))
+        });
+        let Some(device) = device.value().flatten() else {
+            continue;
+        };
+        // An instance that is destroyed during the walk is no longer there, and no fault.
+        let uuid = asker.ask("nvmlDeviceGetUUID", || or_none(device.uuid()));
+        let Some(uuid) = uuid.value().flatten() else {
+            continue;
+        };
+        let instance = match known.iter().position(|instance| instance.uuid == uuid) {
+            Some(at) => Some(Instance { device, ..known.swap_remove(at) }),
+            None => describe(asker, device, uuid),
+        };
+        found.extend(instance);
+    }
+    found
+}
+
+fn describe<'n>(asker: &mut Asker<'_>, device: Device<'n>, uuid: String) -> Option<Instance<'n>> {
+    let gi = asker.ask("nvmlDeviceGetGpuInstanceId", || raw::gpu_instance_id(&device)).value()?;
+    let ci = asker.ask("nvmlDeviceGetComputeInstanceId", || raw::compute_instance_id(&device)).value()?;
+    let name = asker.ask("nvmlDeviceGetName", || device.name()).value();
+    let by_name = name.as_deref().and_then(profile::from_name).map(str::to_owned);
+    let profile = by_name.or_else(|| {
+        let attributes = asker.ask("nvmlDeviceGetAttributes_v2", || device.attributes()).value()?;
+        profile::from_slices(Slices {
+            gpu: attributes.gpu_instance_slice_count,
+            compute: attributes.compute_instance_slice_count,
+            memory_mib: attributes.memory_size_mb,
+        })
+    });
+    Some(Instance {
+        device,
+        uuid,
+        gi,
+        ci,
+        profile,
+        total: None,
+    })
+}
+
+fn or_none<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(NvmlError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,296 @@
+//! One GPU as the reader keeps it between passes, and the calls that make one row of a reading.
+
+use nvml_wrapper::Device;
+use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
+use nvml_wrapper::error::NvmlError;
+
+use super::ask::{Asker, Got};
+use super::mig::{self, Instance};
+use crate::gpu::raw::{self, ProcessBuffer};
+use crate::gpu::reading::{Glow, GpuProcess, GpuReading, Health, Memory, MigReading, ProcessKind};
+
+/// Calls that this GPU answered with "not supported"; they are left out for a while.
+const UTILIZATION: u8 = 1;
+const POWER: u8 = 1 << 1;
+const TEMPERATURE: u8 = 1 << 2;
+const GRAPHICS: u8 = 1 << 3;
+const MPS: u8 = 1 << 4;
+const MEMORY_V2: u8 = 1 << 5;
+const INSTANCE_MEMORY_V2: u8 = 1 << 6;
+
+#[derive(Debug)]
+pub(super) struct Slot<'n> {
+    device: Device<'n>,
+    /// The row without what changes from pass to pass.
+    facts: GpuReading,
+    instances: Vec<Instance<'n>>,
+    lacking: u8,
+    /// Instances that processes were seen on although no walk finds them; not a reason to walk again.
+    puzzling: Vec<(u32, u32)>,
+}
+
+impl<'n> Slot<'n> {
+    /// A GPU seen for the first time. Without a bus id it cannot be addressed, and is none.
+    pub(super) fn new(asker: &mut Asker<'_>, device: Device<'n>, uuid: String, index: u32) -> Option<Self> {
+        let pci = asker.ask("nvmlDeviceGetPciInfo_v3", || device.pci_info()).value()?;
+        let name = asker.ask("nvmlDeviceGetName", || device.name()).value();
+        let minor = asker.ask("nvmlDeviceGetMinorNumber", || device.minor_number()).value();
+        let facts = GpuReading {
+            uuid,
+            pci_bus_id: pci.bus_id,
+            index,
+            minor,
+            name,
+            health: Health::Ok,
+            mig_enabled: None,
+            memory: None,
+            glow: Glow::default(),
+            instances: Vec::new(),
+            processes: None,
+        };
+        Some(Self {
+            device,
+            facts,
+            instances: Vec::new(),
+            lacking: 0,
+            puzzling: Vec::new(),
+        })
+    }
+
+    pub(super) fn uuid(&self) -> &str {
+        &self.facts.uuid
+    }
+
+    pub(super) fn pci(&self) -> &str {
+        &self.facts.pci_bus_id
+    }
+
+    pub(super) fn index(&self) -> u32 {
+        self.facts.index
+    }
+
+    /// The same GPU under a new handle or index.
+    pub(super) fn readdress(&mut self, device: Device<'n>, index: u32) {
+        self.device = device;
+        self.facts.index = index;
+    }
+
+    /// MIG mode and instances anew.
+    pub(super) fn look(&mut self, asker: &mut Asker<'_>, retry_lacking: bool) {
+        if retry_lacking {
+            self.lacking = 0;
+            self.puzzling.clear();
+        }
+        let before = self.facts.mig_enabled;
+        match asker.ask("nvmlDeviceGetMigMode", || self.device.mig_mode()) {
+            Got::Value(mode) => self.facts.mig_enabled = Some(mode.current == 1),
+            Got::Lacking => self.facts.mig_enabled = Some(false),
+            Got::Unknown => {}
+        }
+        if before != self.facts.mig_enabled {
+            self.lacking = 0;
+            // Changing the mode may give the GPU another device node.
+            let minor = asker.ask("nvmlDeviceGetMinorNumber", || self.device.minor_number());
+            self.facts.minor = minor.value().or(self.facts.minor);
+        }
+        let known = std::mem::take(&mut self.instances);
+        if self.facts.mig_enabled == Some(true) {
+            self.instances = mig::walk(asker, &self.device, known);
+        }
+    }
+
+    /// One row.
+    pub(super) fn read(&mut self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> GpuReading {
+        let mut row = self.facts.clone();
+        row.memory = self.memory(asker);
+        row.glow = self.glow(asker);
+        row.processes = self.processes(asker, buffer);
+        let mut memories = self.instance_memories(asker);
+        if !asker.over() && self.outdated(&memories, row.processes.as_deref()) {
+            self.look(asker, false);
+            row.mig_enabled = self.facts.mig_enabled;
+            row.minor = self.facts.minor;
+            memories = self.instance_memories(asker);
+        }
+        self.remember(&memories, row.processes.as_deref());
+        row.instances = self.instances.iter().zip(&memories).map(as_row).collect();
+        if asker.lost {
+            row.health = Health::Lost;
+            row.memory = None;
+            row.glow = Glow::default();
+            row.processes = None;
+        }
+        row
+    }
+
+    fn memory(&mut self, asker: &mut Asker<'_>) -> Option<Memory> {
+        memory(asker, &self.device, &mut self.lacking, MEMORY_V2)
+    }
+
+    fn glow(&mut self, asker: &mut Asker<'_>) -> Glow {
+        let device = &self.device;
+        let lacking = &mut self.lacking;
+        Glow {
+            utilization_gpu_percent: optional(asker, lacking, UTILIZATION, "nvmlDeviceGetUtilizationRates", || {
+                device.utilization_rates()
+            })
+            .map(|rates| rates.gpu),
+            power_milliwatts: optional(asker, lacking, POWER, "nvmlDeviceGetPowerUsage", || device.power_usage()),
+            temperature_celsius: optional(asker, lacking, TEMPERATURE, "nvmlDeviceGetTemperature", || {
+                device.temperature(TemperatureSensor::Gpu)
+            }),
+        }
+    }
+
+    /// Memory of each instance, in their order; asked once for a GPU instance, whose compute instances share it.
+    fn instance_memories(&mut self, asker: &mut Asker<'_>) -> Vec<Option<Memory>> {
+        let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.instances.len());
+        for (at, instance) in self.instances.iter().enumerate() {
+            let twin = self.instances.iter().take(at).position(|other| other.gi == instance.gi);
+            let shared = twin.and_then(|twin| memories.get(twin).copied());
+            memories.push(shared.unwrap_or_else(|| {
+                memory(asker, &instance.device, &mut self.lacking, INSTANCE_MEMORY_V2)
+            }));
+        }
+        memories
+    }
+
+    /// Whether the instances that are known cannot be those that are there.
+    fn outdated(&self, memories: &[Option<Memory>], processes: Option<&[GpuProcess]>) -> bool {
+        let resized = |(instance, memory): (&Instance<'_>, &Option<Memory>)| match (instance.total, memory) {
+            (Some(before), Some(now)) => before != now.total,
+            // Known once and refused now: destroyed. Never known: new, or not readable at all.
+            (before, _) => before.is_some(),
+        };
+        self.instances.iter().zip(memories).any(resized)
+            || self.strangers(processes).any(|place| !self.puzzling.contains(&place))
+    }
+
+    fn remember(&mut self, memories: &[Option<Memory>], processes: Option<&[GpuProcess]>) {
+        for (instance, memory) in self.instances.iter_mut().zip(memories) {
+            instance.total = memory.map(|memory| memory.total);
+        }
+        self.puzzling = self.strangers(processes).collect();
+    }
+
+    /// Where processes stand that no known instance explains.
+    fn strangers<'p>(&self, processes: Option<&'p [GpuProcess]>) -> impl Iterator<Item = (u32, u32)> + use<'p, '_, 'n> {
+        let places = processes.unwrap_or_default().iter().filter_map(|process| process.gi.zip(process.ci));
+        places.filter(|(gi, ci)| !self.instances.iter().any(|own| own.gi == *gi && own.ci == *ci))
+    }
+
+    fn processes(&mut self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> Option<Vec<GpuProcess>> {
+        let mut found = Vec::new();
+        match list(asker, buffer, &self.device, ProcessKind::Compute, None, &mut found) {
+            Got::Value(()) => {}
+            Got::Lacking => return self.processes_by_instance(asker, buffer),
+            Got::Unknown => return None,
+        }
+        for (bit, kind) in [(GRAPHICS, ProcessKind::Graphics), (MPS, ProcessKind::Mps)] {
+            if self.lacking & bit == 0 {
+                match list(asker, buffer, &self.device, kind, None, &mut found) {
+                    Got::Value(()) => {}
+                    Got::Lacking => self.lacking |= bit,
+                    Got::Unknown => return None,
+                }
+            }
+        }
+        (!asker.over()).then(|| merged(found))
+    }
+
+    /// Without privileges the parent of MIG instances does not tell; each instance may.
+    fn processes_by_instance(&self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> Option<Vec<GpuProcess>> {
+        if self.instances.is_empty() {
+            return None;
+        }
+        let mut found = Vec::new();
+        for instance in &self.instances {
+            let place = Some((instance.gi, instance.ci));
+            list(asker, buffer, &instance.device, ProcessKind::Compute, place, &mut found).value()?;
+        }
+        Some(merged(found))
+    }
+}
+
+/// A call that some GPUs do not know.
+fn optional<T>(
+    asker: &mut Asker<'_>,
+    lacking: &mut u8,
+    bit: u8,
+    name: &'static str,
+    call: impl FnOnce() -> Result<T, NvmlError>,
+) -> Option<T> {
+    if *lacking & bit != 0 {
+        return None;
+    }
+    let got = asker.ask(name, call);
+    if matches!(got, Got::Lacking) {
+        *lacking |= bit;
+    }
+    got.value()
+}
+
+fn memory(asker: &mut Asker<'_>, device: &Device<'_>, lacking: &mut u8, newer_bit: u8) -> Option<Memory> {
+    let newer = optional(asker, lacking, newer_bit, "nvmlDeviceGetMemoryInfo_v2", || device.memory_info());
+    if let Some(memory) = newer {
+        return Some(Memory {
+            total: memory.total,
+            reserved: Some(memory.reserved),
+            free: memory.free,
+            used: memory.used,
+        });
+    }
+    if *lacking & newer_bit == 0 {
+        return None;
+    }
+    asker.ask("nvmlDeviceGetMemoryInfo", || raw::memory_v1(device)).value()
+}
+
+fn list(
+    asker: &mut Asker<'_>,
+    buffer: &mut ProcessBuffer,
+    device: &Device<'_>,
+    kind: ProcessKind,
+    place: Option<(u32, u32)>,
+    found: &mut Vec<GpuProcess>,
+) -> Got<()> {
+    let name = match kind {
+        ProcessKind::Compute => "nvmlDeviceGetComputeRunningProcesses_v3",
+        ProcessKind::Graphics => "nvmlDeviceGetGraphicsRunningProcesses_v3",
+        ProcessKind::Mps => "nvmlDeviceGetMPSComputeRunningProcesses_v3",
+    };
+    asker.ask(name, || {
+        buffer.list(device, kind, |row| {
+            found.push(GpuProcess {
+                pid: row.pid,
+                gi: place.map_or(row.gi, |(gi, _)| Some(gi)),
+                ci: place.map_or(row.ci, |(_, ci)| Some(ci)),
+                kind,
+                used_memory_bytes: row.used_memory_bytes,
+            });
+        })
+    })
+}
+
+/// One row for a process and instance, whichever lists it stood in.
+fn merged(mut processes: Vec<GpuProcess>) -> Vec<GpuProcess> {
+    processes.sort_unstable_by_key(|process| (process.pid, process.gi, process.ci, process.kind));
+    processes.dedup_by(|later, kept| {
+        let same = (later.pid, later.gi, later.ci) == (kept.pid, kept.gi, kept.ci);
+        if same {
+            kept.used_memory_bytes = kept.used_memory_bytes.max(later.used_memory_bytes);
+        }
+        same
+    });
+    processes
+}
+
+fn as_row((instance, memory): (&Instance<'_>, &Option<Memory>)) -> MigReading {
+    MigReading {
+        uuid: instance.uuid.clone(),
+        gi: instance.gi,
+        ci: instance.ci,
+        profile: instance.profile.clone(),
+        memory: *memory,
+    }
+}

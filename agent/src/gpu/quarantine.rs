@@ -1,0 +1,117 @@
+//! GPUs that took a worker with them, and the workers that look whether they answer again.
+
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::task::JoinHandle;
+
+use super::backoff::Backoff;
+use super::link::{Link, Reply, Start};
+use super::morgue::Morgue;
+use super::protocol::Target;
+
+#[derive(Debug, Default)]
+pub(super) struct Quarantine {
+    patients: Vec<Patient>,
+}
+
+#[derive(Debug)]
+struct Patient {
+    target: Target,
+    backoff: Backoff,
+    probe: Option<JoinHandle<Probed>>,
+}
+
+/// What a probe found.
+#[derive(Debug)]
+struct Probed {
+    answers: bool,
+    stuck: Option<Child>,
+}
+
+/// What became of the probes that have ended.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// At least one GPU answers again and is no longer in quarantine.
+    pub(super) gave_back: bool,
+}
+
+impl Quarantine {
+    pub(super) fn targets(&self) -> Vec<Target> {
+        self.patients.iter().map(|patient| patient.target.clone()).collect()
+    }
+
+    pub(super) fn add(&mut self, target: Target, pauses: (Duration, Duration), now_ms: u64) {
+        if self.patients.iter().any(|patient| patient.target == target) {
+            return;
+        }
+        let mut backoff = Backoff::new(pauses);
+        backoff.arm(now_ms);
+        self.patients.push(Patient { target, backoff, probe: None });
+    }
+
+    /// Collects the probes that have ended; waits for none.
+    pub(super) async fn settle(&mut self, morgue: &mut Morgue, now_ms: u64) -> Settled {
+        let mut settled = Settled::default();
+        let mut kept = Vec::with_capacity(self.patients.len());
+        for mut patient in self.patients.drain(..) {
+            let ended = patient.probe.take_if(|probe| probe.is_finished());
+            let mut answers = false;
+            if let Some(probe) = ended {
+                if let Ok(probed) = probe.await {
+                    answers = probed.answers;
+                    if let Some(child) = probed.stuck {
+                        morgue.keep(child);
+                    }
+                }
+                patient.backoff.arm(now_ms);
+            }
+            if answers {
+                tracing::info!(gpu = %patient.target, "the GPU answers again");
+                settled.gave_back = true;
+            } else {
+                kept.push(patient);
+            }
+        }
+        self.patients = kept;
+        settled
+    }
+
+    /// Starts a probe for each GPU whose pause is over; returns how many.
+    pub(super) fn probe(&mut self, start: &Start, now_ms: u64) -> u64 {
+        let mut started = 0;
+        for patient in &mut self.patients {
+            if patient.probe.is_none() && patient.backoff.due(now_ms) {
+                let start = Start {
+                    only: vec![patient.target.clone()],
+                    ..start.clone()
+                };
+                patient.probe = Some(tokio::spawn(probe(start)));
+                started += 1;
+            }
+        }
+        started
+    }
+
+    /// Ends all probes; their workers are killed.
+    pub(super) fn abandon_probes(&mut self) {
+        for patient in &mut self.patients {
+            if let Some(probe) = patient.probe.take() {
+                probe.abort();
+            }
+        }
+    }
+}
+
+/// One reading of one GPU. That it answers "lost" is an answer, too.
+async fn probe(start: Start) -> Probed {
+    let Ok(mut link) = Link::start(&start) else {
+        return Probed { answers: false, stuck: None };
+    };
+    let reply = link.ask(start.call_deadline * 3).await;
+    let answers = matches!(&reply, Reply::Reading { .. });
+    Probed {
+        answers,
+        stuck: link.end(answers).await,
+    }
+}

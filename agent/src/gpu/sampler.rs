@@ -1,0 +1,302 @@
+//! Readings of NVML in bounded time, whatever NVML does. The agent's side of the worker process.
+//!
+//! A worker that dies is replaced at once; one that does not come back from a call is ended, and the GPU of that call goes
+//! into quarantine: the next worker does not touch it, and a worker of its own probes it until it answers. A worker that
+//! cannot even be killed is left behind; at most two are, then NVML counts as unresponsive until one of them ends.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::link::{Link, Reply, Start};
+use super::morgue::Morgue;
+use super::protocol::Target;
+use super::quarantine::Quarantine;
+use super::reading::{Health, NvmlState, Reading};
+use super::roster::Roster;
+
+/// Workers that may be stuck in the driver at a time.
+const STUCK_LIMIT: usize = 2;
+/// Workers that one sample may use up.
+const ATTEMPTS: u32 = 4;
+
+/// How NVML is read.
+#[derive(Clone, Debug)]
+pub struct SamplerConfig {
+    /// The program that has the subcommand `nvml-worker`.
+    pub program: PathBuf,
+    /// NVML to load, checked by [`super::library::check_library`]; the system's when absent.
+    pub nvml_library: Option<PathBuf>,
+    /// A call that takes longer has hung.
+    pub call_deadline: Duration,
+    /// First and longest pause after NVML as a whole failed.
+    pub retry: (Duration, Duration),
+    /// First and longest pause between two probes of a GPU in quarantine.
+    pub probe: (Duration, Duration),
+    /// First and longest pause before NVML is initialised anew because a GPU is lost: it may have been reset.
+    pub lost: (Duration, Duration),
+}
+
+impl Default for SamplerConfig {
+    fn default() -> Self {
+        Self {
+            // This very program, also after an upgrade has replaced its file.
+            program: PathBuf::from("/proc/self/exe"),
+            nvml_library: None,
+            call_deadline: Duration::from_secs(2),
+            retry: (Duration::from_secs(1), Duration::from_secs(15)),
+            probe: (Duration::from_secs(2), Duration::from_secs(60)),
+            lost: (Duration::from_secs(60), Duration::from_secs(600)),
+        }
+    }
+}
+
+/// What one sample gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Collected {
+    /// Whether NVML answers.
+    pub nvml: NvmlState,
+    /// `None` when it does not.
+    pub reading: Option<Reading>,
+}
+
+/// Counters and states for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SamplerStats {
+    /// Workers started, probes included.
+    pub workers_started: u64,
+    /// Workers that died or had to be ended.
+    pub workers_restarted: u64,
+    /// Workers that could not be killed and are still there.
+    pub workers_abandoned: usize,
+    /// Newest NVML return code that is a fault, 0 when the last sample had none.
+    pub last_return_code: u32,
+    /// GPUs in quarantine.
+    pub quarantined: usize,
+    /// GPUs that NVML counts but that cannot be told from each other, because they were lost before the agent started.
+    pub unidentified: u32,
+}
+
+/// Samples NVML through a worker process.
+#[derive(Debug)]
+pub struct Sampler {
+    config: SamplerConfig,
+    worker: Option<Link>,
+    roster: Roster,
+    quarantine: Quarantine,
+    morgue: Morgue,
+    /// Set while NVML as a whole fails.
+    failing: Option<NvmlState>,
+    retry: Backoff,
+    lost: Backoff,
+    /// The next worker says which GPU it turns to, because the one before died.
+    announce: bool,
+    stats: SamplerStats,
+}
+
+impl Sampler {
+    /// Makes a sampler; the worker is started by the first sample.
+    #[must_use]
+    pub fn start(config: SamplerConfig) -> Self {
+        Self {
+            worker: None,
+            roster: Roster::default(),
+            quarantine: Quarantine::default(),
+            morgue: Morgue::default(),
+            failing: None,
+            retry: Backoff::new(config.retry),
+            lost: Backoff::new(config.lost),
+            announce: false,
+            stats: SamplerStats::default(),
+            config,
+        }
+    }
+
+    /// Counters for metrics.
+    #[must_use]
+    pub fn stats(&self) -> SamplerStats {
+        SamplerStats {
+            workers_abandoned: self.morgue.stuck(),
+            quarantined: self.quarantine.targets().len(),
+            ..self.stats
+        }
+    }
+
+    /// Process id of the worker that runs now, if one does.
+    #[must_use]
+    pub fn worker_pid(&self) -> Option<u32> {
+        self.worker.as_ref().and_then(Link::pid)
+    }
+
+    /// One sample. Returns within four call deadlines, usually within milliseconds.
+    pub async fn sample(&mut self, now_boottime_ms: u64) -> Collected {
+        self.morgue.sweep();
+        self.mind_quarantine(now_boottime_ms).await;
+        if let Some(state) = &self.failing
+            && !self.retry.due(now_boottime_ms)
+        {
+            return nothing(state.clone());
+        }
+        let end = Instant::now() + self.config.call_deadline * 4;
+        let mut last = NvmlState::Unresponsive("no time left".to_owned());
+        for _ in 0..ATTEMPTS {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let reply = match self.worker() {
+                Ok(worker) => worker.ask(left).await,
+                Err(state) => return self.fail(state, now_boottime_ms),
+            };
+            match reply {
+                Reply::Reading { reading, unidentified, code } => {
+                    self.stats.last_return_code = code.unwrap_or(0);
+                    return self.succeed(reading, unidentified, now_boottime_ms);
+                }
+                Reply::Failed { state, code } => {
+                    self.stats.last_return_code = code.unwrap_or(999);
+                    self.discard(true);
+                    return self.fail(state, now_boottime_ms);
+                }
+                Reply::Hung { call, target: Some(target) } => {
+                    tracing::warn!(gpu = %target, call, "a call has hung; the GPU goes into quarantine");
+                    self.replace();
+                    self.quarantine.add(target, self.config.probe, now_boottime_ms);
+                    last = NvmlState::Unresponsive(format!("{call} does not return"));
+                }
+                Reply::Hung { call, target: None } => {
+                    self.replace();
+                    return self.fail(NvmlState::Unresponsive(format!("{call} does not return")), now_boottime_ms);
+                }
+                Reply::Silent => {
+                    self.replace();
+                    return self.fail(
+                        NvmlState::Unresponsive("the worker process does not answer".to_owned()),
+                        now_boottime_ms,
+                    );
+                }
+                Reply::Died { how, at } => {
+                    tracing::warn!(how, "the worker process died");
+                    // Nothing to blame although it was told to say what it touches: it dies at once.
+                    let hopeless = self.worker.as_ref().is_some_and(|worker| worker.announces && !worker.proven);
+                    self.replace();
+                    self.announce = true;
+                    if let Some(target) = at {
+                        tracing::warn!(gpu = %target, "the library dies on it; the GPU goes into quarantine");
+                        self.quarantine.add(target, self.config.probe, now_boottime_ms);
+                    } else if hopeless {
+                        return self.fail(
+                            NvmlState::Broken(format!("the worker process died: {how}")),
+                            now_boottime_ms,
+                        );
+                    }
+                    last = NvmlState::Broken(format!("the worker process died: {how}"));
+                }
+            }
+        }
+        self.fail(last, now_boottime_ms)
+    }
+
+    /// Ends all workers: by end of input first, so that none is killed inside the driver without need.
+    pub async fn shutdown(mut self) {
+        self.discard(true);
+        self.quarantine.abandon_probes();
+        self.morgue.empty().await;
+    }
+
+    fn worker(&mut self) -> Result<&mut Link, NvmlState> {
+        if self.worker.is_none() {
+            if self.morgue.stuck() >= STUCK_LIMIT {
+                return Err(NvmlState::Unresponsive(format!(
+                    "{} worker processes are stuck in the driver",
+                    self.morgue.stuck()
+                )));
+            }
+            let quarantined = self.quarantine.targets();
+            let mut start = self.start_with(Vec::new());
+            start.announce = self.announce;
+            if !quarantined.is_empty() {
+                start.only = self.roster.others(&quarantined);
+                if start.only.is_empty() {
+                    start.exclude = quarantined;
+                }
+            }
+            let link = Link::start(&start).map_err(|error| {
+                NvmlState::Broken(format!("{}: {error}", start.program.display()))
+            })?;
+            self.stats.workers_started += 1;
+            self.worker = Some(link);
+        }
+        self.worker.as_mut().ok_or_else(|| NvmlState::Broken("no worker process".to_owned()))
+    }
+
+    fn start_with(&self, only: Vec<Target>) -> Start {
+        Start {
+            program: self.config.program.clone(),
+            nvml_library: self.config.nvml_library.clone(),
+            call_deadline: self.config.call_deadline,
+            only,
+            exclude: Vec::new(),
+            announce: false,
+        }
+    }
+
+    fn succeed(&mut self, reading: Reading, unidentified: u32, now_boottime_ms: u64) -> Collected {
+        self.failing = None;
+        self.retry.reset();
+        self.announce = false;
+        let (reading, missing) = self.roster.complete(reading, &self.quarantine.targets());
+        self.stats.unidentified = unidentified.saturating_sub(missing);
+        if reading.gpus.iter().any(|gpu| gpu.health == Health::Lost) || self.stats.unidentified > 0 {
+            if self.lost.armed() && self.lost.due(now_boottime_ms) {
+                self.discard(true);
+            }
+            if !self.lost.armed() || self.worker.is_none() {
+                self.lost.arm(now_boottime_ms);
+            }
+        } else {
+            self.lost.reset();
+        }
+        Collected { nvml: NvmlState::Ok, reading: Some(reading) }
+    }
+
+    fn fail(&mut self, state: NvmlState, now_boottime_ms: u64) -> Collected {
+        if self.failing.as_ref() != Some(&state) {
+            tracing::warn!(?state, "NVML does not answer");
+        }
+        self.retry.arm(now_boottime_ms);
+        self.failing = Some(state.clone());
+        nothing(state)
+    }
+
+    /// Gives a GPU back that answers again, and probes those whose time has come.
+    async fn mind_quarantine(&mut self, now_boottime_ms: u64) {
+        let outcome = self.quarantine.settle(&mut self.morgue, now_boottime_ms).await;
+        if outcome.gave_back {
+            self.discard(true);
+        }
+        // While a worker is stuck in the driver, its end is the sign that the driver woke up; another would only join it.
+        if self.morgue.stuck() == 0 {
+            let start = self.start_with(Vec::new());
+            self.stats.workers_started += self.quarantine.probe(&start, now_boottime_ms);
+        }
+    }
+
+    /// Ends a worker that failed.
+    fn replace(&mut self) {
+        self.stats.workers_restarted += 1;
+        self.discard(false);
+    }
+
+    fn discard(&mut self, gently: bool) {
+        if let Some(worker) = self.worker.take() {
+            self.morgue.take(worker, gently);
+        }
+    }
+}
+
+fn nothing(nvml: NvmlState) -> Collected {
+    Collected { nvml, reading: None }
+}
