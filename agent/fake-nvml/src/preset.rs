@@ -68,6 +68,50 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_example_files_are_the_presets() {
+        for name in NAMES {
+            let path = format!("{}/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+            let example = crate::file::read(std::path::Path::new(&path)).unwrap();
+            assert_eq!(example, build(name, name).unwrap(), "{name}");
+        }
+    }
+
+    /// What the comments of the reference file show must be what the types accept.
+    #[test]
+    fn what_the_reference_file_explains_is_accepted() {
+        let text = include_str!("../scenarios/a100-mig.toml");
+        let assigns = |line: &str| {
+            line.starts_with("[[")
+                || line
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let uncommented = |line: &str| match line.strip_prefix("# ") {
+            Some(rest) if assigns(rest) => rest.to_owned(),
+            _ => line.to_owned(),
+        };
+        let lines: Vec<String> = text.lines().map(uncommented).collect();
+        let scenario = Scenario::parse(&lines.join("\n")).unwrap();
+        assert_eq!(
+            (
+                scenario.init_return,
+                scenario.call_cost_us,
+                scenario.missing_symbols.len()
+            ),
+            (9, 20, 1)
+        );
+        assert!(scenario.gpus[0].lost && scenario.gpus[0].fan_percent.is_some());
+        assert_eq!(
+            (
+                scenario.processes.len(),
+                scenario.faults.len(),
+                scenario.events.len()
+            ),
+            (1, 1, 1)
+        );
+    }
+
+    #[test]
     fn every_preset_settles_and_unknown_ones_say_what_there_is() {
         for name in NAMES {
             build(name, "seed").unwrap().settle().unwrap();

@@ -2,6 +2,10 @@
 //!
 //! The header belongs to NVIDIA and is not kept here. `GPUQUOTA_NVML_HEADER` names a copy, for example the one in the
 //! Python package `nvidia-nvml-dev-cu12`; without it the test says loudly that it was skipped.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helper functions too"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -42,6 +46,7 @@ fn layouts(beliefs: &mut Beliefs) {
     structs! { beliefs;
         nvmlPciInfo_t as nvmlPciInfo_t { busIdLegacy, domain, bus, device, pciDeviceId, pciSubSystemId, busId }
         nvmlUtilization_t as nvmlUtilization_t { gpu, memory }
+        nvmlTemperature_t as nvmlTemperature_v1_t { version, sensorType, temperature }
         nvmlMemory_t as nvmlMemory_t { total, free, used }
         nvmlMemory_v2_t as nvmlMemory_v2_t { version, total, reserved, free, used }
         nvmlBAR1Memory_t as nvmlBAR1Memory_t { bar1Total, bar1Free, bar1Used }
@@ -73,6 +78,11 @@ fn layouts(beliefs: &mut Beliefs) {
         beliefs,
         "nvmlMemory_v2".to_owned(),
         size_of::<sys::nvmlMemory_v2_t>() | 2 << 24,
+    );
+    believe(
+        beliefs,
+        "nvmlTemperature_v1".to_owned(),
+        size_of::<sys::nvmlTemperature_v1_t>() | (1 << 24),
     );
 }
 

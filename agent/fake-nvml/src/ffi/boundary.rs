@@ -184,3 +184,15 @@ pub(super) fn array<const N: usize>(text: &str) -> [c_char; N] {
     }
     array
 }
+
+/// The word a caller puts into a versioned struct: its size, and the version in the top byte.
+pub(super) const fn version_word<T>(version: u32) -> u32 {
+    let size = size_of::<T>();
+    assert!(size < 1 << 24);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "asserted above; const fn has no try_from"
+    )]
+    let size = size as u32;
+    size | version << 24
+}

@@ -7,23 +7,11 @@ use nvml_wrapper_sys::bindings as sys;
 
 use crate::library::{Answer, Code, Device, bytes};
 
-use super::boundary::Out;
+use super::boundary::{Out, version_word};
 use super::device_calls;
 
-/// The word a caller puts into a versioned struct: its size, and the version in the top byte.
-const fn version_word<T>(version: u32) -> u32 {
-    let size = size_of::<T>();
-    assert!(size < 1 << 24);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "asserted above; const fn has no try_from"
-    )]
-    let size = size as u32;
-    size | version << 24
-}
-
 /// The version word of `nvmlMemory_v2_t`.
-pub(crate) const MEMORY_V2: u32 = version_word::<sys::nvmlMemory_v2_t>(2);
+const MEMORY_V2: u32 = version_word::<sys::nvmlMemory_v2_t>(2);
 
 device_calls! {
     fn nvmlDeviceGetMemoryInfo(device, memory: Out<sys::nvmlMemory_t>) {

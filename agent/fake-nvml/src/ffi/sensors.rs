@@ -8,11 +8,14 @@ use nvml_wrapper_sys::bindings as sys;
 use crate::library::{Answer, Code, Device};
 use crate::scenario::{Clocks, Pcie};
 
-use super::boundary::Out;
+use super::boundary::{Out, version_word};
 use super::device_calls;
 
 /// The window over which the encoder's and decoder's load is said to be measured.
 const SAMPLING_PERIOD_US: c_uint = 167_000;
+
+/// The version word of `nvmlTemperature_v1_t`.
+const TEMPERATURE_V1: u32 = version_word::<sys::nvmlTemperature_v1_t>(1);
 
 device_calls! {
     fn nvmlDeviceGetUtilizationRates(device, rates: Out<sys::nvmlUtilization_t>) {
@@ -40,6 +43,19 @@ device_calls! {
             return Err(Code::INVALID_ARGUMENT);
         }
         celsius.put(device.whole()?.temperature_c.ok_or(Code::NOT_SUPPORTED)?)
+    }
+
+    fn nvmlDeviceGetTemperatureV(device, temperature: Out<sys::nvmlTemperature_v1_t>) {
+        let asked = temperature.get()?;
+        if asked.version != TEMPERATURE_V1 {
+            return Err(Code::VERSION_MISMATCH);
+        }
+        if asked.sensorType != sys::nvmlTemperatureSensors_enum_NVML_TEMPERATURE_GPU {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        let celsius = device.whole()?.temperature_c.ok_or(Code::NOT_SUPPORTED)?;
+        let celsius = i32::try_from(celsius).map_err(|_| Code::INVALID_ARGUMENT)?;
+        temperature.put(sys::nvmlTemperature_v1_t { temperature: celsius, ..asked })
     }
 
     fn nvmlDeviceGetPowerUsage(device, milliwatts: Out<c_uint>) {
@@ -72,6 +88,15 @@ device_calls! {
 
     fn nvmlDeviceGetFanSpeed(device, percent: Out<c_uint>) {
         percent.put(device.whole()?.fan_percent.ok_or(Code::NOT_SUPPORTED)?)
+    }
+
+    fn nvmlDeviceGetFanSpeed_v2(device, fan: c_uint, percent: Out<c_uint>) {
+        let speed = device.whole()?.fan_percent.ok_or(Code::NOT_SUPPORTED)?;
+        if fan > 0 { Err(Code::INVALID_ARGUMENT) } else { percent.put(speed) }
+    }
+
+    fn nvmlDeviceGetNumFans(device, count: Out<c_uint>) {
+        count.put(u32::from(device.whole()?.fan_percent.is_some()))
     }
 
     fn nvmlDeviceGetPerformanceState(device, state: Out<c_uint>) {

@@ -83,7 +83,7 @@ pub struct Gpu {
     pub accounting: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub virtualization: Virtualization,
-    /// `nvmlDeviceGetGpuRecoveryAction` and its field id: 0 none, 1 reset, 2 reboot, 3 drain, 4 drain and reset.
+    /// Field 230: 0 none, 1 reset, 2 reboot, 3 drain, 4 drain and reset.
     #[serde(default, skip_serializing_if = "is_default")]
     pub recovery_action: u32,
     /// Absent: this GPU knows no MIG at all.

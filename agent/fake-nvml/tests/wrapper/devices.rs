@@ -225,3 +225,79 @@ fn cutting_a_gpu_anew_shows_at_once_and_spoils_the_old_handles() {
         },
     );
 }
+
+#[test]
+#[expect(
+    unsafe_code,
+    reason = "raw NVML calls with arguments that a wrapper never passes"
+)]
+fn wrong_arguments_get_the_code_for_them_and_never_a_crash() {
+    play(
+        "devices::wrong_arguments_get_the_code_for_them_and_never_a_crash",
+        "t4x1",
+        |stage| {
+            let nvml = stage.nvml();
+            let gpu = nvml.device_by_index(0).unwrap();
+            let (library, null) = (nvml.lib(), std::ptr::null_mut());
+            let mut memory = nvml_wrapper_sys::bindings::nvmlMemory_v2_t {
+                version: 0,
+                total: 7,
+                reserved: 0,
+                free: 0,
+                used: 0,
+            };
+            let mut name = [1; 10];
+            // SAFETY: what is not NULL has room for what is said of it; bad handles are what is tried here.
+            unsafe {
+                let handle = gpu.handle();
+                let memory_info = library.nvmlDeviceGetMemoryInfo_v2.as_ref().unwrap();
+                assert_eq!(
+                    (memory_info(handle, &mut memory), memory.total),
+                    (25, 7),
+                    "a word that is not the version"
+                );
+                assert_eq!(memory_info(handle, std::ptr::null_mut()), 2);
+                let get_name = library.nvmlDeviceGetName.as_ref().unwrap();
+                assert_eq!(
+                    (get_name(handle, name.as_mut_ptr(), 8), name[0]),
+                    (7, 1),
+                    "no room for all of \"Tesla T4\""
+                );
+                assert_eq!(
+                    (get_name(handle, name.as_mut_ptr(), 9), name[8], name[9]),
+                    (0, 0, 1)
+                );
+                for bad in [
+                    null,
+                    handle.wrapping_byte_add(1),
+                    handle.wrapping_byte_add(0x4000),
+                ] {
+                    assert_eq!(get_name(bad, name.as_mut_ptr(), 10), 2);
+                }
+                assert_eq!(
+                    library.nvmlDeviceGetHandleByUUID.as_ref().unwrap()(std::ptr::null(), &mut {
+                        handle
+                    }),
+                    2
+                );
+                assert_eq!(
+                    library.nvmlDeviceGetHandleByIndex_v2.as_ref().unwrap()(
+                        0,
+                        std::ptr::null_mut()
+                    ),
+                    2
+                );
+                let list = library
+                    .nvmlDeviceGetComputeRunningProcesses_v3
+                    .as_ref()
+                    .unwrap();
+                assert_eq!(list(handle, std::ptr::null_mut(), std::ptr::null_mut()), 2);
+                let unmodelled = library
+                    .nvmlDeviceGetTopologyCommonAncestor
+                    .as_ref()
+                    .unwrap();
+                assert_eq!(unmodelled(handle, handle, std::ptr::null_mut()), 3);
+            }
+        },
+    );
+}
