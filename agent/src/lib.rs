@@ -5,3 +5,5 @@ pub mod facts;
 pub mod gpu;
 pub mod observation;
 pub mod report;
+pub mod spool;
+pub mod uplink;

@@ -1,0 +1,388 @@
+//! The spool's folder: segment files that are appended to, read back, and removed once nothing in them is needed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::record::{self, Acked, End, Header, Record, Stored};
+
+/// A segment is closed once it is larger than this, bytes.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// Why the folder cannot be used as it is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DiskError {
+    /// The file system says no.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Something unreadable lies before good records.
+    #[error("{path} is corrupt at byte {offset}")]
+    Corrupt {
+        /// Which segment.
+        path: PathBuf,
+        /// Where in it.
+        offset: usize,
+    },
+}
+
+/// Where a stored report lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    segment: u64,
+    offset: u64,
+    bytes: usize,
+}
+
+/// What was found in the folder.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    /// Reports that nobody acknowledged, oldest first, with the scope they belong to.
+    pub(super) reports: Vec<(Header, u64, u64, Place)>,
+    /// Scope of the last segment and the last number given in it, unless its end was lost.
+    pub(super) scope: Option<(Header, u64)>,
+    /// Bytes that were cut off because a crash left them unfinished.
+    pub(super) torn_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    file: Arc<File>,
+    bytes: u64,
+    reports: usize,
+}
+
+/// The open folder.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: PathBuf,
+    segments: BTreeMap<u64, Segment>,
+    active: Option<u64>,
+    unsynced: bool,
+}
+
+/// Makes what was appended survive a power failure. Runs outside the loop, because a disk may take its time.
+#[derive(Debug)]
+pub struct SyncJob {
+    file: Arc<File>,
+    dir: PathBuf,
+}
+
+impl SyncJob {
+    /// Waits for the disk.
+    ///
+    /// # Errors
+    /// When the disk failed: what was written since the last success may be lost.
+    pub(super) fn run(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+impl Disk {
+    /// Opens or makes the folder and reads what is in it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds damage that no crash explains.
+    pub(super) fn open(dir: &Path) -> Result<(Self, Recovered), DiskError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let mut disk = Self {
+            dir: dir.to_owned(),
+            segments: BTreeMap::new(),
+            active: None,
+            unsynced: false,
+        };
+        let mut recovered = Recovered::default();
+        let mut acked: Vec<Acked> = Vec::new();
+        let found = segment_files(dir)?;
+        let last = found.last_key_value().map(|(number, _)| *number);
+        for (number, path) in found {
+            disk.read_segment(
+                number,
+                path,
+                last == Some(number),
+                &mut recovered,
+                &mut acked,
+            )?;
+        }
+        let done = |scope: &Header, number: u64| {
+            acked
+                .iter()
+                .any(|mark| mark.spool_id == scope.spool_id && number <= mark.number)
+        };
+        recovered
+            .reports
+            .retain(|(scope, number, _, _)| !done(scope, *number));
+        for (_, _, _, place) in &recovered.reports {
+            if let Some(segment) = disk.segments.get_mut(&place.segment) {
+                segment.reports += 1;
+            }
+        }
+        disk.remove_finished();
+        Ok((disk, recovered))
+    }
+
+    /// Opens a new segment for reports from `header.first_number` on.
+    ///
+    /// # Errors
+    /// When the file cannot be made; the disk is as before.
+    pub(super) fn begin(&mut self, header: &Header) -> io::Result<()> {
+        let number = self
+            .segments
+            .last_key_value()
+            .map_or(1, |(number, _)| number + 1);
+        let path = self.dir.join(format!("{number:010}.segment"));
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        let mut bytes = Vec::new();
+        record::encode(&Record::Header(header.clone()), &mut bytes);
+        if let Err(error) = (&file).write_all(&bytes) {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        let segment = Segment {
+            path,
+            file: Arc::new(file),
+            bytes: bytes.len() as u64,
+            reports: 0,
+        };
+        self.segments.insert(number, segment);
+        self.active = Some(number);
+        self.unsynced = true;
+        self.remove_finished();
+        Ok(())
+    }
+
+    /// Appends a report; a full segment is closed and a new one begun with `header`.
+    ///
+    /// # Errors
+    /// When it could not be written whole; nothing of it stays.
+    pub(super) fn append(&mut self, header: &Header, stored: &Stored) -> io::Result<Place> {
+        let full = self
+            .active_segment()
+            .is_none_or(|segment| segment.bytes >= SEGMENT_BYTES);
+        if full {
+            self.begin(header)?;
+        }
+        let mut bytes = Vec::with_capacity(stored.report.len() + 64);
+        record::encode(&Record::Stored(stored.clone()), &mut bytes);
+        let (number, offset) = self.write(&bytes)?;
+        self.unsynced = true;
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.reports += 1;
+        }
+        Ok(Place {
+            segment: number,
+            offset,
+            bytes: bytes.len(),
+        })
+    }
+
+    /// Notes what the server has. Losing the note only means sending again.
+    pub(super) fn note_acked(&mut self, acked: &Acked) {
+        let mut bytes = Vec::new();
+        record::encode(&Record::Acked(acked.clone()), &mut bytes);
+        if let Err(error) = self.write(&bytes) {
+            tracing::debug!(%error, "acknowledgement not noted in the spool");
+        }
+    }
+
+    /// Reads a report back.
+    ///
+    /// # Errors
+    /// When the bytes are not there any more or are damaged.
+    pub(super) fn read(&self, place: Place) -> io::Result<Stored> {
+        let segment = self
+            .segments
+            .get(&place.segment)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let mut bytes = vec![0; place.bytes];
+        segment.file.read_exact_at(&mut bytes, place.offset)?;
+        match record::decode(&bytes) {
+            Some((Record::Stored(stored), _)) => Ok(stored),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// A report that is not needed any more. Its segment goes with its last one.
+    pub(super) fn release(&mut self, place: Place) {
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
+            segment.reports = segment.reports.saturating_sub(1);
+        }
+        self.remove_finished();
+    }
+
+    /// Removes everything.
+    pub(super) fn wipe(&mut self) {
+        self.active = None;
+        for segment in self.segments.values_mut() {
+            segment.reports = 0;
+        }
+        self.remove_finished();
+    }
+
+    /// Bytes of all segments.
+    #[must_use]
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes of the segment that is being written.
+    #[must_use]
+    pub(super) fn active_bytes(&self) -> u64 {
+        self.active_segment().map_or(0, |segment| segment.bytes)
+    }
+
+    /// What has to reach the disk; `None` when everything has.
+    pub(super) fn sync_job(&mut self) -> Option<SyncJob> {
+        if !std::mem::take(&mut self.unsynced) {
+            return None;
+        }
+        let file = Arc::clone(&self.active_segment()?.file);
+        let dir = self.dir.clone();
+        Some(SyncJob { file, dir })
+    }
+
+    fn active_segment(&self) -> Option<&Segment> {
+        self.segments.get(&self.active?)
+    }
+
+    // A write that fails half-way is taken back, so that the file stays readable.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<(u64, u64)> {
+        let number = self.active.ok_or(io::ErrorKind::NotFound)?;
+        let segment = self
+            .segments
+            .get_mut(&number)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let offset = segment.bytes;
+        if let Err(error) = segment.file.as_ref().write_all(bytes) {
+            let _ = segment.file.set_len(offset);
+            return Err(error);
+        }
+        segment.bytes += bytes.len() as u64;
+        Ok((number, offset))
+    }
+
+    fn remove_finished(&mut self) {
+        let active = self.active;
+        self.segments.retain(|number, segment| {
+            let keep = segment.reports > 0 || active == Some(*number);
+            if !keep && let Err(error) = fs::remove_file(&segment.path) {
+                tracing::debug!(%error, file.path = %segment.path.display(), "segment not removed");
+            }
+            keep
+        });
+    }
+
+    fn read_segment(
+        &mut self,
+        number: u64,
+        path: PathBuf,
+        last: bool,
+        recovered: &mut Recovered,
+        acked: &mut Vec<Acked>,
+    ) -> Result<(), DiskError> {
+        let bytes = fs::read(&path)?;
+        let (records, end) = record::scan(&bytes);
+        let good = match end {
+            End::Clean => bytes.len(),
+            End::Torn(offset) if last => offset,
+            End::Torn(offset) | End::Corrupt(offset) => {
+                return Err(DiskError::Corrupt { path, offset });
+            }
+        };
+        recovered.torn_bytes = bytes.len() - good;
+        let before = recovered.scope.take();
+        let file = OpenOptions::new().read(true).append(true).open(&path)?;
+        if good < bytes.len() {
+            file.set_len(good as u64)?;
+        }
+        let mut header: Option<Header> = None;
+        let mut last_number = 0;
+        for (record, span) in records {
+            match (record, &header) {
+                (Record::Header(found), None) => {
+                    last_number = found.first_number.saturating_sub(1);
+                    header = Some(found);
+                }
+                (Record::Stored(stored), Some(scope)) if stored.number == last_number + 1 => {
+                    last_number = stored.number;
+                    let place = Place {
+                        segment: number,
+                        offset: span.offset as u64,
+                        bytes: span.bytes,
+                    };
+                    let at_ms = stored.at_boottime_ms;
+                    recovered
+                        .reports
+                        .push((scope.clone(), stored.number, at_ms, place));
+                }
+                (Record::Acked(mark), Some(_)) => acked.push(mark),
+                _ => {
+                    let offset = span.offset;
+                    return Err(DiskError::Corrupt { path, offset });
+                }
+            }
+        }
+        // A segment that is missing between two of one scope would leave a gap in its numbers.
+        if let (Some((before, last)), Some(header)) = (&before, &header)
+            && before.spool_id == header.spool_id
+            && last + 1 != header.first_number
+        {
+            return Err(DiskError::Corrupt { path, offset: 0 });
+        }
+        let segment = Segment {
+            path,
+            file: Arc::new(file),
+            bytes: good as u64,
+            reports: 0,
+        };
+        self.segments.insert(number, segment);
+        // A segment whose very header was cut holds nothing, and is not gone on with.
+        if let Some(header) = header
+            && good == bytes.len()
+        {
+            self.active = Some(number);
+            recovered.scope = Some((header, last_number));
+        } else {
+            self.active = None;
+        }
+        Ok(())
+    }
+}
+
+/// Moves a damaged folder out of the way, for a person to look at. Only the newest one is kept.
+///
+/// # Errors
+/// When the file system says no.
+pub(super) fn set_aside(dir: &Path) -> io::Result<PathBuf> {
+    let aside = dir.with_extension("damaged");
+    match fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::rename(dir, &aside).map(|()| aside),
+    }
+}
+
+fn segment_files(dir: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let number = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .and_then(|stem| stem.parse().ok());
+        if let Some(number) = number
+            && path.extension().is_some_and(|e| e == "segment")
+        {
+            files.insert(number, path);
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,432 @@
+//! Reports that the server has not acknowledged, kept on disk while it is away.
+//!
+//! Numbers start at 1 in each scope (`spool_id`) and have no gaps. A scope ends with its boot, with any loss of stored
+//! records, and whenever the disk stops or starts to take writes: so a number is never given twice with two meanings.
+//! The first report of a scope is a full one. Records of an ended scope are still sent, before those of the new one.
+//! A disk that fails makes the agent forgetful, never silent: it goes on in memory and tries the disk again.
+
+mod disk;
+pub mod record;
+pub mod remembered;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gpuquota_proto::agent_v1::Report;
+use prost::Message as _;
+
+use crate::report::Contents;
+
+pub use disk::SyncJob;
+use disk::{Disk, DiskError, Place};
+use record::{Acked, Header, Stored};
+
+/// Reports kept in memory as well, so that what is sent at once is not read back; bytes.
+const CACHE_BYTES: usize = 256 << 10;
+/// Reports kept in memory while the disk does not work, bytes.
+const MEMORY_BYTES: usize = 1 << 20;
+/// A drained segment is replaced once it is larger than this, bytes.
+const DRAINED_BYTES: u64 = 64 << 10;
+/// How often a failed disk is tried again, milliseconds.
+const RETRY_MS: u64 = 60_000;
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Reports.
+    pub records: usize,
+}
+
+/// The next report must be a full one; make one and append that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the next report must be a full one")]
+pub struct NeedsFull;
+
+#[derive(Debug)]
+struct Entry {
+    scope: Arc<Header>,
+    number: u64,
+    at_boottime_ms: u64,
+    place: Option<Place>,
+    cached: Option<Vec<u8>>,
+}
+
+/// The queue of unacknowledged reports.
+#[derive(Debug)]
+pub struct Spool {
+    dir: PathBuf,
+    node: String,
+    limits: Limits,
+    disk: Option<Disk>,
+    writable: bool,
+    scope: Arc<Header>,
+    last_number: u64,
+    needs_full: bool,
+    queue: VecDeque<Entry>,
+    in_flight: usize,
+    cached_bytes: usize,
+    retry_at_ms: Option<u64>,
+}
+
+impl Spool {
+    /// Opens the folder. What goes wrong is logged and leaves a spool that works in memory.
+    #[must_use]
+    pub fn open(dir: &Path, node: &str, boot_id: &str, limits: Limits) -> Self {
+        let mut spool = Self {
+            dir: dir.to_owned(),
+            node: node.to_owned(),
+            limits,
+            disk: None,
+            writable: false,
+            scope: Arc::new(new_scope(boot_id)),
+            last_number: 0,
+            needs_full: true,
+            queue: VecDeque::new(),
+            in_flight: 0,
+            cached_bytes: 0,
+            retry_at_ms: None,
+        };
+        if let Err(error) = spool.open_disk() {
+            tracing::error!(%error, spool.dir = %dir.display(), "spool not usable, reports are kept in memory only");
+        }
+        spool
+    }
+
+    /// Whether only a full report can be appended now.
+    #[must_use]
+    pub fn needs_full(&self) -> bool {
+        self.needs_full
+    }
+
+    /// Keeps a report and gives its number.
+    ///
+    /// # Errors
+    /// When the scope had to be changed and the report is not a full one.
+    pub fn append(&mut self, contents: &Contents, at_boottime_ms: u64) -> Result<u64, NeedsFull> {
+        loop {
+            if self.needs_full && !contents.full {
+                return Err(NeedsFull);
+            }
+            let number = self.last_number + 1;
+            let report = self.encode(contents, number);
+            if self.is_full(report.len()) {
+                self.restart("it is full");
+                continue;
+            }
+            let stored = Stored {
+                number,
+                at_boottime_ms,
+                report,
+            };
+            let Ok(place) = self.store(&stored) else {
+                continue;
+            };
+            let report = stored.report;
+            let cached = place.is_none() || self.cached_bytes + report.len() <= CACHE_BYTES;
+            if cached {
+                self.cached_bytes += report.len();
+            }
+            self.queue.push_back(Entry {
+                scope: Arc::clone(&self.scope),
+                number,
+                at_boottime_ms,
+                place,
+                cached: cached.then_some(report),
+            });
+            self.last_number = number;
+            self.needs_full = false;
+            return Ok(number);
+        }
+    }
+
+    /// Tries a failed disk again when it is time.
+    pub fn tend(&mut self, now_ms: u64) {
+        if self.writable {
+            return;
+        }
+        let due = *self.retry_at_ms.get_or_insert(now_ms + RETRY_MS);
+        if now_ms < due {
+            return;
+        }
+        self.retry_at_ms = Some(now_ms + RETRY_MS);
+        if self.disk.is_none() {
+            // What an earlier run left there is too old to be sent after what was sent since.
+            self.disk = Disk::open(&self.dir).ok().map(|(mut disk, _)| {
+                disk.wipe();
+                disk
+            });
+        }
+        let header = new_scope(&self.scope.boot_id);
+        if let Some(disk) = &mut self.disk
+            && disk.begin(&header).is_ok()
+        {
+            self.enter(header);
+            self.writable = true;
+            tracing::info!(spool.dir = %self.dir.display(), "spool is on disk again");
+        }
+    }
+
+    /// Everything unacknowledged is to be sent again: a new session begins.
+    pub fn rewind(&mut self) {
+        self.in_flight = 0;
+    }
+
+    /// The next report to send while fewer than `window` are in flight, with its age where it is known.
+    pub fn take_next(&mut self, window: usize, now_ms: u64) -> Option<Report> {
+        if self.in_flight >= window {
+            return None;
+        }
+        let entry = self.queue.get(self.in_flight)?;
+        let bytes = match (&entry.cached, entry.place, &self.disk) {
+            (Some(bytes), _, _) => Ok(bytes.clone()),
+            (None, Some(place), Some(disk)) => disk.read(place).map(|stored| stored.report),
+            _ => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        let decoded =
+            bytes.and_then(|bytes| Report::decode(bytes.as_slice()).map_err(std::io::Error::other));
+        match decoded {
+            Ok(mut report) => {
+                if entry.scope.boot_id == self.scope.boot_id {
+                    report.age_ms = Some(now_ms.saturating_sub(entry.at_boottime_ms));
+                }
+                self.in_flight += 1;
+                Some(report)
+            }
+            Err(error) => {
+                tracing::error!(%error, report.number = entry.number, "stored report cannot be read back");
+                self.restart("a stored report cannot be read back");
+                None
+            }
+        }
+    }
+
+    /// The server has everything up to this number of this scope.
+    pub fn acked(&mut self, spool_id: &str, number: u64) {
+        let known = self
+            .queue
+            .iter()
+            .rposition(|entry| entry.scope.spool_id == spool_id && entry.number <= number);
+        let Some(last) = known else {
+            return;
+        };
+        for entry in self.queue.drain(..=last) {
+            self.cached_bytes -= entry.cached.map_or(0, |bytes| bytes.len());
+            if let (Some(place), Some(disk)) = (entry.place, &mut self.disk) {
+                disk.release(place);
+            }
+        }
+        self.in_flight = self.in_flight.saturating_sub(last + 1);
+        if !self.writable {
+            return;
+        }
+        if let Some(disk) = &mut self.disk {
+            let spool_id = spool_id.to_owned();
+            disk.note_acked(&Acked { spool_id, number });
+            if self.queue.is_empty() && disk.active_bytes() > DRAINED_BYTES {
+                self.begin_segment();
+            }
+        }
+    }
+
+    /// Gives up everything unacknowledged; the next report is full and has number 1 of a new scope.
+    pub fn restart(&mut self, reason: &str) {
+        tracing::warn!(
+            spool.records = self.queue.len(),
+            reason,
+            "spool begins anew with a full report"
+        );
+        self.queue.clear();
+        self.in_flight = 0;
+        self.cached_bytes = 0;
+        self.enter(new_scope(&self.scope.boot_id));
+        if let Some(disk) = &mut self.disk {
+            disk.wipe();
+        }
+        if self.writable {
+            self.begin_segment();
+        }
+    }
+
+    /// What has to reach the disk now; run it outside the loop.
+    pub fn sync_job(&mut self) -> Option<SyncJob> {
+        self.disk
+            .as_mut()
+            .filter(|_| self.writable)
+            .and_then(Disk::sync_job)
+    }
+
+    /// A sync job failed: what the file holds is not known any more, so it is written no further.
+    pub fn sync_failed(&mut self, error: &std::io::Error) {
+        if self.writable {
+            self.degrade(error);
+        }
+    }
+
+    /// Scope of the numbers that are given now.
+    #[must_use]
+    pub fn spool_id(&self) -> &str {
+        &self.scope.spool_id
+    }
+
+    /// Last number given in this scope; 0 before the first.
+    #[must_use]
+    pub fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
+    /// Unacknowledged reports.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Reports sent in this session and not acknowledged yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.disk.as_ref().map_or(0, Disk::bytes)
+    }
+
+    /// Reports are kept in memory only.
+    #[must_use]
+    pub fn in_memory_only(&self) -> bool {
+        !self.writable
+    }
+
+    fn open_disk(&mut self) -> Result<(), DiskError> {
+        let (disk, recovered) = match Disk::open(&self.dir) {
+            Err(DiskError::Corrupt { path, offset }) => {
+                let aside = disk::set_aside(&self.dir)?;
+                tracing::error!(
+                    file.path = %path.display(), file.offset = offset, moved.to = %aside.display(),
+                    "spool is corrupt and set aside; the server gets a full report"
+                );
+                Disk::open(&self.dir)?
+            }
+            other => other?,
+        };
+        if recovered.torn_bytes > 0 {
+            tracing::warn!(
+                torn.bytes = recovered.torn_bytes,
+                "spool ended in an unfinished record, which was cut off"
+            );
+        }
+        let mut scopes: Vec<Arc<Header>> = Vec::new();
+        for (header, number, at_boottime_ms, place) in recovered.reports {
+            let known = scopes
+                .iter()
+                .find(|s| s.spool_id == header.spool_id)
+                .cloned();
+            let scope = known.unwrap_or_else(|| {
+                scopes.push(Arc::new(header));
+                Arc::clone(&scopes[scopes.len() - 1])
+            });
+            self.queue.push_back(Entry {
+                scope,
+                number,
+                at_boottime_ms,
+                place: Some(place),
+                cached: None,
+            });
+        }
+        self.disk = Some(disk);
+        self.writable = true;
+        match recovered.scope {
+            Some((header, last)) if header.boot_id == self.scope.boot_id => {
+                self.scope = Arc::new(header);
+                self.last_number = last;
+            }
+            _ => self.begin_segment(),
+        }
+        Ok(())
+    }
+
+    fn encode(&self, contents: &Contents, number: u64) -> Vec<u8> {
+        let report = Report {
+            node: self.node.clone(),
+            boot_id: self.scope.boot_id.clone(),
+            spool_id: self.scope.spool_id.clone(),
+            number,
+            age_ms: None,
+            full: contents.full,
+            devices: contents.devices.clone(),
+            gone: contents.gone.clone(),
+            facts: contents.facts.clone(),
+        };
+        report.encode_to_vec()
+    }
+
+    fn is_full(&self, more: usize) -> bool {
+        let over = if self.writable {
+            self.bytes() + more as u64 > self.limits.bytes
+        } else {
+            self.cached_bytes + more > MEMORY_BYTES
+        };
+        !self.queue.is_empty() && (over || self.queue.len() >= self.limits.records)
+    }
+
+    // Err: the disk failed just now and the scope was changed.
+    fn store(&mut self, stored: &Stored) -> Result<Option<Place>, ()> {
+        if !self.writable {
+            return Ok(None);
+        }
+        let Some(disk) = &mut self.disk else {
+            return Ok(None);
+        };
+        let header = Header {
+            first_number: stored.number,
+            ..Header::clone(&self.scope)
+        };
+        match disk.append(&header, stored) {
+            Ok(place) => Ok(Some(place)),
+            Err(error) => {
+                self.degrade(&error);
+                Err(())
+            }
+        }
+    }
+
+    fn begin_segment(&mut self) {
+        let header = Header {
+            first_number: self.last_number + 1,
+            ..Header::clone(&self.scope)
+        };
+        if let Some(disk) = &mut self.disk
+            && let Err(error) = disk.begin(&header)
+        {
+            self.degrade(&error);
+        }
+    }
+
+    fn degrade(&mut self, error: &std::io::Error) {
+        tracing::error!(%error, spool.dir = %self.dir.display(), "spool cannot be written, reports are kept in memory only");
+        self.writable = false;
+        self.retry_at_ms = None;
+        self.enter(new_scope(&self.scope.boot_id));
+    }
+
+    fn enter(&mut self, scope: Header) {
+        self.scope = Arc::new(scope);
+        self.last_number = 0;
+        self.needs_full = true;
+    }
+}
+
+fn new_scope(boot_id: &str) -> Header {
+    Header {
+        spool_id: uuid::Uuid::new_v4().to_string(),
+        boot_id: boot_id.to_owned(),
+        first_number: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;

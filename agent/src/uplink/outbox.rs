@@ -1,0 +1,181 @@
+//! Where the sampling loop leaves what is to be told and the uplink takes it: the spool, the digest of the reported
+//! view, and what the server asked for.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use gpuquota_proto::agent_v1::{Heartbeat, Report};
+use tokio::sync::Notify;
+
+use crate::observation::Observation;
+use crate::report::Reporter;
+use crate::spool::{Spool, SyncJob};
+
+/// Reports sent and not acknowledged, at most.
+const WINDOW: usize = 64;
+
+/// Shared by loop and uplink; every lock is short and never held over a wait.
+#[derive(Debug)]
+pub struct Outbox {
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    spool: Spool,
+    digest: Vec<u8>,
+    good_at_boottime_ms: Option<u64>,
+    full_wanted: bool,
+    reports: u64,
+}
+
+/// Figures of the spool for `/metrics`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolFigures {
+    /// Unacknowledged reports.
+    pub records: usize,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Reports made since the agent started.
+    pub reports: u64,
+    /// Reports are kept in memory only.
+    pub in_memory_only: bool,
+}
+
+impl Outbox {
+    /// Takes the opened spool.
+    #[must_use]
+    pub fn new(spool: Spool) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                spool,
+                digest: Vec::new(),
+                good_at_boottime_ms: None,
+                full_wanted: false,
+                reports: 0,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Makes the report that this observation makes due, keeps it, and says whether there was one.
+    /// `good_at_boottime_ms` is when NVML last answered.
+    pub fn tell(
+        &self,
+        reporter: &mut Reporter,
+        observation: &Observation,
+        good_at_boottime_ms: Option<u64>,
+    ) -> bool {
+        let at = observation.at_boottime_ms;
+        let mut inner = self.lock();
+        inner.good_at_boottime_ms = good_at_boottime_ms;
+        inner.spool.tend(at);
+        let full = inner.spool.needs_full() || inner.full_wanted;
+        let Some(contents) = reporter.next(observation, full) else {
+            return false;
+        };
+        inner.full_wanted = false;
+        if inner.spool.append(&contents, at).is_err() {
+            // A full report is always taken.
+            let _ = inner.spool.append(&reporter.full(), at);
+        }
+        reporter.digest().clone_into(&mut inner.digest);
+        inner.reports += 1;
+        drop(inner);
+        self.changed.notify_one();
+        true
+    }
+
+    /// The server may know something wrong: the next observation makes a full report.
+    pub fn want_full(&self) {
+        self.lock().full_wanted = true;
+    }
+
+    /// The server will never take what is spooled: begin anew.
+    pub fn give_up(&self, reason: &str) {
+        self.lock().spool.restart(reason);
+    }
+
+    /// What has to reach the disk.
+    pub fn sync_job(&self) -> Option<SyncJob> {
+        self.lock().spool.sync_job()
+    }
+
+    /// A sync job failed.
+    pub fn sync_failed(&self, error: &io::Error) {
+        self.lock().spool.sync_failed(error);
+    }
+
+    /// For `/metrics`.
+    #[must_use]
+    pub fn figures(&self) -> SpoolFigures {
+        let inner = self.lock();
+        SpoolFigures {
+            records: inner.spool.records(),
+            bytes: inner.spool.bytes(),
+            reports: inner.reports,
+            in_memory_only: inner.spool.in_memory_only(),
+        }
+    }
+
+    /// Scope of the numbers given now.
+    pub(super) fn spool_id(&self) -> String {
+        self.lock().spool.spool_id().to_owned()
+    }
+
+    /// A new session: everything unacknowledged is sent again.
+    pub(super) fn rewind(&self) {
+        self.lock().spool.rewind();
+    }
+
+    /// Whether `take_next` would give something.
+    pub(super) fn has_next(&self) -> bool {
+        let inner = self.lock();
+        let in_flight = inner.spool.in_flight();
+        in_flight < WINDOW && in_flight < inner.spool.records()
+    }
+
+    /// The next report to send.
+    pub(super) fn take_next(&self, now_ms: u64) -> Option<Report> {
+        self.lock().spool.take_next(WINDOW, now_ms)
+    }
+
+    /// The server has everything up to this number.
+    pub(super) fn acked(&self, spool_id: &str, number: u64) {
+        self.lock().spool.acked(spool_id, number);
+    }
+
+    /// Reports that were sent and not acknowledged.
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock().spool.in_flight()
+    }
+
+    /// Nothing is waiting, neither to be sent nor to be acknowledged.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().spool.records() == 0
+    }
+
+    /// What the next heartbeat says.
+    pub(super) fn heartbeat(&self, now_ms: u64) -> Heartbeat {
+        let inner = self.lock();
+        Heartbeat {
+            spool_id: inner.spool.spool_id().to_owned(),
+            last_number: inner.spool.last_number(),
+            holder_digest: inner.digest.clone(),
+            collect_age_ms: inner
+                .good_at_boottime_ms
+                .map(|good| now_ms.saturating_sub(good)),
+        }
+    }
+
+    /// Returns when something new may be there to send.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    // Nothing panics while it is held; what a panic left behind would still be a whole state.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
