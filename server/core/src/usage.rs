@@ -160,7 +160,8 @@ fn fitting<'a>(order: &[&'a Quota], state: &State, device: &Device) -> Vec<&'a Q
                 && quota.model == device.canonical
         })
         .collect();
-    if !dedicated.is_empty() {
+    // One that has ended binds the node no more: it is charged only what nothing else could be.
+    if dedicated.iter().any(|quota| !quota.expired) {
         return dedicated;
     }
     let quota_type = match device.report.key.kind() {
@@ -169,7 +170,7 @@ fn fitting<'a>(order: &[&'a Quota], state: &State, device: &Device) -> Vec<&'a Q
         DeviceKind::Vgpu => QuotaType::Vgpu,
     };
     let region = state.node(&device.node).map(|node| &node.region);
-    order
+    let regional: Vec<&Quota> = order
         .iter()
         .copied()
         .filter(|quota| {
@@ -177,5 +178,10 @@ fn fitting<'a>(order: &[&'a Quota], state: &State, device: &Device) -> Vec<&'a Q
                 && quota.model == device.canonical
                 && region == Some(&quota.key.region)
         })
-        .collect()
+        .collect();
+    if regional.is_empty() {
+        dedicated
+    } else {
+        regional
+    }
 }

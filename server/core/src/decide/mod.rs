@@ -16,7 +16,7 @@ impl State {
     /// When the ledger does not grant it.
     pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Decision, Denied> {
         match command {
-            Command::SetQuota(set) => self.decide_set_quota(set),
+            Command::SetQuota(set) => self.decide_set_quota(set, now),
             Command::ReleaseQuota(release) => self.decide_release_quota(release),
             Command::DeclareNode { node, region } => Ok(self.decide_declare_node(node, region)),
             Command::OpenSession {
@@ -51,7 +51,8 @@ impl State {
     }
 
     fn decide_revoke(&self, token: &str, until: Timestamp, now: Timestamp) -> Decision {
-        if self.revoked(token) || until <= now {
+        let known = self.rows.revoked.get(token);
+        if until <= now || known.is_some_and(|known| *known >= until) {
             return done(Vec::new());
         }
         done(vec![Event::TokenRevoked {

@@ -105,7 +105,10 @@ impl State {
     }
 
     fn in_session(&self, name: &NodeName, session: SessionId) -> Result<&Node, Denied> {
-        let newest = self.node(name).filter(|node| node.session == session);
+        // A node that was only declared has no session to speak in.
+        let newest = self
+            .node(name)
+            .filter(|node| node.session == session && node.state != NodeState::Expected);
         newest.ok_or(Denied::StaleSession)
     }
 

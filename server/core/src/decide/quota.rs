@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::command::{Decision, Outcome, QuotaName, ReleaseQuota, SetQuota};
 use crate::event::Event;
 use crate::explain::Denied;
-use crate::id::{NodeName, QuotaId};
-use crate::profile::implied_type;
+use crate::id::{NodeName, QuotaId, Timestamp};
+use crate::profile::{CanonicalModel, implied_type};
 use crate::quota::{Quota, QuotaKey, QuotaType};
 use crate::state::State;
 use crate::usage::{usage, usage_with};
@@ -14,17 +14,35 @@ use crate::usage::{usage, usage_with};
 use super::done;
 
 impl State {
-    pub(super) fn decide_set_quota(&self, set: &SetQuota) -> Result<Decision, Denied> {
+    pub(super) fn decide_set_quota(
+        &self,
+        set: &SetQuota,
+        now: Timestamp,
+    ) -> Result<Decision, Denied> {
         let name = &set.name;
         let key = self.key_of(name, set.nodes.is_some())?;
         let old = self.by_key(&key);
         let nodes = self.nodes_of(set, &key)?;
         self.check_bindings(&key, &nodes)?;
-        if let Some(old) = old {
-            self.check_shrink(old, set, &nodes)?;
-        }
         let reference = name.reference.or(old.and_then(|old| old.reference));
         let id = old.map_or(QuotaId(self.rows.next_quota), |old| old.id);
+        // An end in the past is always taken (D0.6): what it leaves unjustified is not the doing of limit or nodes.
+        let ended = set.expires_at.is_some_and(|end| end <= now);
+        let judged = Quota {
+            id,
+            key: key.clone(),
+            model: CanonicalModel::of(&key.gpu_model),
+            limit: set.limit,
+            expires_at: old
+                .filter(|_| ended)
+                .map_or(set.expires_at, |old| old.expires_at),
+            expired: ended && old.is_none_or(|old| old.expired),
+            reference,
+            nodes: nodes.clone(),
+            created_at: now,
+            updated_at: now,
+        };
+        self.check_excess(old, &judged)?;
         let unchanged = old.is_some_and(|old| {
             old.limit == set.limit
                 && old.expires_at == set.expires_at
@@ -63,12 +81,11 @@ impl State {
             Err(denied) if release.must_exist => return Err(denied),
             Ok(None) | Err(_) => return Ok(done(Vec::new())),
         };
-        if release.name.reference.is_some() && release.name.reference != quota.reference {
-            return if release.must_exist {
-                Err(Denied::NoSuchQuota)
-            } else {
-                Ok(done(Vec::new()))
-            };
+        // Where the fields name the quota (D1.2), an id that is new does not matter; where it must exist, it must be that.
+        let other_id =
+            release.name.reference.is_some() && release.name.reference != quota.reference;
+        if other_id && release.must_exist {
+            return Err(Denied::NoSuchQuota);
         }
         let used = usage(self, &quota.key.tenant).of(quota.id);
         if used > 0 && !release.forced {
@@ -145,22 +162,14 @@ impl State {
     }
 
     // Only what this change would leave unjustified counts: a tenant that is over already may still be given more.
-    fn check_shrink(
-        &self,
-        old: &Quota,
-        set: &SetQuota,
-        nodes: &BTreeSet<NodeName>,
-    ) -> Result<(), Denied> {
-        let tenant = &old.key.tenant;
-        let new = Quota {
-            limit: set.limit,
-            nodes: nodes.clone(),
-            ..old.clone()
-        };
-        let quotas: Vec<&Quota> = self
-            .quotas_of(tenant)
-            .map(|quota| if quota.id == old.id { &new } else { quota })
-            .collect();
+    fn check_excess(&self, old: Option<&Quota>, new: &Quota) -> Result<(), Denied> {
+        if old.is_none() && new.nodes.is_empty() {
+            // A further quota of the region takes nothing from others; one with nodes takes what is held there.
+            return Ok(());
+        }
+        let tenant = &new.key.tenant;
+        let others = self.quotas_of(tenant).filter(|quota| quota.id != new.id);
+        let quotas: Vec<&Quota> = others.chain([new]).collect();
         let before = usage(self, tenant);
         let after = usage_with(self, tenant, &quotas);
         let excess = after.excess().saturating_sub(before.excess());
@@ -168,10 +177,10 @@ impl State {
             return Ok(());
         }
         Err(Denied::BelowUse {
-            quota: old.id,
-            asked: set.limit.to_string(),
-            limit: old.limit.to_string(),
-            used: before.of(old.id),
+            quota: new.id,
+            asked: new.limit.to_string(),
+            limit: old.unwrap_or(new).limit.to_string(),
+            used: old.map_or(&after, |_| &before).of(new.id),
             excess,
         })
     }

@@ -1,0 +1,126 @@
+//! The ledger beside its naive telling, number by number.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gpuquota_core::State;
+use gpuquota_core::id::{NodeName, Timestamp};
+use gpuquota_core::usage::usage;
+
+use crate::charged;
+use crate::reference::Naive;
+use crate::world::{NODES, TENANTS, TOKENS, node, tenant};
+
+pub(crate) fn compare(state: &State, naive: &Naive, now: Timestamp) {
+    let quotas: Vec<_> = state
+        .quotas()
+        .map(|q| (q.id, q.key.clone(), q.limit, q.expires_at, q.expired))
+        .collect();
+    let details: Vec<_> = state
+        .quotas()
+        .map(|q| (q.reference, q.nodes.clone(), q.created_at))
+        .collect();
+    let mut told = naive.quotas.clone();
+    told.sort_by_key(|q| q.id);
+    assert_eq!(quotas.len(), told.len(), "number of quotas");
+    for ((quota, detail), q) in quotas.into_iter().zip(details).zip(&told) {
+        let (id, key, limit, end, expired) = quota;
+        assert_eq!(
+            (id, limit, end, expired),
+            (q.id, q.limit, q.end, q.over(now))
+        );
+        assert_eq!(
+            (&key.tenant, &key.region, key.source),
+            (&q.tenant, &q.region, q.source)
+        );
+        assert_eq!((key.quota_type, &key.gpu_model), (q.quota_type, &q.model));
+        assert_eq!(detail, (q.reference, q.nodes.clone(), q.made));
+    }
+    let mut holders = BTreeMap::new();
+    assert_eq!(
+        state.devices().count(),
+        naive.devices.len(),
+        "number of devices"
+    );
+    for held in &naive.devices {
+        let device = state.device(&held.report.key).unwrap();
+        assert_eq!((&device.node, &device.report), (&held.node, &held.report));
+        assert_eq!(device.holders, held.since);
+        for tenant in held.since.keys() {
+            holders
+                .entry(tenant)
+                .or_insert_with(BTreeSet::new)
+                .insert(&held.report.key);
+        }
+    }
+    assert!(state.holders().eq(holders.keys().copied()), "holders");
+    for (tenant, keys) in holders {
+        assert!(
+            state.devices_of(tenant).map(|(key, _)| key).eq(keys),
+            "held by {tenant}"
+        );
+    }
+    assert_eq!(state.nodes().count(), naive.hosts.len(), "number of nodes");
+    for host in &naive.hosts {
+        let node = state.node(&host.name).unwrap();
+        let mark = node
+            .spool
+            .as_ref()
+            .map(|mark| (mark.spool.clone(), mark.number));
+        assert_eq!(mark.as_ref(), host.spools.last(), "spool of {}", host.name);
+        assert_eq!((&node.region, node.state), (&host.region, host.state));
+        assert_eq!(node.session.0, host.session);
+    }
+    for name in NODES {
+        let node = node(name);
+        assert_eq!(
+            state.bound_tenant(&node),
+            naive.bound(&node, now),
+            "who {name} serves"
+        );
+    }
+    for name in TENANTS.map(tenant) {
+        assert_eq!(
+            charged(state, &name),
+            naive.charge(&name, now),
+            "usage of {name}"
+        );
+        let own = state.quotas_of(&name).map(|q| q.id);
+        let told = told.iter().filter(|q| q.tenant == name).map(|q| q.id);
+        assert!(own.eq(told), "quotas of {name}");
+    }
+    let mut ends = told.iter().filter_map(|q| q.end).collect::<Vec<_>>();
+    ends.retain(|end| *end > now);
+    assert_eq!(state.next_due(), ends.into_iter().min(), "next moment");
+    for (token, until) in naive.revoked.iter().filter(|(_, until)| *until > now) {
+        assert!(state.revoked(token), "{token} is revoked until {until:?}");
+    }
+    let over = |token: &str| {
+        naive
+            .revoked
+            .iter()
+            .all(|(t, until)| t != token || *until <= now)
+    };
+    let forgotten = |token: &str| !state.revoked(token) || state.at() < now;
+    assert!(
+        TOKENS.into_iter().all(|t| !over(t) || forgotten(t)),
+        "revoked for ever"
+    );
+}
+
+/// What a report may touch: its own node's devices, and the numbers of tenants that hold or held some of them.
+pub(crate) fn report_stays_home(before: &State, after: &State, node: &NodeName) {
+    let elsewhere = |state: &State| -> Vec<_> {
+        let devices = state.devices().filter(|(_, d)| d.node != *node);
+        devices.map(|(key, d)| (key.clone(), d.clone())).collect()
+    };
+    assert!(
+        elsewhere(before) == elsewhere(after),
+        "a device of another node changed"
+    );
+    for tenant in TENANTS.map(tenant) {
+        let at_home = |s: &State| s.devices_of(&tenant).any(|(_, d)| d.node == *node);
+        if !at_home(before) && !at_home(after) {
+            assert_eq!(usage(before, &tenant), usage(after, &tenant));
+        }
+    }
+}

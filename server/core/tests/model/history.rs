@@ -1,0 +1,319 @@
+//! Random histories over a small world, so that names, references, nodes and devices collide often. A step is drawn
+//! without knowing the state and made a command by it: "the number after the last one", "the quota there is".
+
+use std::collections::BTreeSet;
+
+use gpuquota_core::Command;
+use gpuquota_core::command::{NodeReport, QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::device::{DeviceKey, DeviceReport};
+use gpuquota_core::event::SilenceReason;
+use gpuquota_core::id::{NodeName, Reference, Region, Seq, SessionId, Timestamp};
+use gpuquota_core::limit::Limit;
+use gpuquota_core::quota::QuotaType;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::reference::{DAY, Naive};
+use crate::world::{
+    NODES, REGIONS, TENANTS, TOKENS, any_source, device, limit, model, node, region, seen, seen_at,
+    tenant,
+};
+
+/// One thing to try, so many milliseconds after the one before.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) wait: i64,
+    pub(crate) op: Option<u8>,
+    act: Act,
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Set(Naming, Limit, Option<i64>, Option<BTreeSet<NodeName>>),
+    Release(Naming, bool, bool),
+    Declare(NodeName, Region),
+    Open(NodeName, Region),
+    Report(Saying),
+    Silent(NodeName, u64),
+    Heard(NodeName, u64),
+    Revoke(usize, i64),
+    Sweep,
+    Note,
+}
+
+/// A name of its own, or that of a quota there is.
+#[derive(Clone, Debug)]
+struct Naming {
+    known: Option<Index>,
+    keep_type: bool,
+    own: QuotaName,
+}
+
+#[derive(Clone, Debug)]
+struct Saying {
+    node: usize,
+    session_behind: u64,
+    spool: Spool,
+    number: Number,
+    full: bool,
+    age_ms: Option<u64>,
+    devices: Vec<(usize, bool, DeviceReport)>,
+    gone: Vec<usize>,
+    stray: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Spool {
+    Same,
+    New,
+    Before,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Number {
+    Next,
+    Again(u64),
+    Skip(u64),
+}
+
+/// Steps to try one after the other.
+pub(crate) fn history(steps: usize) -> impl Strategy<Value = Vec<Step>> {
+    let opening = prop::bool::weighted(0.9).prop_map(|opened| {
+        let nodes = NODES.iter().filter(|_| opened);
+        nodes
+            .map(|n| Step {
+                wait: 1,
+                op: None,
+                act: Act::Open(node(n), region("bj")),
+            })
+            .collect()
+    });
+    (opening, vec(step(), 1..steps)).prop_map(|(mut opening, rest): (Vec<Step>, _)| {
+        opening.extend(rest);
+        opening
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let wait = prop_oneof![
+        30 => 0..3_i64, 4 => Just(99), 4 => Just(100), 1 => Just(DAY / 2), 1 => Just(DAY - 1), 1 => Just(DAY),
+    ];
+    let op = option::weighted(0.2, 0..3_u8);
+    (wait, op, act()).prop_map(|(wait, op, act)| Step { wait, op, act })
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let end = option::weighted(0.4, select(vec![-1, 0, 1, 2, 100, DAY / 2]));
+    let nodes = option::weighted(0.25, prop::collection::btree_set(any_node(), 0..3));
+    let behind = prop_oneof![5 => Just(0), 1 => Just(1_u64)];
+    prop_oneof![
+        10 => (naming(), limit(), end, nodes).prop_map(|(n, l, e, on)| Act::Set(n, l, e, on)),
+        4 => (naming(), any::<bool>(), any::<bool>()).prop_map(|(n, f, m)| Act::Release(n, f, m)),
+        1 => (any_node(), any_region()).prop_map(|(n, r)| Act::Declare(n, r)),
+        1 => (any_node(), any_region()).prop_map(|(n, r)| Act::Open(n, r)),
+        14 => saying().prop_map(Act::Report),
+        1 => (any_node(), behind.clone()).prop_map(|(n, b)| Act::Silent(n, b)),
+        1 => (any_node(), behind).prop_map(|(n, b)| Act::Heard(n, b)),
+        1 => (0..2_usize, select(vec![-1, 0, 1, 5, 100, DAY])).prop_map(|(t, e)| Act::Revoke(t, e)),
+        1 => Just(Act::Sweep),
+        1 => Just(Act::Note),
+    ]
+}
+
+fn any_node() -> impl Strategy<Value = NodeName> + Clone {
+    select(NODES.to_vec()).prop_map(node)
+}
+
+fn any_region() -> impl Strategy<Value = Region> {
+    prop_oneof![4 => Just(region(REGIONS[0])), 1 => Just(region(REGIONS[1]))]
+}
+
+fn any_type() -> impl Strategy<Value = QuotaType> {
+    use QuotaType::{Dedicated, Flexible, Mig, Vgpu};
+    select(vec![Dedicated, Flexible, Mig, Vgpu])
+}
+
+fn naming() -> impl Strategy<Value = Naming> {
+    let models = [
+        "nvidia.com/gpu",
+        "nvidia.com/mig-1g.10gb",
+        "nvidia.com/mig-1c10g",
+        "tyui-3",
+    ];
+    let own = (
+        select(TENANTS.to_vec()),
+        any_region(),
+        any_source(),
+        select(models.to_vec()),
+        option::weighted(0.2, any_type()),
+        option::weighted(0.3, (0..3_u32).prop_map(Reference)),
+    );
+    let known = option::weighted(0.5, any::<Index>());
+    let own = own.prop_map(|(t, region, source, m, quota_type, reference)| QuotaName {
+        tenant: tenant(t),
+        region,
+        source,
+        gpu_model: model(m),
+        quota_type,
+        reference,
+    });
+    let all = (known, prop::bool::weighted(0.8), own);
+    all.prop_map(|(known, keep_type, own)| Naming {
+        known,
+        keep_type,
+        own,
+    })
+}
+
+fn saying() -> impl Strategy<Value = Saying> {
+    let spool =
+        prop_oneof![12 => Just(Spool::Same), 2 => Just(Spool::New), 2 => Just(Spool::Before)];
+    let number = prop_oneof![
+        8 => Just(Number::Next), 1 => (0..2_u64).prop_map(Number::Again), 1 => (1..3_u64).prop_map(Number::Skip),
+    ];
+    let behind = prop_oneof![20 => Just(0), 1 => Just(1_u64)];
+    let age = option::of(select(vec![0_u64, 1, 50, 5_000]));
+    let devices = vec((0..6_usize, prop::bool::weighted(0.95), seen()), 0..4);
+    let said = (0..3_usize, behind, spool, number, any::<bool>(), age);
+    let seen = (devices, vec(0..6_usize, 0..2), prop::bool::weighted(0.05));
+    (said, seen).prop_map(|(said, (devices, gone, stray))| {
+        let (node, session_behind, spool, number, full, age_ms) = said;
+        Saying {
+            node,
+            session_behind,
+            spool,
+            number,
+            full,
+            age_ms,
+            devices,
+            gone,
+            stray,
+        }
+    })
+}
+
+impl Step {
+    /// The command that this step means where the ledger stands now.
+    pub(crate) fn command(&self, ledger: &Naive, now: Timestamp) -> Command {
+        let session = |node: &NodeName, behind: u64| {
+            let host = ledger.hosts.iter().find(|h| h.name == *node);
+            SessionId(host.map_or(0, |h| h.session).saturating_sub(behind))
+        };
+        match &self.act {
+            Act::Set(naming, limit, end, nodes) => Command::SetQuota(SetQuota {
+                name: naming.resolve(ledger),
+                limit: *limit,
+                expires_at: end.map(|ms| Timestamp(now.0 + ms)),
+                nodes: nodes.clone(),
+            }),
+            Act::Release(naming, forced, must_exist) => Command::ReleaseQuota(ReleaseQuota {
+                name: naming.resolve(ledger),
+                forced: *forced,
+                must_exist: *must_exist,
+            }),
+            Act::Declare(node, region) => Command::DeclareNode {
+                node: node.clone(),
+                region: region.clone(),
+            },
+            Act::Open(node, default_region) => Command::OpenSession {
+                node: node.clone(),
+                default_region: default_region.clone(),
+                boot_id: "boot".into(),
+                agent_version: "1".into(),
+            },
+            Act::Report(saying) => Command::Report(saying.resolve(ledger, session)),
+            Act::Silent(node, behind) => Command::MarkSilent {
+                node: node.clone(),
+                session: session(node, *behind),
+                reason: SilenceReason::Timeout,
+            },
+            Act::Heard(node, behind) => Command::MarkHeard {
+                node: node.clone(),
+                session: session(node, *behind),
+            },
+            Act::Revoke(token, end) => Command::RevokeToken {
+                token: TOKENS[*token].into(),
+                until: Timestamp(now.0 + end),
+            },
+            Act::Sweep => Command::Sweep,
+            Act::Note => Command::NoteSnapshot {
+                seq: Seq(1),
+                digest: "00".into(),
+            },
+        }
+    }
+}
+
+impl Naming {
+    fn resolve(&self, ledger: &Naive) -> QuotaName {
+        let known = self.known.filter(|_| !ledger.quotas.is_empty());
+        let Some(quota) = known.map(|at| at.get(&ledger.quotas)) else {
+            return self.own.clone();
+        };
+        QuotaName {
+            tenant: quota.tenant.clone(),
+            region: quota.region.clone(),
+            source: quota.source,
+            gpu_model: quota.model.clone(),
+            quota_type: Some(quota.quota_type)
+                .filter(|_| self.keep_type)
+                .or(self.own.quota_type),
+            reference: if self.keep_type {
+                self.own.reference
+            } else {
+                quota.reference
+            },
+        }
+    }
+}
+
+impl Saying {
+    fn resolve(&self, ledger: &Naive, session: impl Fn(&NodeName, u64) -> SessionId) -> NodeReport {
+        let name = node(NODES[self.node]);
+        let spools = ledger
+            .hosts
+            .iter()
+            .find(|h| h.name == name)
+            .map(|h| h.spools.as_slice());
+        let spools = spools.unwrap_or_default();
+        let fresh = (format!("{name}-{}", spools.len()), 0);
+        let (spool, last) = match self.spool {
+            Spool::Same => spools.last().cloned().unwrap_or(fresh),
+            Spool::New => fresh,
+            Spool::Before => spools.iter().rev().nth(1).cloned().unwrap_or(fresh),
+        };
+        let number = match self.number {
+            Number::Next => last + 1,
+            Number::Again(back) => last.saturating_sub(back),
+            Number::Skip(over) => last + 1 + over,
+        };
+        let home = |at: usize, at_home: bool| if at_home { self.node * 2 + at % 2 } else { at };
+        let named = self.devices.iter();
+        let mut devices: Vec<DeviceReport> = named
+            .map(|(at, at_home, seen)| seen_at(device(home(*at, *at_home)), seen))
+            .collect();
+        let mut gone: Vec<DeviceKey> = self
+            .gone
+            .iter()
+            .map(|at| device(home(*at, !self.stray)))
+            .collect();
+        if !self.stray {
+            let mut once = BTreeSet::new();
+            devices.retain(|device| once.insert(device.key.clone()));
+            gone.retain(|key| once.insert(key.clone()));
+        }
+        NodeReport {
+            session: session(&name, self.session_behind),
+            node: name,
+            spool,
+            number,
+            age_ms: self.age_ms,
+            full: self.full,
+            facts: None,
+            devices,
+            gone,
+        }
+    }
+}

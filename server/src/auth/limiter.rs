@@ -1,0 +1,65 @@
+//! Wrong tokens are answered, but not without end: each address has a budget of failures.
+//!
+//! Only failures are counted, so whoever holds a valid token is served from the same address all the while.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const BURST: NonZeroU32 = NonZeroU32::new(50).unwrap();
+
+/// Failures by address.
+#[derive(Debug)]
+pub struct FailureLimiter(DefaultKeyedRateLimiter<IpAddr>);
+
+impl Default for FailureLimiter {
+    fn default() -> Self {
+        Self(RateLimiter::keyed(
+            Quota::per_second(PER_SECOND).allow_burst(BURST),
+        ))
+    }
+}
+
+impl FailureLimiter {
+    /// Counts one failure; `false` when the address has used up its budget.
+    #[must_use]
+    pub fn count(&self, address: IpAddr) -> bool {
+        self.0.check_key(&network(address)).is_ok()
+    }
+
+    /// Drops addresses that have their whole budget again, so that memory follows the present, not the past.
+    pub fn forget_idle(&self) {
+        self.0.retain_recent();
+        self.0.shrink_to_fit();
+    }
+}
+
+// One IPv6 customer has a whole /64 to choose from.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_23_an_address_that_only_fails_runs_out_and_others_do_not() {
+        let limiter = FailureLimiter::default();
+        let bad: IpAddr = "2001:db8::1".parse().unwrap();
+        let neighbour: IpAddr = "2001:db8::ffff".parse().unwrap();
+        let other: IpAddr = "192.0.2.1".parse().unwrap();
+        let allowed = (0..1000).filter(|_| limiter.count(bad)).count();
+        assert!((50..100).contains(&allowed), "{allowed}");
+        assert!(!limiter.count(neighbour));
+        assert!(limiter.count(other));
+    }
+}

@@ -1,0 +1,124 @@
+//! Deciding a batch: from the committed state and the commands that wait to the rows to append. Pure.
+
+use gpuquota_core::event::Replay;
+use gpuquota_core::id::{OpId, Timestamp};
+use gpuquota_core::{Answer, Command, Denied, Record};
+
+use super::{Committed, Job, Origin, Receipt};
+use crate::store::Row;
+
+/// A batch decided on `state`, not yet durable.
+pub(super) struct Batch {
+    pub(super) rows: Vec<Row>,
+    pub(super) committed: Committed,
+    /// One answer a job, in order.
+    pub(super) answers: Vec<Result<Receipt, Denied>>,
+}
+
+/// Decides all jobs one after the other, what is due by time first.
+pub(super) fn decide(from: &Committed, jobs: &[Job], now: Timestamp, writer: &str) -> Batch {
+    let mut batch = Batch {
+        rows: Vec::new(),
+        committed: from.clone(),
+        answers: Vec::with_capacity(jobs.len()),
+    };
+    // A clock that was set back does not make the journal go back.
+    let now = now.max(from.state.at());
+    if from.state.next_due().is_some_and(|due| due <= now) {
+        // A sweep is always granted.
+        let _ = batch.step(&Command::Sweep, &Origin::server(), now, writer);
+    }
+    for job in jobs {
+        let answer = batch.step(&job.command, &job.origin, now, writer);
+        batch.answers.push(answer);
+    }
+    batch
+}
+
+impl Batch {
+    fn step(
+        &mut self,
+        command: &Command,
+        origin: &Origin,
+        now: Timestamp,
+        writer: &str,
+    ) -> Result<Receipt, Denied> {
+        let state = &self.committed.state;
+        if let (Some(op), Some(fingerprint)) = (&origin.op, &origin.fingerprint)
+            && let Some(operation) = state.operation(op, now)
+        {
+            if operation.fingerprint != *fingerprint {
+                return Err(Denied::OperationReused);
+            }
+            let answer = operation.answer.clone();
+            return self.receipt(answer);
+        }
+        let (events, answer) = match state.decide(command, now) {
+            Ok(decision) => (decision.events, Answer::Granted(decision.outcome)),
+            Err(denied) => (Vec::new(), Answer::Denied(denied)),
+        };
+        let replay = origin.fingerprint.as_ref().map(|fingerprint| Replay {
+            fingerprint: fingerprint.clone(),
+            answer: answer.clone(),
+        });
+        if !events.is_empty() || replay.is_some() {
+            self.append(
+                Record {
+                    actor: origin.actor.clone(),
+                    request_id: origin.request_id.clone(),
+                    replay,
+                    events,
+                },
+                origin,
+                now,
+                writer,
+            );
+        }
+        self.receipt(answer)
+    }
+
+    fn receipt(&self, answer: Answer) -> Result<Receipt, Denied> {
+        match answer {
+            Answer::Granted(outcome) => Ok(Receipt {
+                outcome,
+                seq: self.committed.state.seq(),
+            }),
+            Answer::Denied(denied) => Err(denied),
+        }
+    }
+
+    fn append(&mut self, record: Record, origin: &Origin, now: Timestamp, writer: &str) {
+        let seq = self.committed.state.seq().next();
+        self.committed
+            .state
+            .apply(seq, now, origin.op.as_ref(), &record);
+        // A record is plain data with text keys; serde_json cannot fail on it.
+        let body = serde_json::to_string(&record).unwrap_or_default();
+        let op = row_op(origin.op.as_ref(), &record, now);
+        let row = Row::new(self.committed.head, seq, now, writer, op, body);
+        self.committed.head = row.hash;
+        self.rows.push(row);
+    }
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How the journal writes an operation id. A key whose answer is kept 24 hours may come again for something new after
+/// that, and the journal's ids are unique for ever, so such an id carries the day of its answer.
+fn row_op(op: Option<&OpId>, record: &Record, at: Timestamp) -> Option<OpId> {
+    let op = op?;
+    if record.replay.is_none() {
+        return Some(op.clone());
+    }
+    OpId::new(&format!("{op}@{}", at.0.div_euclid(DAY_MS))).ok()
+}
+
+/// The operation id as its caller knows it.
+pub(super) fn caller_op(row: &Row, record: &Record) -> Option<OpId> {
+    let op = row.op.as_ref()?;
+    if record.replay.is_none() {
+        return Some(op.clone());
+    }
+    let (caller, _day) = op.as_str().rsplit_once('@')?;
+    OpId::new(caller).ok()
+}

@@ -1,0 +1,117 @@
+//! Folding the journal into a state: at start from a snapshot or from nothing, and to catch up with another writer.
+
+use gpuquota_core::event::Event;
+use gpuquota_core::id::Seq;
+use gpuquota_core::{Broken, Record};
+
+use super::Committed;
+use super::batch::caller_op;
+use super::snapshot::{Candidate, Snapshots};
+use crate::store::{ChainError, Row, Store, StoreError};
+
+const PAGE: u32 = 10_000;
+
+/// Why the journal cannot be folded. Nothing is changed on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A row is missing or was changed.
+    #[error("{0}; restore the ledger from a backup, or keep it for the investigation")]
+    Chain(#[from] ChainError),
+    /// A row's body is not one that this program knows.
+    #[error(
+        "journal row {seq} was written by a newer program ({source}); start that one or a newer one"
+    )]
+    Unknown {
+        /// Which row.
+        seq: Seq,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+    /// The rows fold, but not into a state that may be.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+}
+
+/// Folds the whole journal, from the newest snapshot that the journal itself vouches for.
+///
+/// # Errors
+/// When the journal is damaged or newer than this program.
+pub async fn fold(
+    store: &dyn Store,
+    snapshots: Option<&Snapshots>,
+) -> Result<Committed, FoldError> {
+    if let Some(snapshots) = snapshots {
+        for candidate in snapshots.candidates() {
+            if let Some(committed) = fold_from(store, &candidate).await? {
+                committed.state.verify()?;
+                return Ok(committed);
+            }
+            tracing::warn!(
+                snapshot.path = %candidate.path.display(),
+                "the journal does not vouch for this snapshot; it is left aside"
+            );
+        }
+    }
+    let committed = catch_up(store, &Committed::empty()).await?;
+    committed.state.verify()?;
+    Ok(committed)
+}
+
+/// Folds what came after `from`.
+pub(super) async fn catch_up(store: &dyn Store, from: &Committed) -> Result<Committed, FoldError> {
+    fold_rows(store, from.clone(), |_| {}).await
+}
+
+// A snapshot counts only when the row that it ends at has its hash and a later row notes its digest.
+async fn fold_from(
+    store: &dyn Store,
+    candidate: &Candidate,
+) -> Result<Option<Committed>, FoldError> {
+    let seq = candidate.committed.state.seq();
+    let Some(last) = seq.0.checked_sub(1) else {
+        return Ok(None);
+    };
+    let row = store.rows_after(Seq(last), 1).await?;
+    if row.first().map(|row| (row.seq, row.hash)) != Some((seq, candidate.committed.head)) {
+        return Ok(None);
+    }
+    let mut noted = false;
+    let committed = fold_rows(store, candidate.committed.clone(), |event| {
+        if let Event::SnapshotTaken { seq: of, digest } = event {
+            noted |= *of == seq && *digest == candidate.digest;
+        }
+    })
+    .await?;
+    Ok(noted.then_some(committed))
+}
+
+async fn fold_rows(
+    store: &dyn Store,
+    mut committed: Committed,
+    mut seen: impl FnMut(&Event) + Send,
+) -> Result<Committed, FoldError> {
+    loop {
+        let rows = store.rows_after(committed.state.seq(), PAGE).await?;
+        if rows.is_empty() {
+            return Ok(committed);
+        }
+        for row in &rows {
+            row.check(committed.state.seq(), committed.head)?;
+            let record = parse(row)?;
+            record.events.iter().for_each(&mut seen);
+            let op = caller_op(row, &record);
+            committed.state.apply(row.seq, row.at, op.as_ref(), &record);
+            committed.head = row.hash;
+        }
+    }
+}
+
+fn parse(row: &Row) -> Result<Record, FoldError> {
+    serde_json::from_str(&row.body).map_err(|source| FoldError::Unknown {
+        seq: row.seq,
+        source,
+    })
+}

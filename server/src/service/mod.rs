@@ -1,0 +1,159 @@
+//! The ledger as the rest of the server sees it: commands go in, answers and immutable states come out.
+
+mod batch;
+mod batcher;
+mod fold;
+pub mod liveness;
+mod snapshot;
+pub mod sweep;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use gpuquota_core::id::{OpId, Seq};
+use gpuquota_core::{Command, Denied, Outcome, State};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use batcher::{BatcherSettings, start};
+pub use fold::{FoldError, fold};
+pub use snapshot::Snapshots;
+
+use crate::store::Hash;
+
+/// The ledger after its last durable row.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// What decisions and answers are computed from.
+    pub state: State,
+    /// Hash of that row.
+    pub head: Hash,
+}
+
+/// Who asks, for the journal and for repetitions.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// `admin:SUBJECT`, `node:NAME`, `server`.
+    pub actor: String,
+    /// Request id of the call.
+    pub request_id: Option<String>,
+    /// Operation id of the call.
+    pub op: Option<OpId>,
+    /// Digest of what it asks, when its answer is to be kept for repetitions.
+    pub fingerprint: Option<String>,
+}
+
+impl Origin {
+    /// The server itself.
+    #[must_use]
+    pub fn server() -> Self {
+        Self {
+            actor: "server".into(),
+            request_id: None,
+            op: None,
+            fingerprint: None,
+        }
+    }
+}
+
+/// A command was granted and is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The answer.
+    pub outcome: Outcome,
+    /// Reads at or after this row see it.
+    pub seq: Seq,
+}
+
+/// Why a command has no grant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The ledger says no.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// More commands wait than are taken; nothing was done.
+    #[error("too many commands are waiting; try again")]
+    Overloaded,
+    /// Nothing can be written now; nothing was done.
+    #[error("the ledger cannot be written to: {0}")]
+    Unavailable(String),
+}
+
+struct Job {
+    command: Command,
+    origin: Origin,
+    reply: oneshot::Sender<Result<Receipt, LedgerError>>,
+}
+
+/// The handle by which everything else reads and writes the ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    jobs: mpsc::Sender<Job>,
+    committed: Arc<ArcSwap<Committed>>,
+    counters: Arc<Counters>,
+    fatal: CancellationToken,
+}
+
+/// What the batcher did so far.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Appends that wrote.
+    pub appends: AtomicU64,
+    /// Rows written.
+    pub rows: AtomicU64,
+    /// Commands granted.
+    pub granted: AtomicU64,
+    /// Commands denied.
+    pub denied: AtomicU64,
+    /// Commands that could not be answered.
+    pub failed: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, by: usize) {
+        counter.fetch_add(by as u64, Ordering::Relaxed);
+    }
+}
+
+impl Ledger {
+    /// The ledger after its last durable row; readers never wait for a writer.
+    #[must_use]
+    pub fn read(&self) -> Arc<Committed> {
+        self.committed.load_full()
+    }
+
+    /// Asks for a change and waits until it is durable.
+    ///
+    /// # Errors
+    /// When it is not granted, or nobody can be asked now.
+    pub async fn submit(&self, command: Command, origin: Origin) -> Result<Receipt, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            command,
+            origin,
+            reply,
+        };
+        self.jobs.try_send(job).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// What the batcher did so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Cancelled when the storage cannot be trusted any more and the process must end.
+    #[must_use]
+    pub fn fatal(&self) -> &CancellationToken {
+        &self.fatal
+    }
+}
+
+fn stopped() -> LedgerError {
+    LedgerError::Unavailable("the server is stopping".into())
+}

@@ -1,0 +1,160 @@
+//! Snapshots: the state in a file, so that a restart folds only what came after it.
+//!
+//! A file is one line of header and one of state, both JSON, named by its last row. It is written to a temporary name,
+//! synced, renamed, and then noted in the journal with its digest; a file that the journal does not note is not used.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gpuquota_core::State;
+use gpuquota_core::id::Seq;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::Committed;
+use crate::store::Hash;
+
+/// Grows with every change of what a state's JSON means.
+const FORMAT: u32 = 1;
+const KEEP: usize = 3;
+
+/// Where snapshots are kept and how often one is due.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    dir: PathBuf,
+    every_rows: u64,
+    writing: Arc<AtomicBool>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    seq: Seq,
+    head: String,
+}
+
+/// A readable snapshot, not yet vouched for.
+pub(super) struct Candidate {
+    pub(super) path: PathBuf,
+    pub(super) committed: Committed,
+    pub(super) digest: String,
+}
+
+impl Snapshots {
+    /// Snapshots in `dir`, one due every `every_rows` rows.
+    #[must_use]
+    pub fn new(dir: PathBuf, every_rows: u64) -> Self {
+        Self {
+            dir,
+            every_rows,
+            writing: Arc::default(),
+        }
+    }
+
+    pub(super) fn due(&self, state: &State) -> bool {
+        let last = state.snapshot().map_or(0, |seq| seq.0);
+        state.seq().0.saturating_sub(last) >= self.every_rows
+            && !self.writing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Writes one; its last row and digest. Failure costs only start-up time, so it is logged and over.
+    pub(super) async fn write(&self, committed: Arc<Committed>) -> Option<(Seq, String)> {
+        let snapshots = self.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let written = snapshots.write_file(&committed);
+            snapshots.writing.store(false, Ordering::Release);
+            written
+        });
+        match written.await {
+            Ok(Ok(written)) => Some(written),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "cannot write a snapshot");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn write_file(&self, committed: &Committed) -> io::Result<(Seq, String)> {
+        fs::create_dir_all(&self.dir)?;
+        let seq = committed.state.seq();
+        let header = Header {
+            format: FORMAT,
+            seq,
+            head: committed.head.to_string(),
+        };
+        let mut bytes = serde_json::to_vec(&header)?;
+        bytes.push(b'\n');
+        serde_json::to_writer(&mut bytes, &committed.state)?;
+        let path = self.dir.join(format!("{:020}.snapshot", seq.0));
+        let temporary = path.with_extension("writing");
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        fs::File::open(&self.dir)?.sync_all()?;
+        for old in self.files().into_iter().skip(KEEP) {
+            fs::remove_file(old)?;
+        }
+        Ok((seq, digest(&bytes)))
+    }
+
+    /// Readable snapshots, newest first, read one by one.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> + Send {
+        self.files()
+            .into_iter()
+            .filter_map(|path| match read(&path) {
+                Ok(candidate) => Some(candidate),
+                Err(error) => {
+                    tracing::warn!(
+                        snapshot.path = %path.display(), error = %error,
+                        "a snapshot cannot be read; it is left aside"
+                    );
+                    None
+                }
+            })
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.dir) else {
+            return Vec::new();
+        };
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|end| end == "snapshot"))
+            .collect();
+        files.sort_unstable_by(|a, b| b.cmp(a));
+        files
+    }
+}
+
+fn read(path: &Path) -> io::Result<Candidate> {
+    let bytes = fs::read(path)?;
+    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (header, state) = bytes.split_at(end.ok_or_else(|| broken("no header"))?);
+    let header: Header = serde_json::from_slice(header)?;
+    if header.format != FORMAT {
+        return Err(broken("it has another format"));
+    }
+    let state: State = serde_json::from_slice(state)?;
+    if state.seq() != header.seq {
+        return Err(broken("header and state differ"));
+    }
+    let head: Hash = header.head.parse().map_err(|_| broken("no hash"))?;
+    Ok(Candidate {
+        path: path.to_owned(),
+        committed: Committed { state, head },
+        digest: digest(&bytes),
+    })
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

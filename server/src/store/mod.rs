@@ -1,0 +1,50 @@
+//! Where the journal is kept. The rest of the program knows only this trait, not which database is behind it.
+
+mod row;
+pub mod sqlite;
+
+use async_trait::async_trait;
+use gpuquota_core::id::Seq;
+
+pub use row::{ChainError, Hash, Row};
+
+/// A journal on some database.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Up to `most` rows after `seq`, in order.
+    async fn rows_after(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError>;
+
+    /// Adds rows, all or none, if the highest row is still the one right before the first of them. Durable on return.
+    async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError>;
+
+    /// Ends all connections.
+    async fn close(&self);
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// All rows are durable.
+    Written,
+    /// Another writer was first; nothing was written. Catch up and decide again.
+    Behind,
+}
+
+/// Why the database did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No space is left. Nothing was written; it may work again later.
+    #[error("the ledger's disk is full")]
+    Full(#[source] sqlx::Error),
+    /// The database cannot be trusted any more, such as after a failed fsync: stop, restart, replay.
+    #[error("the ledger's storage failed")]
+    Fatal(#[source] sqlx::Error),
+    /// The database cannot be opened or brought to this program's schema.
+    #[error("cannot open the ledger at {path}: {reason}")]
+    Open {
+        /// Which file or server.
+        path: String,
+        /// Why, with what to do.
+        reason: String,
+    },
+}
