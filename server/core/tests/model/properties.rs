@@ -188,10 +188,10 @@ proptest! {
 
     #[test]
     fn a_further_quota_of_the_region_never_adds_excess(ledger in holding(), quotas in quotas(7)) {
-        if let Some((last, before)) = quotas.split_last() {
-            if last.key.quota_type != QuotaType::Dedicated || last.expired {
-                prop_assert!(of(&ledger, &quotas).excess() <= of(&ledger, before).excess());
-            }
+        if let Some((last, before)) = quotas.split_last()
+            && (last.key.quota_type != QuotaType::Dedicated || last.expired)
+        {
+            prop_assert!(of(&ledger, &quotas).excess() <= of(&ledger, before).excess());
         }
     }
 
