@@ -88,25 +88,43 @@ mod tests {
         assert!(check_for(&library, false).is_ok());
         if !rustix::process::geteuid().is_root() {
             // Whoever runs this test is not root, so the file is not root's.
-            assert!(matches!(check_for(&library, true), Err(LibraryRefused::Foreign { .. })));
+            assert!(matches!(
+                check_for(&library, true),
+                Err(LibraryRefused::Foreign { .. })
+            ));
             return;
         }
-        assert_eq!(check_for(&library, true).unwrap(), fs::canonicalize(&library).unwrap());
+        assert_eq!(
+            check_for(&library, true).unwrap(),
+            fs::canonicalize(&library).unwrap()
+        );
         set_mode(folder.path(), 0o777);
-        assert!(matches!(check_for(&library, true), Err(LibraryRefused::Foreign { mode: 0o777, .. })));
+        assert!(matches!(
+            check_for(&library, true),
+            Err(LibraryRefused::Foreign { mode: 0o777, .. })
+        ));
         set_mode(folder.path(), 0o755);
         set_mode(&library, 0o664);
-        assert!(matches!(check_for(&library, true), Err(LibraryRefused::Foreign { mode: 0o664, .. })));
+        assert!(matches!(
+            check_for(&library, true),
+            Err(LibraryRefused::Foreign { mode: 0o664, .. })
+        ));
         set_mode(&library, 0o644);
         chown(&library, Some(65_534), None).unwrap();
-        assert!(matches!(check_for(&library, true), Err(LibraryRefused::Foreign { uid: 65_534, .. })));
+        assert!(matches!(
+            check_for(&library, true),
+            Err(LibraryRefused::Foreign { uid: 65_534, .. })
+        ));
         assert!(check_for(&library, false).is_ok());
     }
 
     #[test]
     fn what_is_no_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(check_for(folder.path(), false), Err(LibraryRefused::NotAFile(_))));
+        assert!(matches!(
+            check_for(folder.path(), false),
+            Err(LibraryRefused::NotAFile(_))
+        ));
         assert!(matches!(
             check_for(&folder.path().join("none"), false),
             Err(LibraryRefused::Unreadable { .. })

@@ -32,11 +32,18 @@ pub(super) struct Start {
 /// What came of one request.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Reading { reading: Reading, unidentified: u32, code: Option<u32> },
+    Reading {
+        reading: Reading,
+        unidentified: u32,
+        code: Option<u32>,
+    },
     /// The worker said that NVML fails, and ends.
     Failed { state: NvmlState, code: Option<u32> },
     /// The worker is stuck in this call.
-    Hung { call: String, target: Option<Target> },
+    Hung {
+        call: String,
+        target: Option<Target>,
+    },
     /// The worker ended or talks nonsense. `at`: the GPU it was about to touch, if it announces.
     Died { how: String, at: Option<Target> },
     /// No word within the time.
@@ -59,7 +66,9 @@ impl Link {
     pub(super) fn start(start: &Start) -> io::Result<Self> {
         let mut command = Command::new(&start.program);
         command.arg0("gpuquota-agent").arg("nvml-worker");
-        command.arg("--call-deadline-ms").arg(start.call_deadline.as_millis().to_string());
+        command
+            .arg("--call-deadline-ms")
+            .arg(start.call_deadline.as_millis().to_string());
         if let Some(library) = &start.nvml_library {
             command.arg("--nvml-library").arg(library);
         }
@@ -100,7 +109,9 @@ impl Link {
 
     /// Asks for one reading.
     pub(super) async fn ask(&mut self, within: Duration) -> Reply {
-        timeout(within, self.exchange()).await.unwrap_or(Reply::Silent)
+        timeout(within, self.exchange())
+            .await
+            .unwrap_or(Reply::Silent)
     }
 
     async fn exchange(&mut self) -> Reply {
@@ -108,21 +119,38 @@ impl Link {
         let _ = self.stdin.write_all(SAMPLE).await;
         loop {
             self.line.clear();
-            let read = (&mut self.stdout).take(ANSWER_LIMIT).read_until(b'\n', &mut self.line).await;
+            let read = (&mut self.stdout)
+                .take(ANSWER_LIMIT)
+                .read_until(b'\n', &mut self.line)
+                .await;
             if read.is_err() || self.line.last() != Some(&b'\n') {
-                return Reply::Died { how: self.fate().await, at: self.at.take() };
+                return Reply::Died {
+                    how: self.fate().await,
+                    at: self.at.take(),
+                };
             }
             match serde_json::from_slice(&self.line) {
                 Ok(Answer::On { target }) => self.at = Some(target),
-                Ok(Answer::Reading { reading, unidentified, code }) => {
+                Ok(Answer::Reading {
+                    reading,
+                    unidentified,
+                    code,
+                }) => {
                     self.at = None;
                     self.proven = true;
-                    return Reply::Reading { reading, unidentified, code };
+                    return Reply::Reading {
+                        reading,
+                        unidentified,
+                        code,
+                    };
                 }
                 Ok(Answer::Failed { state, code }) => return Reply::Failed { state, code },
                 Ok(Answer::Hung { call, target }) => return Reply::Hung { call, target },
                 Err(error) => {
-                    return Reply::Died { how: format!("unreadable answer: {error}"), at: self.at.take() };
+                    return Reply::Died {
+                        how: format!("unreadable answer: {error}"),
+                        at: self.at.take(),
+                    };
                 }
             }
         }
@@ -138,7 +166,12 @@ impl Link {
 
     /// Ends the worker: by end of input when `gently`, then SIGTERM, then SIGKILL. Returns it if even that does not help.
     pub(super) async fn end(self, gently: bool) -> Option<Child> {
-        let Self { mut child, stdin, stdout, .. } = self;
+        let Self {
+            mut child,
+            stdin,
+            stdout,
+            ..
+        } = self;
         drop(stdin);
         drop(stdout);
         if gently && timeout(GRACE, child.wait()).await.is_ok() {
@@ -158,7 +191,10 @@ impl Link {
 
 /// The pid is the worker's until it has been waited for, so this never reaches another process.
 fn signal(child: &Child, signal: Signal) {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended just now.
         let _ = kill_process(pid, signal);

@@ -25,7 +25,10 @@ impl Morgue {
 
     /// Keeps a worker that could not be killed.
     pub(super) fn keep(&mut self, child: Child) {
-        tracing::error!(pid = child.id(), "a worker process cannot be killed: it is stuck in the driver");
+        tracing::error!(
+            pid = child.id(),
+            "a worker process cannot be killed: it is stuck in the driver"
+        );
         self.stuck.push(child);
     }
 
@@ -36,7 +39,8 @@ impl Morgue {
                 self.keep(child);
             }
         }
-        self.stuck.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.stuck
+            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 
     /// Workers that could not be killed.

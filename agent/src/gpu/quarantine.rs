@@ -38,7 +38,10 @@ pub(super) struct Settled {
 
 impl Quarantine {
     pub(super) fn targets(&self) -> Vec<Target> {
-        self.patients.iter().map(|patient| patient.target.clone()).collect()
+        self.patients
+            .iter()
+            .map(|patient| patient.target.clone())
+            .collect()
     }
 
     pub(super) fn add(&mut self, target: Target, pauses: (Duration, Duration), now_ms: u64) {
@@ -47,7 +50,11 @@ impl Quarantine {
         }
         let mut backoff = Backoff::new(pauses);
         backoff.arm(now_ms);
-        self.patients.push(Patient { target, backoff, probe: None });
+        self.patients.push(Patient {
+            target,
+            backoff,
+            probe: None,
+        });
     }
 
     /// Collects the probes that have ended; waits for none.
@@ -106,7 +113,10 @@ impl Quarantine {
 /// One reading of one GPU. That it answers "lost" is an answer, too.
 async fn probe(start: Start) -> Probed {
     let Ok(mut link) = Link::start(&start) else {
-        return Probed { answers: false, stuck: None };
+        return Probed {
+            answers: false,
+            stuck: None,
+        };
     };
     let reply = link.ask(start.call_deadline * 3).await;
     let answers = matches!(&reply, Reply::Reading { .. });

@@ -32,7 +32,8 @@ const NO_INSTANCE: u32 = u32::MAX;
 /// Linux' highest pid (`PID_MAX_LIMIT`, proc(5)).
 const HIGHEST_PID: u32 = 4_194_304;
 
-type ListCall = unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut nvmlProcessInfo_t) -> nvmlReturn_t;
+type ListCall =
+    unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut nvmlProcessInfo_t) -> nvmlReturn_t;
 
 /// One row as the driver wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,22 +128,41 @@ fn list_call(device: &Device<'_>, kind: ProcessKind) -> Result<ListCall, NvmlErr
             &lib.nvmlDeviceGetMPSComputeRunningProcesses_v2,
         ),
     };
-    nvml_sym(newer.as_ref()).or_else(|_| nvml_sym(older.as_ref())).copied()
+    nvml_sym(newer.as_ref())
+        .or_else(|_| nvml_sym(older.as_ref()))
+        .copied()
 }
 
 fn decode(words: &[u64], rows: usize, mut each: impl FnMut(Row)) -> Result<(), ListError> {
     if rows == 0 {
         return Ok(());
     }
-    let written = words.iter().rposition(|word| *word != MARK).map_or(0, |last| last + 1);
+    let written = words
+        .iter()
+        .rposition(|word| *word != MARK)
+        .map_or(0, |last| last + 1);
     let known = (2..=LARGEST_ROW).find(|size| rows.checked_mul(*size) == Some(written));
     let size = match known {
         Some(size) => size,
         // A driver that scribbles behind the last row is believed if every row makes sense as the usual 24 bytes.
-        None if words.len() >= rows.saturating_mul(3) && words.chunks_exact(3).take(rows).all(sensible) => 3,
-        None => return Err(ListError::Layout { rows, words: written }),
+        None if words.len() >= rows.saturating_mul(3)
+            && words.chunks_exact(3).take(rows).all(sensible) =>
+        {
+            3
+        }
+        None => {
+            return Err(ListError::Layout {
+                rows,
+                words: written,
+            });
+        }
     };
-    words.chunks_exact(size).take(rows).filter_map(row).filter(|row| row.pid != 0).for_each(&mut each);
+    words
+        .chunks_exact(size)
+        .take(rows)
+        .filter_map(row)
+        .filter(|row| row.pid != 0)
+        .for_each(&mut each);
     Ok(())
 }
 
@@ -176,7 +196,10 @@ fn sensible(words: &[u64]) -> bool {
 /// The two 32-bit fields that share a word, in the order in which C lays them out.
 fn halves(word: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+    [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+    ]
 }
 
 /// `nvmlDeviceGetGpuInstanceId` of a MIG device.
@@ -236,12 +259,18 @@ mod tests {
 
     fn read(words: &[u64], rows: usize) -> Option<Vec<Row>> {
         let mut read = Vec::new();
-        decode(words, rows, |row| read.push(row)).ok().map(|()| read)
+        decode(words, rows, |row| read.push(row))
+            .ok()
+            .map(|()| read)
     }
 
     #[test]
     fn rows_of_16_24_and_32_bytes_are_told_apart() {
-        for (size, gi, ci) in [(2, None, None), (3, Some(1), Some(7)), (4, Some(1), Some(7))] {
+        for (size, gi, ci) in [
+            (2, None, None),
+            (3, Some(1), Some(7)),
+            (4, Some(1), Some(7)),
+        ] {
             for pids in [&[1000][..], &[1000, 0, 1002], &[1, 2, 3, 4, 5, 6, 7]] {
                 let rows = read(&driver(size, pids), pids.len()).unwrap();
                 let expected = pids.iter().filter(|pid| **pid != 0).map(|pid| Row {
@@ -259,7 +288,11 @@ mod tests {
     fn what_no_layout_explains_is_refused() {
         let mut words = driver(3, &[1000, 1001]);
         words[9] = 1;
-        assert_eq!(read(&words, 2).map(|rows| rows.len()), Some(2), "scribble behind sensible rows");
+        assert_eq!(
+            read(&words, 2).map(|rows| rows.len()),
+            Some(2),
+            "scribble behind sensible rows"
+        );
         let mut words = driver(4, &[1000, 1001, 1002]);
         words[20] = 1;
         assert_eq!(read(&words, 3), None, "scribble behind rows of 32 bytes");

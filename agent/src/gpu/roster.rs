@@ -14,11 +14,16 @@ pub(super) struct Roster {
 impl Roster {
     /// Completes a fresh reading: known GPUs that are missing in it are added as hung, if quarantined, or lost; GPUs that do
     /// not answer get back the facts they had. Returns how many known GPUs were missing without being quarantined, too.
-    pub(super) fn complete(&mut self, mut fresh: Reading, quarantined: &[Target]) -> (Reading, u32) {
+    pub(super) fn complete(
+        &mut self,
+        mut fresh: Reading,
+        quarantined: &[Target],
+    ) -> (Reading, u32) {
         for gpu in &mut fresh.gpus {
             if gpu.health == Health::Ok {
                 // Another board in the same slot, or the same board under a new UUID: the old one is not lost.
-                self.known.retain(|uuid, old| *uuid == gpu.uuid || old.pci_bus_id != gpu.pci_bus_id);
+                self.known
+                    .retain(|uuid, old| *uuid == gpu.uuid || old.pci_bus_id != gpu.pci_bus_id);
                 match self.known.get_mut(&gpu.uuid) {
                     Some(old) => old.clone_from(gpu),
                     None => {
@@ -34,19 +39,29 @@ impl Roster {
             if fresh.gpus.iter().any(|gpu| gpu.uuid == old.uuid) {
                 continue;
             }
-            let hung = quarantined.iter().any(|target| target.is(&old.pci_bus_id, old.index));
+            let hung = quarantined
+                .iter()
+                .any(|target| target.is(&old.pci_bus_id, old.index));
             if !hung {
                 missing = missing.saturating_add(1);
             }
-            fresh.gpus.push(silent(old, if hung { Health::Hung } else { Health::Lost }));
+            fresh
+                .gpus
+                .push(silent(old, if hung { Health::Hung } else { Health::Lost }));
         }
-        fresh.gpus.sort_by(|a, b| (a.index, &a.pci_bus_id).cmp(&(b.index, &b.pci_bus_id)));
+        fresh
+            .gpus
+            .sort_by(|a, b| (a.index, &a.pci_bus_id).cmp(&(b.index, &b.pci_bus_id)));
         (fresh, missing)
     }
 
     /// The PCI bus ids of the GPUs that are not quarantined.
     pub(super) fn others(&self, quarantined: &[Target]) -> Vec<Target> {
-        let trusted = |gpu: &&GpuReading| !quarantined.iter().any(|target| target.is(&gpu.pci_bus_id, gpu.index));
+        let trusted = |gpu: &&GpuReading| {
+            !quarantined
+                .iter()
+                .any(|target| target.is(&gpu.pci_bus_id, gpu.index))
+        };
         let target = |gpu: &GpuReading| Target::Pci(gpu.pci_bus_id.clone());
         self.known.values().filter(trusted).map(target).collect()
     }
@@ -71,7 +86,12 @@ mod tests {
     use crate::gpu::reading::{Memory, MigReading};
 
     fn gpu(index: u32, health: Health) -> GpuReading {
-        let memory = Some(Memory { total: 80, reserved: Some(1), free: 70, used: 9 });
+        let memory = Some(Memory {
+            total: 80,
+            reserved: Some(1),
+            free: 70,
+            used: 9,
+        });
         GpuReading {
             uuid: format!("GPU-{index}"),
             pci_bus_id: format!("00000000:{index:02}:00.0"),
@@ -94,30 +114,48 @@ mod tests {
     }
 
     fn reading(gpus: Vec<GpuReading>) -> Reading {
-        Reading { driver_version: None, gpus }
+        Reading {
+            driver_version: None,
+            gpus,
+        }
     }
 
     fn healths(reading: &Reading) -> Vec<(u32, Health)> {
-        reading.gpus.iter().map(|gpu| (gpu.index, gpu.health)).collect()
+        reading
+            .gpus
+            .iter()
+            .map(|gpu| (gpu.index, gpu.health))
+            .collect()
     }
 
     /// Case 72: a GPU falls off the bus, by error or by not being counted any more.
     #[test]
     fn a_known_gpu_is_never_dropped() {
         let mut roster = Roster::default();
-        roster.complete(reading((0..4).map(|index| gpu(index, Health::Ok)).collect()), &[]);
+        roster.complete(
+            reading((0..4).map(|index| gpu(index, Health::Ok)).collect()),
+            &[],
+        );
         let mut lost = gpu(1, Health::Lost);
         lost.instances.clear();
         lost.name = None;
         let hung = [Target::Pci("00000000:03:00.0".to_owned())];
         let (seen, missing) = roster.complete(reading(vec![gpu(0, Health::Ok), lost]), &hung);
-        let expected = [(0, Health::Ok), (1, Health::Lost), (2, Health::Lost), (3, Health::Hung)];
+        let expected = [
+            (0, Health::Ok),
+            (1, Health::Lost),
+            (2, Health::Lost),
+            (3, Health::Hung),
+        ];
         assert_eq!(healths(&seen), expected);
         assert_eq!(missing, 1);
         for gpu in &seen.gpus[1..] {
             assert_eq!(gpu.instances[0].profile.as_deref(), Some("1g.10gb"));
             assert_eq!(gpu.name.as_deref(), Some("NVIDIA H100"));
-            assert_eq!((gpu.memory, &gpu.processes, gpu.instances[0].memory), (None, &None, None));
+            assert_eq!(
+                (gpu.memory, &gpu.processes, gpu.instances[0].memory),
+                (None, &None, None)
+            );
         }
         assert_eq!(roster.others(&hung).len(), 3);
     }

@@ -151,7 +151,11 @@ impl Sampler {
                 Err(state) => return self.fail(state, now_boottime_ms),
             };
             match reply {
-                Reply::Reading { reading, unidentified, code } => {
+                Reply::Reading {
+                    reading,
+                    unidentified,
+                    code,
+                } => {
                     self.stats.last_return_code = code.unwrap_or(0);
                     return self.succeed(reading, unidentified, now_boottime_ms);
                 }
@@ -160,15 +164,22 @@ impl Sampler {
                     self.discard(true);
                     return self.fail(state, now_boottime_ms);
                 }
-                Reply::Hung { call, target: Some(target) } => {
+                Reply::Hung {
+                    call,
+                    target: Some(target),
+                } => {
                     tracing::warn!(gpu = %target, call, "a call has hung; the GPU goes into quarantine");
                     self.replace();
-                    self.quarantine.add(target, self.config.probe, now_boottime_ms);
+                    self.quarantine
+                        .add(target, self.config.probe, now_boottime_ms);
                     last = NvmlState::Unresponsive(format!("{call} does not return"));
                 }
                 Reply::Hung { call, target: None } => {
                     self.replace();
-                    return self.fail(NvmlState::Unresponsive(format!("{call} does not return")), now_boottime_ms);
+                    return self.fail(
+                        NvmlState::Unresponsive(format!("{call} does not return")),
+                        now_boottime_ms,
+                    );
                 }
                 Reply::Silent => {
                     self.replace();
@@ -180,12 +191,16 @@ impl Sampler {
                 Reply::Died { how, at } => {
                     tracing::warn!(how, "the worker process died");
                     // Nothing to blame although it was told to say what it touches: it dies at once.
-                    let hopeless = self.worker.as_ref().is_some_and(|worker| worker.announces && !worker.proven);
+                    let hopeless = self
+                        .worker
+                        .as_ref()
+                        .is_some_and(|worker| worker.announces && !worker.proven);
                     self.replace();
                     self.announce = true;
                     if let Some(target) = at {
                         tracing::warn!(gpu = %target, "the library dies on it; the GPU goes into quarantine");
-                        self.quarantine.add(target, self.config.probe, now_boottime_ms);
+                        self.quarantine
+                            .add(target, self.config.probe, now_boottime_ms);
                     } else if hopeless {
                         return self.fail(
                             NvmlState::Broken(format!("the worker process died: {how}")),
@@ -229,7 +244,9 @@ impl Sampler {
             self.stats.workers_started += 1;
             self.worker = Some(link);
         }
-        self.worker.as_mut().ok_or_else(|| NvmlState::Broken("no worker process".to_owned()))
+        self.worker
+            .as_mut()
+            .ok_or_else(|| NvmlState::Broken("no worker process".to_owned()))
     }
 
     fn start_with(&self, only: Vec<Target>) -> Start {
@@ -249,7 +266,8 @@ impl Sampler {
         self.announce = false;
         let (reading, missing) = self.roster.complete(reading, &self.quarantine.targets());
         self.stats.unidentified = unidentified.saturating_sub(missing);
-        if reading.gpus.iter().any(|gpu| gpu.health == Health::Lost) || self.stats.unidentified > 0 {
+        if reading.gpus.iter().any(|gpu| gpu.health == Health::Lost) || self.stats.unidentified > 0
+        {
             if self.lost.armed() && self.lost.due(now_boottime_ms) {
                 self.discard(true);
             }
@@ -259,7 +277,10 @@ impl Sampler {
         } else {
             self.lost.reset();
         }
-        Collected { nvml: NvmlState::Ok, reading: Some(reading) }
+        Collected {
+            nvml: NvmlState::Ok,
+            reading: Some(reading),
+        }
     }
 
     fn fail(&mut self, state: NvmlState, now_boottime_ms: u64) -> Collected {
@@ -273,7 +294,10 @@ impl Sampler {
 
     /// Gives a GPU back that answers again, and probes those whose time has come.
     async fn mind_quarantine(&mut self, now_boottime_ms: u64) {
-        let outcome = self.quarantine.settle(&mut self.morgue, now_boottime_ms).await;
+        let outcome = self
+            .quarantine
+            .settle(&mut self.morgue, now_boottime_ms)
+            .await;
         if outcome.gave_back {
             self.discard(true);
         }
@@ -298,5 +322,8 @@ impl Sampler {
 }
 
 fn nothing(nvml: NvmlState) -> Collected {
-    Collected { nvml, reading: None }
+    Collected {
+        nvml,
+        reading: None,
+    }
 }

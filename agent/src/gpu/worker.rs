@@ -91,7 +91,9 @@ fn answer_all(
         // A failure to announce shows again when the reading is written.
         let pass = reader.read(&mut |target| {
             if announce {
-                let _ = say(&Answer::On { target: target.clone() });
+                let _ = say(&Answer::On {
+                    target: target.clone(),
+                });
             }
         });
         let pass = match pass {
@@ -100,7 +102,9 @@ fn answer_all(
         };
         if pass.unidentified != unidentified {
             unidentified = pass.unidentified;
-            log(format_args!("{unidentified} GPUs have no handle and cannot be identified"));
+            log(format_args!(
+                "{unidentified} GPUs have no handle and cannot be identified"
+            ));
         }
         say(&Answer::Reading {
             reading: pass.reading,

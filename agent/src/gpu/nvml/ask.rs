@@ -33,7 +33,9 @@ fn meaning(error: &NvmlError) -> Meaning {
         E::InvalidArg | E::NotFound => Meaning::Stale,
         // 28 is NVML_ERROR_GPU_NOT_FOUND, which the wrapper does not know.
         E::GpuLost | E::ResetRequired | E::UnexpectedVariant(28) => Meaning::Lost,
-        E::Uninitialized | E::DriverNotLoaded | E::LibRmVersionMismatch | E::LibraryNotFound => Meaning::Library,
+        E::Uninitialized | E::DriverNotLoaded | E::LibRmVersionMismatch | E::LibraryNotFound => {
+            Meaning::Library
+        }
         _ => Meaning::Fault,
     }
 }

@@ -25,7 +25,9 @@ pub(super) fn walk<'n>(
     parent: &Device<'n>,
     mut known: Vec<Instance<'n>>,
 ) -> Vec<Instance<'n>> {
-    let slots = asker.ask("nvmlDeviceGetMaxMigDeviceCount", || parent.mig_device_count());
+    let slots = asker.ask("nvmlDeviceGetMaxMigDeviceCount", || {
+        parent.mig_device_count()
+    });
     let mut found = Vec::new();
     for slot in 0..slots.value().unwrap_or(0) {
         let device = asker.ask("nvmlDeviceGetMigDeviceHandleByIndex", || {
@@ -40,7 +42,10 @@ pub(super) fn walk<'n>(
             continue;
         };
         let instance = match known.iter().position(|instance| instance.uuid == uuid) {
-            Some(at) => Some(Instance { device, ..known.swap_remove(at) }),
+            Some(at) => Some(Instance {
+                device,
+                ..known.swap_remove(at)
+            }),
             None => describe(asker, device, uuid),
         };
         found.extend(instance);
@@ -49,12 +54,25 @@ pub(super) fn walk<'n>(
 }
 
 fn describe<'n>(asker: &mut Asker<'_>, device: Device<'n>, uuid: String) -> Option<Instance<'n>> {
-    let gi = asker.ask("nvmlDeviceGetGpuInstanceId", || raw::gpu_instance_id(&device)).value()?;
-    let ci = asker.ask("nvmlDeviceGetComputeInstanceId", || raw::compute_instance_id(&device)).value()?;
+    let gi = asker
+        .ask("nvmlDeviceGetGpuInstanceId", || {
+            raw::gpu_instance_id(&device)
+        })
+        .value()?;
+    let ci = asker
+        .ask("nvmlDeviceGetComputeInstanceId", || {
+            raw::compute_instance_id(&device)
+        })
+        .value()?;
     let name = asker.ask("nvmlDeviceGetName", || device.name()).value();
-    let by_name = name.as_deref().and_then(profile::from_name).map(str::to_owned);
+    let by_name = name
+        .as_deref()
+        .and_then(profile::from_name)
+        .map(str::to_owned);
     let profile = by_name.or_else(|| {
-        let attributes = asker.ask("nvmlDeviceGetAttributes_v2", || device.attributes()).value()?;
+        let attributes = asker
+            .ask("nvmlDeviceGetAttributes_v2", || device.attributes())
+            .value()?;
         profile::from_slices(Slices {
             gpu: attributes.gpu_instance_slice_count,
             compute: attributes.compute_instance_slice_count,

@@ -70,7 +70,10 @@ impl<'n> Reader<'n> {
     }
 
     /// One pass. `announce` hears of each GPU before it is touched.
-    pub(in crate::gpu) fn read(&mut self, announce: &mut dyn FnMut(&Target)) -> Result<Pass, Unavailable> {
+    pub(in crate::gpu) fn read(
+        &mut self,
+        announce: &mut dyn FnMut(&Target),
+    ) -> Result<Pass, Unavailable> {
         self.gate.aim(None);
         let mut asker = Asker::new(self.gate);
         self.census(&mut asker)?;
@@ -131,7 +134,11 @@ impl<'n> Reader<'n> {
     }
 
     /// Which GPUs and instances there are. A GPU without a handle drops out here; the agent shows it as lost.
-    fn look(&mut self, announce: &mut dyn FnMut(&Target), total: &mut Asker<'_>) -> Result<(), Unavailable> {
+    fn look(
+        &mut self,
+        announce: &mut dyn FnMut(&Target),
+        total: &mut Asker<'_>,
+    ) -> Result<(), Unavailable> {
         self.stale = false;
         self.unidentified = 0;
         let retry = self.passes.is_multiple_of(RETRY_LACKING_EVERY);
@@ -165,15 +172,20 @@ impl<'n> Reader<'n> {
         Ok(())
     }
 
-    fn find(&self, asker: &mut Asker<'_>, target: &Target, known: &mut Vec<Slot<'n>>) -> Option<Slot<'n>> {
+    fn find(
+        &self,
+        asker: &mut Asker<'_>,
+        target: &Target,
+        known: &mut Vec<Slot<'n>>,
+    ) -> Option<Slot<'n>> {
         let nvml = self.nvml;
         let device: Device<'n> = match target {
-            Target::Index(index) => {
-                asker.ask("nvmlDeviceGetHandleByIndex_v2", || nvml.device_by_index(*index))
-            }
-            Target::Pci(pci) => {
-                asker.ask("nvmlDeviceGetHandleByPciBusId_v2", || nvml.device_by_pci_bus_id(pci.as_str()))
-            }
+            Target::Index(index) => asker.ask("nvmlDeviceGetHandleByIndex_v2", || {
+                nvml.device_by_index(*index)
+            }),
+            Target::Pci(pci) => asker.ask("nvmlDeviceGetHandleByPciBusId_v2", || {
+                nvml.device_by_pci_bus_id(pci.as_str())
+            }),
         }
         .value()?;
         let uuid = asker.ask("nvmlDeviceGetUUID", || device.uuid()).value()?;

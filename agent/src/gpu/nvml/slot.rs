@@ -31,10 +31,19 @@ pub(super) struct Slot<'n> {
 
 impl<'n> Slot<'n> {
     /// A GPU seen for the first time. Without a bus id it cannot be addressed, and is none.
-    pub(super) fn new(asker: &mut Asker<'_>, device: Device<'n>, uuid: String, index: u32) -> Option<Self> {
-        let pci = asker.ask("nvmlDeviceGetPciInfo_v3", || device.pci_info()).value()?;
+    pub(super) fn new(
+        asker: &mut Asker<'_>,
+        device: Device<'n>,
+        uuid: String,
+        index: u32,
+    ) -> Option<Self> {
+        let pci = asker
+            .ask("nvmlDeviceGetPciInfo_v3", || device.pci_info())
+            .value()?;
         let name = asker.ask("nvmlDeviceGetName", || device.name()).value();
-        let minor = asker.ask("nvmlDeviceGetMinorNumber", || device.minor_number()).value();
+        let minor = asker
+            .ask("nvmlDeviceGetMinorNumber", || device.minor_number())
+            .value();
         let facts = GpuReading {
             uuid,
             pci_bus_id: pci.bus_id,
@@ -131,14 +140,24 @@ impl<'n> Slot<'n> {
         let device = &self.device;
         let lacking = &mut self.lacking;
         Glow {
-            utilization_gpu_percent: optional(asker, lacking, UTILIZATION, "nvmlDeviceGetUtilizationRates", || {
-                device.utilization_rates()
-            })
+            utilization_gpu_percent: optional(
+                asker,
+                lacking,
+                UTILIZATION,
+                "nvmlDeviceGetUtilizationRates",
+                || device.utilization_rates(),
+            )
             .map(|rates| rates.gpu),
-            power_milliwatts: optional(asker, lacking, POWER, "nvmlDeviceGetPowerUsage", || device.power_usage()),
-            temperature_celsius: optional(asker, lacking, TEMPERATURE, "nvmlDeviceGetTemperature", || {
-                device.temperature(TemperatureSensor::Gpu)
+            power_milliwatts: optional(asker, lacking, POWER, "nvmlDeviceGetPowerUsage", || {
+                device.power_usage()
             }),
+            temperature_celsius: optional(
+                asker,
+                lacking,
+                TEMPERATURE,
+                "nvmlDeviceGetTemperature",
+                || device.temperature(TemperatureSensor::Gpu),
+            ),
         }
     }
 
@@ -146,10 +165,19 @@ impl<'n> Slot<'n> {
     fn instance_memories(&mut self, asker: &mut Asker<'_>) -> Vec<Option<Memory>> {
         let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.instances.len());
         for (at, instance) in self.instances.iter().enumerate() {
-            let twin = self.instances.iter().take(at).position(|other| other.gi == instance.gi);
+            let twin = self
+                .instances
+                .iter()
+                .take(at)
+                .position(|other| other.gi == instance.gi);
             let shared = twin.and_then(|twin| memories.get(twin).copied());
             memories.push(shared.unwrap_or_else(|| {
-                memory(asker, &instance.device, &mut self.lacking, INSTANCE_MEMORY_V2)
+                memory(
+                    asker,
+                    &instance.device,
+                    &mut self.lacking,
+                    INSTANCE_MEMORY_V2,
+                )
             }));
         }
         memories
@@ -157,13 +185,16 @@ impl<'n> Slot<'n> {
 
     /// Whether the instances that are known cannot be those that are there.
     fn outdated(&self, memories: &[Option<Memory>], processes: Option<&[GpuProcess]>) -> bool {
-        let resized = |(instance, memory): (&Instance<'_>, &Option<Memory>)| match (instance.total, memory) {
-            (Some(before), Some(now)) => before != now.total,
-            // Known once and refused now: destroyed. Never known: new, or not readable at all.
-            (before, _) => before.is_some(),
-        };
+        let resized =
+            |(instance, memory): (&Instance<'_>, &Option<Memory>)| match (instance.total, memory) {
+                (Some(before), Some(now)) => before != now.total,
+                // Known once and refused now: destroyed. Never known: new, or not readable at all.
+                (before, _) => before.is_some(),
+            };
         self.instances.iter().zip(memories).any(resized)
-            || self.strangers(processes).any(|place| !self.puzzling.contains(&place))
+            || self
+                .strangers(processes)
+                .any(|place| !self.puzzling.contains(&place))
     }
 
     fn remember(&mut self, memories: &[Option<Memory>], processes: Option<&[GpuProcess]>) {
@@ -174,14 +205,36 @@ impl<'n> Slot<'n> {
     }
 
     /// Where processes stand that no known instance explains.
-    fn strangers<'p>(&self, processes: Option<&'p [GpuProcess]>) -> impl Iterator<Item = (u32, u32)> + use<'p, '_, 'n> {
-        let places = processes.unwrap_or_default().iter().filter_map(|process| process.gi.zip(process.ci));
-        places.filter(|(gi, ci)| !self.instances.iter().any(|own| own.gi == *gi && own.ci == *ci))
+    fn strangers<'p>(
+        &self,
+        processes: Option<&'p [GpuProcess]>,
+    ) -> impl Iterator<Item = (u32, u32)> + use<'p, '_, 'n> {
+        let places = processes
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|process| process.gi.zip(process.ci));
+        places.filter(|(gi, ci)| {
+            !self
+                .instances
+                .iter()
+                .any(|own| own.gi == *gi && own.ci == *ci)
+        })
     }
 
-    fn processes(&mut self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> Option<Vec<GpuProcess>> {
+    fn processes(
+        &mut self,
+        asker: &mut Asker<'_>,
+        buffer: &mut ProcessBuffer,
+    ) -> Option<Vec<GpuProcess>> {
         let mut found = Vec::new();
-        match list(asker, buffer, &self.device, ProcessKind::Compute, None, &mut found) {
+        match list(
+            asker,
+            buffer,
+            &self.device,
+            ProcessKind::Compute,
+            None,
+            &mut found,
+        ) {
             Got::Value(()) => {}
             Got::Lacking => return self.processes_by_instance(asker, buffer),
             Got::Unknown => return None,
@@ -199,14 +252,26 @@ impl<'n> Slot<'n> {
     }
 
     /// Without privileges the parent of MIG instances does not tell; each instance may.
-    fn processes_by_instance(&self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> Option<Vec<GpuProcess>> {
+    fn processes_by_instance(
+        &self,
+        asker: &mut Asker<'_>,
+        buffer: &mut ProcessBuffer,
+    ) -> Option<Vec<GpuProcess>> {
         if self.instances.is_empty() {
             return None;
         }
         let mut found = Vec::new();
         for instance in &self.instances {
             let place = Some((instance.gi, instance.ci));
-            list(asker, buffer, &instance.device, ProcessKind::Compute, place, &mut found).value()?;
+            list(
+                asker,
+                buffer,
+                &instance.device,
+                ProcessKind::Compute,
+                place,
+                &mut found,
+            )
+            .value()?;
         }
         Some(merged(found))
     }
@@ -230,8 +295,19 @@ fn optional<T>(
     got.value()
 }
 
-fn memory(asker: &mut Asker<'_>, device: &Device<'_>, lacking: &mut u8, newer_bit: u8) -> Option<Memory> {
-    let newer = optional(asker, lacking, newer_bit, "nvmlDeviceGetMemoryInfo_v2", || device.memory_info());
+fn memory(
+    asker: &mut Asker<'_>,
+    device: &Device<'_>,
+    lacking: &mut u8,
+    newer_bit: u8,
+) -> Option<Memory> {
+    let newer = optional(
+        asker,
+        lacking,
+        newer_bit,
+        "nvmlDeviceGetMemoryInfo_v2",
+        || device.memory_info(),
+    );
     if let Some(memory) = newer {
         return Some(Memory {
             total: memory.total,
@@ -243,7 +319,9 @@ fn memory(asker: &mut Asker<'_>, device: &Device<'_>, lacking: &mut u8, newer_bi
     if *lacking & newer_bit == 0 {
         return None;
     }
-    asker.ask("nvmlDeviceGetMemoryInfo", || raw::memory_v1(device)).value()
+    asker
+        .ask("nvmlDeviceGetMemoryInfo", || raw::memory_v1(device))
+        .value()
 }
 
 fn list(

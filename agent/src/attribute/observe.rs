@@ -1,0 +1,396 @@
+//! A reading joined with its processes' owners: which tenant holds which device. [`observe`] is pure; [`Observer`] gives it
+//! the kernel's facts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::config::{AttributionConfig, ConfigError};
+use super::rules::{Attributor, Evidence};
+use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading};
+use crate::gpu::sampler::Collected;
+use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
+use crate::process::facts::{FactsCache, Told};
+use crate::registered::Registered;
+
+/// Start time and owner of a process; `None` for one that ended between the driver's answer and the question.
+pub type Found = Option<(Option<u64>, Owner)>;
+
+/// Turns readings into observations.
+#[derive(Debug)]
+pub struct Observer {
+    attributor: Attributor,
+    models: BTreeMap<String, String>,
+    facts: FactsCache,
+    registered: Option<Registered>,
+}
+
+impl Observer {
+    /// `dir` is the agent's state directory, where the table of registered processes lies.
+    ///
+    /// # Errors
+    /// When a rule of the configuration is unclear.
+    pub fn new(config: &AttributionConfig, dir: Option<&Path>) -> Result<Self, ConfigError> {
+        let attributor = Attributor::new(config)?;
+        for user in attributor.unresolved() {
+            tracing::warn!(
+                user,
+                "an attribution rule names a user that this host does not know; it matches nobody"
+            );
+        }
+        Ok(Self {
+            facts: FactsCache::new(attributor.system_uids().to_vec()),
+            registered: dir
+                .filter(|_| attributor.uses_registered())
+                .map(Registered::new),
+            models: config.gpu_model.clone(),
+            attributor,
+        })
+    }
+
+    /// Why the table of registered processes is ignored, if it is.
+    #[must_use]
+    pub fn registered_problem(&self) -> Option<&str> {
+        self.registered.as_ref().and_then(Registered::problem)
+    }
+
+    /// Asks the kernel about each process of the reading. `previous` is what this returned last.
+    pub fn observe(
+        &mut self,
+        collected: Collected,
+        previous: Option<&Observation>,
+        at_boottime_ms: u64,
+    ) -> Observation {
+        if let Some(registered) = &mut self.registered {
+            registered.refresh();
+        }
+        let Self {
+            attributor,
+            models,
+            facts,
+            registered,
+        } = self;
+        let mut owner_of = |pid: u32| match facts.ask(pid, at_boottime_ms) {
+            Told::Facts(facts) => {
+                let registered = registered
+                    .as_ref()
+                    .and_then(|table| table.tenant(pid, facts.start_time));
+                let owner = attributor.attribute(&Evidence {
+                    uids: facts.uids,
+                    membership: &facts.membership,
+                    host_executable: facts.host_executable.as_ref(),
+                    registered,
+                });
+                Some((Some(facts.start_time), owner))
+            }
+            Told::JustGone => None,
+            Told::StillListed => Some((None, Owner::Unattributed(Reason::Gone))),
+            Told::Denied => Some((None, Owner::Unattributed(Reason::Denied))),
+        };
+        let observation = observe(collected, previous, models, &mut owner_of, at_boottime_ms);
+        facts.prune();
+        observation
+    }
+}
+
+/// Every device with its holders. A device that does not answer keeps those it had; without a reading no device answers.
+pub fn observe(
+    collected: Collected,
+    previous: Option<&Observation>,
+    models: &BTreeMap<String, String>,
+    owner_of: &mut dyn FnMut(u32) -> Found,
+    at_boottime_ms: u64,
+) -> Observation {
+    let mut devices = BTreeMap::new();
+    let driver_version = match collected.reading {
+        Some(reading) => {
+            for gpu in reading.gpus {
+                add_gpu(&mut devices, gpu, previous, models, owner_of);
+            }
+            reading.driver_version
+        }
+        None => {
+            for (key, device) in previous.iter().flat_map(|previous| &previous.devices) {
+                let silent = Device {
+                    health: Health::Unknown,
+                    memory: None,
+                    ..device.clone()
+                };
+                devices.insert(key.clone(), silent);
+            }
+            previous.and_then(|previous| previous.driver_version.clone())
+        }
+    };
+    Observation {
+        at_boottime_ms,
+        nvml: collected.nvml,
+        driver_version,
+        devices,
+    }
+}
+
+fn add_gpu(
+    devices: &mut BTreeMap<DeviceKey, Device>,
+    gpu: GpuReading,
+    previous: Option<&Observation>,
+    models: &BTreeMap<String, String>,
+    owner_of: &mut dyn FnMut(u32) -> Found,
+) {
+    let model = gpu.name.unwrap_or_default();
+    // Without its process list nobody can be said to be on it, nor nobody.
+    let health = match gpu.health {
+        Health::Ok if gpu.processes.is_none() => Health::Unknown,
+        health => health,
+    };
+    let last_known = |key: &DeviceKey| {
+        let device = previous.and_then(|previous| previous.devices.get(key));
+        device
+            .map(|device| device.processes.clone())
+            .unwrap_or_default()
+    };
+    let mut processes = gpu.processes.filter(|_| health == Health::Ok);
+    for instance in gpu.instances {
+        let key = DeviceKey::Mig(gpu.uuid.clone(), instance.gi, instance.ci);
+        let here = processes
+            .as_mut()
+            .map(|processes| take_from(processes, &instance));
+        let device = Device {
+            health,
+            model: model.clone(),
+            gpu_model: mig_model(models, instance.profile.as_deref()),
+            profile: instance.profile,
+            mig_uuid: Some(instance.uuid),
+            minor: gpu.minor,
+            partitioned: false,
+            memory: instance.memory,
+            processes: here.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+        };
+        devices.insert(key, device);
+    }
+    let key = DeviceKey::Gpu(gpu.uuid);
+    let device = Device {
+        health,
+        gpu_model: models
+            .get(&model)
+            .cloned()
+            .unwrap_or_else(|| "nvidia.com/gpu".to_owned()),
+        model,
+        profile: None,
+        mig_uuid: None,
+        minor: gpu.minor,
+        partitioned: gpu.mig_enabled == Some(true),
+        memory: gpu.memory,
+        processes: processes.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+    };
+    devices.insert(key, device);
+}
+
+/// The processes of one instance; what stays belongs to the GPU itself, or to an instance that nobody can see.
+fn take_from(processes: &mut Vec<GpuProcess>, instance: &MigReading) -> Vec<GpuProcess> {
+    let place = (Some(instance.gi), Some(instance.ci));
+    processes
+        .extract_if(.., |process| (process.gi, process.ci) == place)
+        .collect()
+}
+
+fn attributed(
+    processes: Vec<GpuProcess>,
+    owner_of: &mut dyn FnMut(u32) -> Found,
+) -> Vec<AttributedProcess> {
+    let mut found: Vec<AttributedProcess> = processes
+        .into_iter()
+        .filter_map(|process| {
+            let (start_time, owner) = owner_of(process.pid)?;
+            Some(AttributedProcess {
+                pid: process.pid,
+                start_time,
+                owner,
+                used_memory_bytes: process.used_memory_bytes,
+            })
+        })
+        .collect();
+    found.sort_by_key(|process| process.pid);
+    found
+}
+
+/// As NVIDIA's device plugin names resources: `+` is no sign of a resource name.
+fn mig_model(models: &BTreeMap<String, String>, profile: Option<&str>) -> String {
+    let Some(profile) = profile else {
+        return "nvidia.com/mig-unknown".to_owned();
+    };
+    let own = models.get(profile).cloned();
+    own.unwrap_or_else(|| format!("nvidia.com/mig-{}", profile.replace('+', ".")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::reading::{Glow, NvmlState, ProcessKind, Reading};
+    use crate::observation::Source;
+
+    fn process(pid: u32, place: Option<(u32, u32)>) -> GpuProcess {
+        GpuProcess {
+            pid,
+            gi: place.map(|(gi, _)| gi),
+            ci: place.map(|(_, ci)| ci),
+            kind: ProcessKind::Compute,
+            used_memory_bytes: Some(1),
+        }
+    }
+
+    fn gpu(
+        uuid: &str,
+        instances: &[(u32, u32, &str)],
+        processes: Option<Vec<GpuProcess>>,
+    ) -> GpuReading {
+        let instance = |(gi, ci, profile): &(u32, u32, &str)| MigReading {
+            uuid: format!("MIG-{gi}-{ci}"),
+            gi: *gi,
+            ci: *ci,
+            profile: Some((*profile).to_owned()).filter(|profile| !profile.is_empty()),
+            memory: None,
+        };
+        GpuReading {
+            uuid: uuid.to_owned(),
+            pci_bus_id: String::new(),
+            index: 0,
+            minor: None,
+            name: Some("NVIDIA H100".to_owned()),
+            health: Health::Ok,
+            mig_enabled: Some(!instances.is_empty()),
+            memory: None,
+            glow: Glow::default(),
+            instances: instances.iter().map(instance).collect(),
+            processes,
+        }
+    }
+
+    fn collected(gpus: Vec<GpuReading>) -> Collected {
+        let reading = Reading {
+            driver_version: Some("550".to_owned()),
+            gpus,
+        };
+        Collected {
+            nvml: NvmlState::Ok,
+            reading: Some(reading),
+        }
+    }
+
+    fn tenant_of(pid: u32) -> Found {
+        let name = ["a", "b", "c"].get(usize::try_from(pid).ok()? % 10)?;
+        Some((
+            Some(7),
+            Owner::Tenant {
+                name: (*name).to_owned(),
+                source: Source::Slice,
+            },
+        ))
+    }
+
+    fn look(collected: Collected, previous: Option<&Observation>) -> Observation {
+        let models = BTreeMap::from([("2g.20gb".to_owned(), "acme/two".to_owned())]);
+        observe(collected, previous, &models, &mut tenant_of, 5)
+    }
+
+    fn holders(observation: &Observation, key: &DeviceKey) -> Vec<String> {
+        observation.devices[key]
+            .tenants()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn full(uuid: &str) -> DeviceKey {
+        DeviceKey::Gpu(uuid.to_owned())
+    }
+
+    fn mig(gi: u32, ci: u32) -> DeviceKey {
+        DeviceKey::Mig("G".to_owned(), gi, ci)
+    }
+
+    /// Case 76: two compute instances of one GPU instance, and the GPU around them, are three devices.
+    #[test]
+    fn a_process_on_an_instance_is_not_on_the_gpu() {
+        let processes = vec![
+            process(10, Some((1, 0))),
+            process(20, Some((1, 0))),
+            process(11, Some((1, 1))),
+            process(12, Some((9, 9))),
+            process(15, Some((1, 1))),
+        ];
+        let instances = [
+            (1, 0, "1c.2g.20gb"),
+            (1, 1, "1g.10gb+me"),
+            (2, 0, "2g.20gb"),
+            (3, 0, ""),
+        ];
+        let seen = look(collected(vec![gpu("G", &instances, Some(processes))]), None);
+        assert_eq!(holders(&seen, &mig(1, 0)), ["a"]);
+        assert_eq!(seen.devices[&mig(1, 0)].processes.len(), 2);
+        assert_eq!(holders(&seen, &mig(1, 1)), ["b"], "15 had gone");
+        assert_eq!(holders(&seen, &mig(2, 0)), [""; 0]);
+        assert_eq!(
+            holders(&seen, &full("G")),
+            ["c"],
+            "on an instance that nobody can see"
+        );
+        assert!(seen.devices[&full("G")].partitioned);
+        let model = |key: &DeviceKey| seen.devices[key].gpu_model.as_str();
+        assert_eq!(model(&mig(1, 0)), "nvidia.com/mig-1c.2g.20gb");
+        assert_eq!(model(&mig(1, 1)), "nvidia.com/mig-1g.10gb.me");
+        assert_eq!(model(&mig(2, 0)), "acme/two");
+        assert_eq!(model(&mig(3, 0)), "nvidia.com/mig-unknown");
+        assert_eq!(model(&full("G")), "nvidia.com/gpu");
+    }
+
+    /// Case 72: nothing that fails to answer frees a device.
+    #[test]
+    fn what_does_not_answer_keeps_its_last_holders() {
+        let before = look(
+            collected(vec![
+                gpu(
+                    "G",
+                    &[(1, 0, "1g.10gb")],
+                    Some(vec![process(10, Some((1, 0)))]),
+                ),
+                gpu("H", &[], Some(vec![process(11, None)])),
+                gpu("I", &[], Some(vec![process(12, None)])),
+            ]),
+            None,
+        );
+        let mut lost = gpu("G", &[(1, 0, "1g.10gb")], None);
+        lost.health = Health::Lost;
+        let unreadable = gpu("H", &[], None);
+        let seen = look(
+            collected(vec![lost, unreadable, gpu("I", &[], Some(Vec::new()))]),
+            Some(&before),
+        );
+        assert_eq!(
+            (seen.devices[&mig(1, 0)].health, holders(&seen, &mig(1, 0))),
+            (Health::Lost, vec!["a".to_owned()])
+        );
+        assert_eq!(
+            (seen.devices[&full("H")].health, holders(&seen, &full("H"))),
+            (Health::Unknown, vec!["b".to_owned()])
+        );
+        assert_eq!(
+            (seen.devices[&full("I")].health, holders(&seen, &full("I"))),
+            (Health::Ok, Vec::new())
+        );
+
+        let broken = Collected {
+            nvml: NvmlState::Broken("x".to_owned()),
+            reading: None,
+        };
+        let blind = look(broken.clone(), Some(&before));
+        assert_eq!(blind.devices.len(), before.devices.len());
+        assert!(
+            blind
+                .devices
+                .values()
+                .all(|device| device.health == Health::Unknown)
+        );
+        assert_eq!(holders(&blind, &full("I")), ["c"]);
+        assert_eq!(blind.driver_version.as_deref(), Some("550"));
+        assert!(look(broken, None).devices.is_empty());
+    }
+}

@@ -1,0 +1,5 @@
+//! What the kernel says of a process. Nothing here is under the control of the process itself.
+
+pub mod cgroup;
+pub mod facts;
+pub mod procfs;

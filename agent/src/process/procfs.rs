@@ -1,0 +1,262 @@
+//! Reading `/proc/PID` (proc(5)): start time, user ids, cgroup, executable.
+//!
+//! The folder is opened once and everything read through it: when the process ends and its pid goes to another one, reading
+//! fails instead of telling of the other.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags, open, openat, readlinkat};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+/// Where processes are.
+pub const PROC: &str = "/proc";
+
+/// Longest text that is read of one file, bytes; a cgroup path is at most 4,096.
+const TEXT_LIMIT: u64 = 64 * 1024;
+
+/// Why the kernel tells nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// There is no such process any more, or only its zombie.
+    Gone,
+    /// We may not know.
+    Denied,
+}
+
+/// User ids of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uids {
+    /// Who started it.
+    pub real: u32,
+    /// With whose rights it runs.
+    pub effective: u32,
+}
+
+/// A process whose folder in `/proc` is open.
+#[derive(Debug)]
+pub struct ProcessFolder {
+    pid: u32,
+    folder: rustix::fd::OwnedFd,
+}
+
+impl ProcessFolder {
+    /// Opens `/proc/PID`.
+    ///
+    /// # Errors
+    /// When there is no such process, or it is hidden (`hidepid`).
+    pub fn open(pid: u32) -> Result<Self, Silence> {
+        let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        match open(format!("{PROC}/{pid}"), flags, Mode::empty()) {
+            Ok(folder) => Ok(Self { pid, folder }),
+            Err(error) => Err(silence(pid, error)),
+        }
+    }
+
+    /// Field 22 of `stat`: clock ticks from boot to the start of the process.
+    ///
+    /// # Errors
+    /// `Gone` for a zombie, too: what it held is being given back.
+    pub fn start_time(&self) -> Result<u64, Silence> {
+        let stat = self.read("stat")?;
+        let stat = parse_stat(&stat).ok_or(Silence::Denied)?;
+        if stat.dead {
+            Err(Silence::Gone)
+        } else {
+            Ok(stat.start_time)
+        }
+    }
+
+    /// The line `Uid` of `status`.
+    ///
+    /// # Errors
+    /// When the process is gone or hidden.
+    pub fn uids(&self) -> Result<Uids, Silence> {
+        parse_uids(&self.read("status")?).ok_or(Silence::Denied)
+    }
+
+    /// The text of `cgroup`.
+    ///
+    /// # Errors
+    /// When the process is gone or hidden.
+    pub fn cgroup(&self) -> Result<Vec<u8>, Silence> {
+        self.read("cgroup")
+    }
+
+    /// Where `exe` points, without the kernel's mark for a file that was replaced since. Needs the right to trace it.
+    ///
+    /// # Errors
+    /// When the process is gone or may not be traced by us.
+    pub fn executable(&self) -> Result<PathBuf, Silence> {
+        let path = self.link("exe")?;
+        Ok(PathBuf::from(
+            path.strip_suffix(" (deleted)").unwrap_or(&path),
+        ))
+    }
+
+    /// Identity of the mount namespace, e.g. `mnt:[4026531841]`. Needs the right to trace it.
+    ///
+    /// # Errors
+    /// When the process is gone or may not be traced by us.
+    pub fn mount_namespace(&self) -> Result<String, Silence> {
+        self.link("ns/mnt")
+    }
+
+    fn link(&self, name: &str) -> Result<String, Silence> {
+        let target =
+            readlinkat(&self.folder, name, Vec::new()).map_err(|error| silence(self.pid, error))?;
+        target.into_string().map_err(|_| Silence::Denied)
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, Silence> {
+        let file = openat(
+            &self.folder,
+            name,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| silence(self.pid, error))?;
+        let mut text = Vec::with_capacity(1024);
+        File::from(file)
+            .take(TEXT_LIMIT)
+            .read_to_end(&mut text)
+            .map_err(|error| silence(self.pid, errno(&error)))?;
+        Ok(text)
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+fn silence(pid: u32, error: Errno) -> Silence {
+    if error == Errno::SRCH {
+        return Silence::Gone;
+    }
+    if error != Errno::NOENT {
+        return Silence::Denied;
+    }
+    // With hidepid a process of somebody else looks absent, but it cannot be signalled rather than not found.
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    match pid.map(test_kill_process) {
+        Some(Err(Errno::PERM)) => Silence::Denied,
+        _ => Silence::Gone,
+    }
+}
+
+/// What is needed of `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    start_time: u64,
+    /// Nothing of it runs any more. A process whose first thread has ended while others run is none.
+    dead: bool,
+}
+
+/// `pid (comm) state ppid …`: comm may hold spaces and brackets, so the fields are counted from the last `)`.
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    // Field 3 was the state; 20 is num_threads, 22 starttime.
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    Some(Stat {
+        start_time,
+        dead: matches!(state, "Z" | "X" | "x") && threads <= 1,
+    })
+}
+
+/// `Uid:\treal\teffective\tsaved\tfilesystem`. The lines before it hold nothing that a process could shape: its name is
+/// written with line breaks escaped.
+fn parse_uids(text: &[u8]) -> Option<Uids> {
+    let line = text
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let mut ids = std::str::from_utf8(line)
+        .ok()?
+        .split_ascii_whitespace()
+        .map(str::parse);
+    Some(Uids {
+        real: ids.next()?.ok()?,
+        effective: ids.next()?.ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn stat(comm: &str, state: char, threads: u32) -> String {
+        let middle = (4..20).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        format!("7 ({comm}) {state} {middle} {threads} 0 123456 9 9\n")
+    }
+
+    #[test]
+    fn a_name_cannot_forge_the_start_time() {
+        for comm in [
+            "bash",
+            "a b",
+            ") Z 1 2 3",
+            "x) R 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 99 (",
+            "\u{fffd}",
+        ] {
+            let read = parse_stat(stat(comm, 'S', 3).as_bytes()).unwrap();
+            assert_eq!(
+                read,
+                Stat {
+                    start_time: 123_456,
+                    dead: false
+                },
+                "{comm}"
+            );
+        }
+        assert!(parse_stat(stat("x", 'Z', 1).as_bytes()).unwrap().dead);
+        assert!(
+            !parse_stat(stat("x", 'Z', 2).as_bytes()).unwrap().dead,
+            "only its first thread has ended"
+        );
+        for broken in ["", "7 (x", "7 (x) S", "7 (x) S 1 2"] {
+            assert_eq!(parse_stat(broken.as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn uids_come_from_their_line() {
+        let text = b"Name:\tUid:\\n\nUmask:\t0022\nUid:\t1000\t0\t1000\t1000\nGid:\t1\t2\t3\t4\n";
+        assert_eq!(
+            parse_uids(text),
+            Some(Uids {
+                real: 1000,
+                effective: 0
+            })
+        );
+        assert_eq!(parse_uids(b"Name:\tx\n"), None);
+        assert_eq!(parse_uids(b"Uid:\t-1\t0\n"), None);
+    }
+
+    /// Case 68: a folder that is open never tells of the next process with the same pid, and a zombie is gone.
+    #[test]
+    fn a_process_that_ends_is_gone_for_who_holds_its_folder() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let folder = ProcessFolder::open(child.id()).unwrap();
+        let own = ProcessFolder::open(std::process::id()).unwrap();
+        assert!(folder.start_time().unwrap() >= own.start_time().unwrap());
+        assert_eq!(folder.uids().unwrap(), own.uids().unwrap());
+        assert_eq!(folder.mount_namespace(), own.mount_namespace());
+        drop(child.stdin.take());
+        let end = rustix::process::waitid(
+            rustix::process::WaitId::Pid(Pid::from_child(&child)),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        );
+        assert!(end.is_ok());
+        assert_eq!(folder.start_time(), Err(Silence::Gone), "a zombie");
+        child.wait().unwrap();
+        assert_eq!(folder.start_time(), Err(Silence::Gone));
+        assert_eq!(ProcessFolder::open(child.id()).err(), Some(Silence::Gone));
+    }
+}

@@ -1,0 +1,413 @@
+//! The table of registered processes: (pid, start time) to tenant, for agents without privileges.
+//!
+//! A file of JSON lines in the agent's state directory. It is believed only if nobody but the agent's own user, or root, can
+//! have written it. An entry names one life of a pid in one boot, so a later process with the same pid inherits nothing.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::attribute::is_tenant_name;
+use crate::facts::boot_id;
+use crate::process::procfs::{ProcessFolder, Silence};
+
+/// The table's name in the state directory.
+pub const TABLE: &str = "registered.jsonl";
+const LOCK: &str = "registered.lock";
+/// Larger than 20,000 entries; what is beyond is no table.
+const SIZE_LIMIT: u64 = 4 * 1024 * 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    pid: u32,
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot.
+    start_time: u64,
+    boot_id: String,
+    tenant: String,
+}
+
+/// Why a process cannot be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// No tenant can be called so.
+    #[error("{0:?} is no tenant name (1 to 255 of A-Z a-z 0-9 . _ @ -)")]
+    Tenant(String),
+    /// There is no such process, or it may not be looked at.
+    #[error("process {0} is not there or may not be looked at")]
+    Process(u32),
+    /// The table that is there is not believed.
+    #[error("{0}")]
+    Table(String),
+    /// The file cannot be written.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Gives a living process to a tenant, until it ends. Entries of processes that have ended are dropped.
+///
+/// # Errors
+/// When the process is not there, the name is no tenant's, or the table cannot be written.
+pub fn register(dir: &Path, pid: u32, tenant: &str) -> Result<(), RegisterError> {
+    if !is_tenant_name(tenant) {
+        return Err(RegisterError::Tenant(tenant.to_owned()));
+    }
+    let start_time = ProcessFolder::open(pid)
+        .and_then(|folder| folder.start_time())
+        .map_err(|_| RegisterError::Process(pid))?;
+    edit(dir, |entries, boot_id| {
+        entries.retain(|entry| entry.pid != pid);
+        entries.push(Entry {
+            pid,
+            start_time,
+            boot_id: boot_id.to_owned(),
+            tenant: tenant.to_owned(),
+        });
+    })
+}
+
+/// Takes a process out of the table; not an error if it is not in it.
+///
+/// # Errors
+/// When the table cannot be read or written.
+pub fn unregister(dir: &Path, pid: u32) -> Result<(), RegisterError> {
+    edit(dir, |entries, _| entries.retain(|entry| entry.pid != pid))
+}
+
+fn edit(dir: &Path, change: impl FnOnce(&mut Vec<Entry>, &str)) -> Result<(), RegisterError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RegisterError::Io { path, source }
+    };
+    let lock_path = dir.join(LOCK);
+    let mut owner_only = fs::OpenOptions::new();
+    owner_only
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600);
+    let lock = owner_only.open(&lock_path).map_err(at(&lock_path))?;
+    flock(&lock, FlockOperation::LockExclusive).map_err(|error| at(&lock_path)(error.into()))?;
+
+    let table = dir.join(TABLE);
+    let mut entries = match read_trusted(dir) {
+        Ok((entries, _)) => entries,
+        Err(Distrust::Absent) => Vec::new(),
+        Err(Distrust::Problem(problem)) => return Err(RegisterError::Table(problem)),
+    };
+    let boot_id = boot_id().map_err(at(Path::new("/proc/sys/kernel/random/boot_id")))?;
+    entries.retain(|entry| entry.boot_id == boot_id && may_live(entry));
+    change(&mut entries, &boot_id);
+
+    let mut text = Vec::new();
+    for entry in &entries {
+        serde_json::to_writer(&mut text, entry).map_err(|error| at(&table)(error.into()))?;
+        text.push(b'\n');
+    }
+    let new = dir.join(format!("{TABLE}.new"));
+    let write = || -> io::Result<()> {
+        let mut owner_only = fs::OpenOptions::new();
+        owner_only
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600);
+        let mut file = owner_only.custom_flags(no_follow()).open(&new)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&new, &table)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(at(&table))
+}
+
+fn may_live(entry: &Entry) -> bool {
+    match ProcessFolder::open(entry.pid).and_then(|folder| folder.start_time()) {
+        Ok(start_time) => start_time == entry.start_time,
+        Err(Silence::Denied) => true,
+        Err(Silence::Gone) => false,
+    }
+}
+
+/// The table as the agent holds it, read again when the file changes.
+#[derive(Debug)]
+pub struct Registered {
+    dir: PathBuf,
+    boot_id: Option<String>,
+    stamp: Option<Stamp>,
+    tenants: HashMap<(u32, u64), String>,
+    problem: Option<String>,
+}
+
+/// What changes when the file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+    /// Owner and mode of the folder, which decide whether the file is believed.
+    folder: (u32, u32),
+}
+
+impl Stamp {
+    fn of(facts: &fs::Metadata, folder: &fs::Metadata) -> Self {
+        Self {
+            inode: facts.ino(),
+            size: facts.size(),
+            changed: (facts.ctime(), facts.ctime_nsec()),
+            folder: (folder.uid(), folder.mode()),
+        }
+    }
+}
+
+impl Registered {
+    /// A table that is read by the first [`Self::refresh`].
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            boot_id: boot_id().ok(),
+            stamp: None,
+            tenants: HashMap::new(),
+            problem: None,
+        }
+    }
+
+    /// Reads the file if it has changed.
+    pub fn refresh(&mut self) {
+        let facts = fs::symlink_metadata(self.dir.join(TABLE))
+            .and_then(|facts| Ok((facts, fs::metadata(&self.dir)?)));
+        let now = facts.ok().map(|(facts, folder)| Stamp::of(&facts, &folder));
+        if now.is_some() && now == self.stamp {
+            return;
+        }
+        self.tenants.clear();
+        self.stamp = None;
+        let problem = match read_trusted(&self.dir) {
+            Ok((entries, stamp)) => {
+                let of_this_boot = |entry: &Entry| self.boot_id.as_ref() == Some(&entry.boot_id);
+                let entries = entries.into_iter().filter(of_this_boot);
+                self.tenants = entries
+                    .map(|entry| ((entry.pid, entry.start_time), entry.tenant))
+                    .collect();
+                self.stamp = Some(stamp);
+                None
+            }
+            Err(Distrust::Absent) => None,
+            Err(Distrust::Problem(problem)) => {
+                self.stamp = now;
+                Some(problem)
+            }
+        };
+        if let Some(problem) = &problem
+            && self.problem.as_ref() != Some(problem)
+        {
+            tracing::warn!(problem, "the table of registered processes is ignored");
+        }
+        self.problem = problem;
+    }
+
+    /// The tenant of this life of a pid.
+    #[must_use]
+    pub fn tenant(&self, pid: u32, start_time: u64) -> Option<&str> {
+        self.tenants.get(&(pid, start_time)).map(String::as_str)
+    }
+
+    /// Why the table is ignored, if it is.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}
+
+/// Why no table was read.
+enum Distrust {
+    Absent,
+    Problem(String),
+}
+
+fn no_follow() -> i32 {
+    OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+fn read_trusted(dir: &Path) -> Result<(Vec<Entry>, Stamp), Distrust> {
+    let path = dir.join(TABLE);
+    let problem = |path: &Path, what: &dyn std::fmt::Display| {
+        Distrust::Problem(format!("{}: {what}", path.display()))
+    };
+    let mut file = match fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(no_follow())
+        .open(&path)
+    {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Distrust::Absent),
+        Err(error) => return Err(problem(&path, &error)),
+    };
+    // Of the file that is open, not of what the path leads to next.
+    let facts = file.metadata().map_err(|error| problem(&path, &error))?;
+    if !facts.is_file() {
+        return Err(problem(&path, &"is no regular file"));
+    }
+    check_owner(&facts).map_err(|what| problem(&path, &what))?;
+    let folder = fs::metadata(dir).map_err(|error| problem(dir, &error))?;
+    check_owner(&folder).map_err(|what| problem(dir, &what))?;
+    if facts.size() > SIZE_LIMIT {
+        return Err(problem(&path, &"is too large"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)
+        .map_err(|error| problem(&path, &error))?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let entries: Result<Vec<Entry>, _> = lines.map(serde_json::from_str).collect();
+    let entries = entries.map_err(|error| problem(&path, &error))?;
+    match entries.iter().find(|entry| !is_tenant_name(&entry.tenant)) {
+        Some(entry) => Err(problem(
+            &path,
+            &format!("{:?} is no tenant name", entry.tenant),
+        )),
+        None => Ok((entries, Stamp::of(&facts, &folder))),
+    }
+}
+
+fn check_owner(facts: &fs::Metadata) -> Result<(), String> {
+    let own = rustix::process::geteuid().as_raw();
+    if facts.uid() != own && facts.uid() != 0 {
+        return Err(format!(
+            "belongs to uid {}, not to the agent's uid {own} or root",
+            facts.uid()
+        ));
+    }
+    if facts.mode() & 0o022 != 0 {
+        return Err(format!(
+            "others may write it (mode {:o})",
+            facts.mode() & 0o7777
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    fn child() -> Child {
+        Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn start_time(pid: u32) -> u64 {
+        ProcessFolder::open(pid).unwrap().start_time().unwrap()
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        set_mode(folder.path(), 0o700);
+        folder
+    }
+
+    /// Case 68: an entry is for one life of a pid; the next process with that pid is nobody's.
+    #[test]
+    fn an_entry_ends_with_its_process() {
+        let folder = folder();
+        let (mut one, mut two) = (child(), child());
+        let mut table = Registered::new(folder.path());
+        table.refresh();
+        assert_eq!(table.problem(), None, "an absent table is no problem");
+        register(folder.path(), one.id(), "a").unwrap();
+        register(folder.path(), two.id(), "x").unwrap();
+        register(folder.path(), two.id(), "b").unwrap();
+        table.refresh();
+        let begun = start_time(one.id());
+        assert_eq!(table.tenant(one.id(), begun), Some("a"));
+        assert_eq!(table.tenant(two.id(), start_time(two.id())), Some("b"));
+        assert_eq!(table.tenant(one.id(), begun + 1), None);
+
+        one.kill().unwrap();
+        one.wait().unwrap();
+        assert!(matches!(
+            register(folder.path(), one.id(), "a"),
+            Err(RegisterError::Process(_))
+        ));
+        assert!(matches!(
+            register(folder.path(), two.id(), "../a"),
+            Err(RegisterError::Tenant(_))
+        ));
+        unregister(folder.path(), 1).unwrap();
+        table.refresh();
+        assert_eq!(table.tenants.len(), 1, "the ended process was dropped");
+        unregister(folder.path(), two.id()).unwrap();
+        table.refresh();
+        assert!(table.tenants.is_empty());
+        two.kill().unwrap();
+        two.wait().unwrap();
+    }
+
+    #[test]
+    fn a_table_that_others_could_have_written_is_ignored() {
+        let folder = folder();
+        let mut one = child();
+        let begun = start_time(one.id());
+        register(folder.path(), one.id(), "a").unwrap();
+        let path = folder.path().join(TABLE);
+        let good = fs::read_to_string(&path).unwrap();
+        let mut table = Registered::new(folder.path());
+        let mut tenant = |expected: Option<&str>| {
+            table.refresh();
+            assert_eq!(table.tenant(one.id(), begun), expected);
+            assert_eq!(table.problem().is_none(), expected.is_some());
+            table.problem().unwrap_or_default().to_owned()
+        };
+        tenant(Some("a"));
+        set_mode(&path, 0o620);
+        assert!(tenant(None).contains("others may write"));
+        assert!(matches!(
+            unregister(folder.path(), 1),
+            Err(RegisterError::Table(_))
+        ));
+        set_mode(&path, 0o600);
+        tenant(Some("a"));
+        fs::write(&path, good.replace("\"a\"", "\"../a\"")).unwrap();
+        assert!(tenant(None).contains("tenant name"));
+        fs::write(&path, good.replace("start_time", "began")).unwrap();
+        tenant(None);
+        fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        symlink(folder.path().join("elsewhere"), &path).unwrap();
+        tenant(None);
+        fs::remove_file(&path).unwrap();
+        // Another boot's entry is nobody's, but no problem either.
+        let old = good.replace(&boot_id().unwrap(), "00000000-0000-0000-0000-000000000000");
+        fs::write(&path, old).unwrap();
+        set_mode(&path, 0o600);
+        let mut table = Registered::new(folder.path());
+        table.refresh();
+        assert_eq!(
+            (table.tenant(one.id(), begun), table.problem()),
+            (None, None)
+        );
+        fs::write(&path, &good).unwrap();
+        table.refresh();
+        assert_eq!(table.tenant(one.id(), begun), Some("a"));
+        set_mode(folder.path(), 0o770);
+        table.refresh();
+        assert!(table.problem().unwrap().contains("others may write"));
+        one.kill().unwrap();
+        one.wait().unwrap();
+    }
+}
