@@ -1,12 +1,19 @@
 //! The node agent: NVML and the kernel are read, processes attributed to tenants, holder changes reported.
 
 pub mod attribute;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod devices;
 pub mod facts;
 pub mod gpu;
+pub mod metrics;
+pub mod notify;
 pub mod observation;
 pub mod process;
 pub mod registered;
 pub mod report;
+pub mod run;
 pub mod spool;
+pub mod state;
 pub mod uplink;

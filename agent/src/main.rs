@@ -1,1 +1,7 @@
-fn main() {}
+//! `gpuquota-agent`: see [`gpuquota_agent::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gpuquota_agent::cli::main()
+}

@@ -76,7 +76,7 @@ impl SyncJob {
     ///
     /// # Errors
     /// When the disk failed: what was written since the last success may be lost.
-    pub(super) fn run(&self) -> io::Result<()> {
+    pub fn run(&self) -> io::Result<()> {
         self.file.sync_data()?;
         File::open(&self.dir)?.sync_all()
     }

@@ -142,6 +142,6 @@ fn ended_by(error: &DialError) -> Ended {
 }
 
 #[cfg(test)]
-mod fake_server;
+pub(crate) mod fake_server;
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gpuquota_proto::agent_v1::{Heartbeat, Report};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::observation::Observation;
 use crate::report::Reporter;
-use crate::spool::{Spool, SyncJob};
+use crate::spool::Spool;
 
 /// Reports sent and not acknowledged, at most.
 const WINDOW: usize = 64;
@@ -19,6 +20,7 @@ const WINDOW: usize = 64;
 pub struct Outbox {
     inner: Mutex<Inner>,
     changed: Notify,
+    unsynced: Notify,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,7 @@ impl Outbox {
                 reports: 0,
             }),
             changed: Notify::new(),
+            unsynced: Notify::new(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Outbox {
         inner.reports += 1;
         drop(inner);
         self.changed.notify_one();
+        self.unsynced.notify_one();
         true
     }
 
@@ -97,14 +101,23 @@ impl Outbox {
         self.lock().spool.restart(reason);
     }
 
-    /// What has to reach the disk.
-    pub fn sync_job(&self) -> Option<SyncJob> {
-        self.lock().spool.sync_job()
-    }
-
-    /// A sync job failed.
-    pub fn sync_failed(&self, error: &io::Error) {
-        self.lock().spool.sync_failed(error);
+    /// Brings what is kept to the disk, a batch at a time and outside the loop, until `stop`. Sending does not wait for
+    /// it: a power failure ends the boot and with it the scope of the numbers.
+    pub async fn keep_synced(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = self.unsynced.notified() => {}
+                () = stop.cancelled() => return,
+            }
+            let job = self.lock().spool.sync_job();
+            let Some(job) = job else {
+                continue;
+            };
+            let outcome = tokio::task::spawn_blocking(move || job.run()).await;
+            if let Err(error) = outcome.unwrap_or_else(|gone| Err(io::Error::other(gone))) {
+                self.lock().spool.sync_failed(&error);
+            }
+        }
     }
 
     /// For `/metrics`.

@@ -1,0 +1,210 @@
+//! The command line.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides, parse_duration, state_folder};
+use crate::gpu::worker::{WorkerOptions, run_worker};
+use crate::registered;
+use crate::run::run;
+use crate::state::make_folder;
+
+/// What is wrong is in the configuration or on the command line.
+const EXIT_CONFIG: u8 = 2;
+/// Tasks that block, such as waiting for a disk, are left behind after this.
+const RUNTIME_DEADLINE: Duration = Duration::from_millis(300);
+
+/// Reads NVML and the kernel and says who holds which GPU.
+#[derive(Debug, Parser)]
+#[command(name = "gpuquota-agent", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch this node's GPUs and report to the server.
+    Run(RunArgs),
+    /// Give a living process to a tenant, where `attribution.registered` is on.
+    Register {
+        /// The agent's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The process.
+        #[arg(long)]
+        pid: u32,
+        /// Whose it is.
+        #[arg(long)]
+        tenant: String,
+    },
+    /// Take a registered process back.
+    Unregister {
+        /// The agent's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The process.
+        #[arg(long)]
+        pid: u32,
+    },
+    /// Check the configuration, or print the commented default.
+    Config {
+        /// Print agent.toml with all settings and their defaults.
+        #[arg(long, conflicts_with = "dir", required_unless_present = "dir")]
+        print_default: bool,
+        /// Check the configuration in this directory.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Talk to NVML on behalf of an agent.
+    #[command(hide = true)]
+    NvmlWorker(WorkerOptions),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The agent's directory: agent.toml, certificate and state.
+    #[arg(long)]
+    dir: PathBuf,
+    /// How often the GPUs are read, e.g. 1s.
+    #[arg(long, value_parser = parse_duration)]
+    interval: Option<Duration>,
+    /// Where /metrics is served.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// Metrics only, no server.
+    #[arg(long)]
+    standalone: bool,
+    /// NVML to load instead of the system's.
+    #[arg(long, value_name = "PATH")]
+    nvml_library: Option<PathBuf>,
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::NvmlWorker(options) => run_worker(options),
+        Command::Run(args) => {
+            log_to_stderr();
+            start(args)
+        }
+        Command::Register { dir, pid, tenant } => in_state(&dir, |state| {
+            registered::register(state, pid, &tenant).map_err(|error| error.to_string())
+        }),
+        Command::Unregister { dir, pid } => in_state(&dir, |state| {
+            registered::unregister(state, pid).map_err(|error| error.to_string())
+        }),
+        Command::Config { dir: None, .. } => print_default(),
+        Command::Config { dir: Some(dir), .. } => match Config::load(&dir, Overrides::default()) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error),
+        },
+    }
+}
+
+fn start(args: RunArgs) -> ExitCode {
+    let overrides = Overrides {
+        interval: args.interval,
+        metrics: args.metrics,
+        nvml_library: args.nvml_library,
+        standalone: args.standalone,
+    };
+    let config = match Config::load(&args.dir, overrides) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    // One thread: it mostly waits, and small is what an agent on somebody else's machine has to be.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(256 << 10)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let outcome = runtime.block_on(run(config));
+    runtime.shutdown_timeout(RUNTIME_DEADLINE);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn in_state(
+    dir: &std::path::Path,
+    act: impl FnOnce(&std::path::Path) -> Result<(), String>,
+) -> ExitCode {
+    let state = match state_folder(dir) {
+        Ok(state) => state,
+        Err(error) => return refuse(&error),
+    };
+    let done = make_folder(&state)
+        .map_err(|error| format!("{}: {error}", state.display()))
+        .and_then(|()| act(&state));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn print_default() -> ExitCode {
+    match io::stdout().write_all(DEFAULT_FILE.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    say(error);
+    ExitCode::from(EXIT_CONFIG)
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    say(error);
+    ExitCode::FAILURE
+}
+
+fn say(error: &dyn std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "gpuquota-agent: {error}");
+}
+
+// `RUST_LOG` chooses what is logged. The journal has times and colours of its own.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        logs.without_time().init();
+    } else {
+        logs.init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("gpuquota-agent run --dir D --interval 1s --metrics 127.0.0.1:0").is_ok());
+        assert!(parse("gpuquota-agent run --dir D --standalone --nvml-library /x").is_ok());
+        assert!(parse("gpuquota-agent run").is_err());
+        assert!(parse("gpuquota-agent run --dir D --interval 1").is_err());
+        assert!(parse("gpuquota-agent config --print-default").is_ok());
+        assert!(parse("gpuquota-agent config").is_err());
+        assert!(parse("gpuquota-agent register --dir D --pid 1 --tenant a").is_ok());
+    }
+}

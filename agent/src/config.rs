@@ -1,0 +1,355 @@
+//! `agent.toml` and the flags that win over it: read once, checked once, then only resolved values.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gpuquota_proto::tls::TlsFiles;
+use serde::{Deserialize, Deserializer};
+use tonic::codegen::http::Uri;
+
+use crate::attribute::AttributionConfig;
+use crate::gpu::library::{LibraryRefused, check_library};
+use crate::spool::Limits;
+use crate::uplink::dial::{Credentials, DialError, Server, own_identity};
+
+/// The commented default file, which is the manual.
+pub const DEFAULT_FILE: &str = include_str!("../agent.default.toml");
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--interval`.
+    pub interval: Option<Duration>,
+    /// `--metrics`.
+    pub metrics: Option<SocketAddr>,
+    /// `--nvml-library`.
+    pub nvml_library: Option<PathBuf>,
+    /// `--standalone`.
+    pub standalone: bool,
+}
+
+/// Why the agent cannot start as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file is missing or unreadable.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path}: {source}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// There is nobody to report to.
+    #[error("no server is configured: set `server` in {0}, or run with --standalone")]
+    NoServer(PathBuf),
+    /// The server's address does not parse.
+    #[error("`server` must look like https://HOST:PORT, not {0:?}")]
+    BadServer(String),
+    /// The interval makes no sense.
+    #[error("the interval must be between 100ms and 60s")]
+    BadInterval,
+    /// The call deadline makes no sense.
+    #[error("`call_deadline` must be between 10ms and 30s")]
+    BadDeadline,
+    /// The spool could not hold anything.
+    #[error("`spool.max_bytes` must be at least 65536 and `spool.max_records` at least 16")]
+    BadSpool,
+    /// Certificate or node name.
+    #[error(transparent)]
+    Identity(#[from] DialError),
+    /// Somebody else can read a secret.
+    #[error("{0} must not be accessible to group or others (chmod 600)")]
+    Exposed(PathBuf),
+    /// Metrics for everybody on the network.
+    #[error("metrics off loopback ({0}) need `metrics.bearer_token_file`")]
+    OpenMetrics(SocketAddr),
+    /// The token file holds nothing usable.
+    #[error("{0} must hold one token of 16 to 1024 visible ASCII characters")]
+    BadToken(PathBuf),
+    /// The NVML library is refused.
+    #[error(transparent)]
+    Library(#[from] LibraryRefused),
+}
+
+/// Everything `run` needs, resolved and checked.
+#[derive(Debug)]
+pub struct Config {
+    /// How often the GPUs are read.
+    pub interval: Duration,
+    /// Deadline of one NVML call.
+    pub call_deadline: Duration,
+    /// NVML to load, `None` for the system's.
+    pub nvml_library: Option<PathBuf>,
+    /// Where to report to; `None` when standalone.
+    pub uplink: Option<UplinkTarget>,
+    /// Folder for what outlives a restart.
+    pub state: PathBuf,
+    /// Listener of `/metrics`.
+    pub metrics: SocketAddr,
+    /// Token that scrapers must send.
+    pub metrics_token: Option<String>,
+    /// How much the spool may hold.
+    pub spool: Limits,
+    /// By which evidence processes are given to tenants.
+    pub attribution: AttributionConfig,
+}
+
+/// The server and who this node is to it.
+#[derive(Clone, Debug)]
+pub struct UplinkTarget {
+    /// Where it is.
+    pub server: Server,
+    /// Own files and name.
+    pub credentials: Credentials,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    server: Option<String>,
+    node: Option<String>,
+    #[serde(deserialize_with = "duration")]
+    interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    call_deadline: Duration,
+    nvml_library: Option<PathBuf>,
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+    state: PathBuf,
+    metrics: MetricsTable,
+    spool: SpoolTable,
+    attribution: AttributionConfig,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MetricsTable {
+    listen: SocketAddr,
+    bearer_token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SpoolTable {
+    max_bytes: u64,
+    max_records: usize,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            server: None,
+            node: None,
+            interval: Duration::from_secs(1),
+            call_deadline: Duration::from_secs(2),
+            nvml_library: None,
+            ca: "ca.crt".into(),
+            certificate: "agent.crt".into(),
+            key: "agent.key".into(),
+            state: "state".into(),
+            metrics: MetricsTable::default(),
+            spool: SpoolTable::default(),
+            attribution: AttributionConfig::default(),
+        }
+    }
+}
+
+impl Default for MetricsTable {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9401)),
+            bearer_token_file: None,
+        }
+    }
+}
+
+impl Default for SpoolTable {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 20,
+            max_records: 50_000,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `dir/agent.toml` (absent: all defaults), applies the flags and checks the outcome.
+    ///
+    /// # Errors
+    /// With the first thing that is wrong.
+    pub fn load(dir: &Path, overrides: Overrides) -> Result<Self, ConfigError> {
+        let path = dir.join("agent.toml");
+        let file = read_file(&path)?;
+        let interval = overrides.interval.unwrap_or(file.interval);
+        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&interval) {
+            return Err(ConfigError::BadInterval);
+        }
+        if !(Duration::from_millis(10)..=Duration::from_secs(30)).contains(&file.call_deadline) {
+            return Err(ConfigError::BadDeadline);
+        }
+        if file.spool.max_bytes < 65_536 || file.spool.max_records < 16 {
+            return Err(ConfigError::BadSpool);
+        }
+        let metrics = overrides.metrics.unwrap_or(file.metrics.listen);
+        let metrics_token = match &file.metrics.bearer_token_file {
+            Some(token) => Some(read_token(&dir.join(token))?),
+            None if metrics.ip().is_loopback() => None,
+            None => return Err(ConfigError::OpenMetrics(metrics)),
+        };
+        let nvml_library = overrides
+            .nvml_library
+            .or_else(|| file.nvml_library.as_ref().map(|library| dir.join(library)))
+            .map(|library| check_library(&library))
+            .transpose()?;
+        let uplink = if overrides.standalone {
+            None
+        } else {
+            Some(uplink_target(dir, &path, &file)?)
+        };
+        Ok(Self {
+            interval,
+            call_deadline: file.call_deadline,
+            nvml_library,
+            uplink,
+            state: dir.join(&file.state),
+            metrics,
+            metrics_token,
+            spool: Limits {
+                bytes: file.spool.max_bytes,
+                records: file.spool.max_records,
+            },
+            attribution: file.attribution,
+        })
+    }
+}
+
+/// Where the agent with this directory keeps its state.
+///
+/// # Errors
+/// When `agent.toml` is there and not right.
+pub fn state_folder(dir: &Path) -> Result<PathBuf, ConfigError> {
+    read_file(&dir.join("agent.toml")).map(|file| dir.join(file.state))
+}
+
+fn read_file(path: &Path) -> Result<File, ConfigError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => {
+            return Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    toml::from_str(&text).map_err(|source| ConfigError::Parse {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn uplink_target(dir: &Path, path: &Path, file: &File) -> Result<UplinkTarget, ConfigError> {
+    let server = file
+        .server
+        .as_deref()
+        .ok_or_else(|| ConfigError::NoServer(path.to_owned()))?;
+    let server = parse_server(server).ok_or_else(|| ConfigError::BadServer(server.to_owned()))?;
+    let files = TlsFiles {
+        ca: dir.join(&file.ca),
+        certificate: dir.join(&file.certificate),
+        key: dir.join(&file.key),
+    };
+    check_secret(&files.key)?;
+    let found = own_identity(&files)?.node;
+    if let Some(expected) = &file.node
+        && *expected != found
+    {
+        let expected = expected.clone();
+        return Err(DialError::OtherNode { expected, found }.into());
+    }
+    Ok(UplinkTarget {
+        server,
+        credentials: Credentials { files, node: found },
+    })
+}
+
+fn parse_server(text: &str) -> Option<Server> {
+    let uri: Uri = text.parse().ok()?;
+    let plain = uri.path() == "/" && uri.query().is_none() && !text.contains('@');
+    if uri.scheme_str() != Some("https") || !plain {
+        return None;
+    }
+    let host = uri.host()?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    Some(Server {
+        host: host.to_owned(),
+        port: uri.port_u16()?,
+    })
+}
+
+// Only the agent's own user, or root, may have access.
+fn check_secret(path: &Path) -> Result<(), ConfigError> {
+    let metadata = fs::metadata(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let own = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    if !own || metadata.permissions().mode() & 0o077 != 0 {
+        return Err(ConfigError::Exposed(path.to_owned()));
+    }
+    Ok(())
+}
+
+fn read_token(path: &Path) -> Result<String, ConfigError> {
+    check_secret(path)?;
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let token = text.trim_end_matches(['\r', '\n']);
+    if !(16..=1024).contains(&token.len()) || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(ConfigError::BadToken(path.to_owned()));
+    }
+    Ok(token.to_owned())
+}
+
+/// A whole number with `ms`, `s` or `m`.
+///
+/// # Errors
+/// With a text for a person when it is anything else.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let count: u32 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is not a duration such as 500ms, 1s or 2m"))?;
+    match &text[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(count.into())),
+        "s" => Ok(Duration::from_secs(count.into())),
+        "m" => Ok(Duration::from_secs(u64::from(count) * 60)),
+        _ => Err(format!("{text:?} needs the unit ms, s or m")),
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! The listener: `GET /metrics` and `GET /healthz`, few connections, little patience.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use subtle::ConstantTimeEq as _;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::boottime_ms;
+use crate::report::wire::nvml_text;
+
+use super::snapshot::{Board, View};
+use super::text;
+
+const CONNECTIONS: usize = 16;
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// A connection ends after this, so that nobody can hold one for ever.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(600);
+const BUFFER_BYTES: usize = 16 << 10;
+/// After an accept failed, usually for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Who answers scrapes, and with what.
+#[derive(Debug)]
+pub struct Server {
+    /// Where the loop leaves its passes.
+    pub board: Arc<Board>,
+    /// Token that every request must carry.
+    pub token: Option<String>,
+}
+
+impl Server {
+    /// Answers until `stop`. Connections beyond the limit wait to be accepted.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let server = Arc::new(self);
+        let seats = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    pause_after(&error).await;
+                    continue;
+                }
+            };
+            let server = Arc::clone(&server);
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let answer = service_fn(move |request| {
+                    let response = server.answer(&request, boottime_ms());
+                    std::future::ready(Ok::<_, Infallible>(response))
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_DEADLINE)
+                    .max_buf_size(BUFFER_BYTES)
+                    .serve_connection(TokioIo::new(stream), answer);
+                // How a scraper leaves is its own affair.
+                tokio::select! {
+                    _ = tokio::time::timeout(CONNECTION_DEADLINE, connection) => {}
+                    () = stop.cancelled() => {}
+                }
+                drop(seat);
+            });
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>, now_ms: u64) -> Response<Full<Bytes>> {
+        self.respond(
+            request.method(),
+            request.uri().path(),
+            request.headers().get(AUTHORIZATION),
+            now_ms,
+        )
+    }
+
+    fn respond(
+        &self,
+        method: &Method,
+        path: &str,
+        authorization: Option<&HeaderValue>,
+        now_ms: u64,
+    ) -> Response<Full<Bytes>> {
+        if !matches!(path, "/metrics" | "/healthz") {
+            return plain(StatusCode::NOT_FOUND, "not found\n");
+        }
+        if method != Method::GET && method != Method::HEAD {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, allowed);
+            return response;
+        }
+        if !self.admits(authorization) {
+            let mut response = plain(StatusCode::UNAUTHORIZED, "unauthorized\n");
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+            return response;
+        }
+        let view = self.board.view(now_ms);
+        if path == "/healthz" {
+            return health(&view);
+        }
+        match text::render(&view) {
+            Ok(text) => with_type(StatusCode::OK, TEXT, text),
+            Err(error) => {
+                tracing::error!(%error, "metrics cannot be written");
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
+            }
+        }
+    }
+
+    // Time does not depend on how much of a token is right.
+    fn admits(&self, authorization: Option<&HeaderValue>) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        authorization
+            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+            .is_some_and(|given| given.ct_eq(token.as_bytes()).into())
+    }
+}
+
+// Alive means that the loop goes round; what else is wrong is told, but restarting the agent would not cure it.
+fn health(view: &View) -> Response<Full<Bytes>> {
+    let mut text = String::new();
+    let _ = writeln!(text, "{}", if view.alive { "ok" } else { "stuck" });
+    if let Some(observation) = &view.pass.observation {
+        let (state, _) = nvml_text(&observation.nvml);
+        let _ = writeln!(text, "nvml {state}");
+    }
+    let server = match &view.reporting {
+        None => "none",
+        Some(reporting) if reporting.connected => "connected",
+        Some(_) => "away",
+    };
+    let _ = writeln!(text, "server {server}");
+    let spool = view.reporting.is_some_and(|r| r.spool.in_memory_only);
+    if spool {
+        let _ = writeln!(text, "spool memory only");
+    }
+    let _ = writeln!(text, "mode report only");
+    let status = if view.alive {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    with_type(status, PLAIN, text.into_bytes())
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    with_type(status, PLAIN, text.as_bytes().to_vec())
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+async fn pause_after(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a scrape");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}

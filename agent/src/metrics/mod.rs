@@ -1,0 +1,10 @@
+//! What the agent says of itself and of the node to Prometheus.
+
+mod family;
+pub mod http;
+mod own;
+pub mod snapshot;
+mod text;
+
+#[cfg(test)]
+mod tests;

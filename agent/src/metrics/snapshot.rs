@@ -1,0 +1,110 @@
+//! What a scrape sees: the newest observation and the counters around it, left here by the sampling loop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::gpu::sampler::SamplerStats;
+use crate::observation::Observation;
+use crate::uplink::outbox::{Outbox, SpoolFigures};
+use crate::uplink::status::UplinkStatus;
+
+/// Intervals after which the newest good reading is no longer shown.
+const STALE_INTERVALS: u32 = 3;
+
+/// One pass of the loop.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// Everything seen; `None` before the first pass.
+    pub observation: Option<Arc<Observation>>,
+    /// CLOCK_BOOTTIME of the newest reading that NVML answered, milliseconds.
+    pub good_at_boottime_ms: Option<u64>,
+    /// CLOCK_BOOTTIME at the end of this pass, milliseconds.
+    pub ended_boottime_ms: u64,
+    /// Counters of the worker process.
+    pub sampler: SamplerStats,
+}
+
+/// Where the loop leaves a pass and scrapes find it. A scrape never waits for NVML, the disk or the server.
+#[derive(Debug)]
+pub struct Board {
+    pass: Mutex<Pass>,
+    interval: Duration,
+    pass_deadline: Duration,
+    reporting: Option<(Arc<Outbox>, Arc<UplinkStatus>)>,
+}
+
+/// A pass with what was true at the moment of the scrape.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The newest pass.
+    pub pass: Pass,
+    /// Age of the newest good reading.
+    pub age: Option<Duration>,
+    /// The newest good reading is young enough to be shown as true.
+    pub fresh: bool,
+    /// The loop is going round.
+    pub alive: bool,
+    /// What the uplink and the spool say; `None` when standalone.
+    pub reporting: Option<Reporting>,
+}
+
+/// State of the way to the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Reporting {
+    /// A session is up.
+    pub connected: bool,
+    /// Sessions after the first one.
+    pub reconnects: u64,
+    /// End of the certificate in use, seconds since 1970.
+    pub certificate_not_after_unix_s: Option<i64>,
+    /// The spool.
+    pub spool: SpoolFigures,
+}
+
+impl Board {
+    /// An empty one. A pass may take `pass_deadline` beyond the interval before the loop counts as stuck.
+    #[must_use]
+    pub fn new(
+        interval: Duration,
+        pass_deadline: Duration,
+        reporting: Option<(Arc<Outbox>, Arc<UplinkStatus>)>,
+    ) -> Self {
+        Self {
+            pass: Mutex::default(),
+            interval,
+            pass_deadline,
+            reporting,
+        }
+    }
+
+    /// Replaces what scrapes see.
+    pub fn post(&self, pass: Pass) {
+        *self.pass.lock().unwrap_or_else(PoisonError::into_inner) = pass;
+    }
+
+    /// What a scrape at this moment sees.
+    #[must_use]
+    pub fn view(&self, now_boottime_ms: u64) -> View {
+        let pass = self
+            .pass
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let since = |at: u64| Duration::from_millis(now_boottime_ms.saturating_sub(at));
+        let age = pass.good_at_boottime_ms.map(since);
+        View {
+            age,
+            fresh: age.is_some_and(|age| age <= self.interval * STALE_INTERVALS),
+            alive: pass.observation.is_some()
+                && since(pass.ended_boottime_ms)
+                    <= self.interval * STALE_INTERVALS + self.pass_deadline,
+            reporting: self.reporting.as_ref().map(|(outbox, status)| Reporting {
+                connected: status.connected(),
+                reconnects: status.reconnects(),
+                certificate_not_after_unix_s: status.certificate_not_after_unix_s(),
+                spool: outbox.figures(),
+            }),
+            pass,
+        }
+    }
+}

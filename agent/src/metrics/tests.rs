@@ -1,0 +1,254 @@
+//! What a scrape gets: the right rows, nothing stale, nothing for whoever has no token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::http::Server;
+use super::snapshot::{Board, Pass};
+use super::text::render;
+use crate::gpu::reading::{Health, NvmlState};
+use crate::gpu::sampler::SamplerStats;
+use crate::observation::{
+    AttributedProcess, Device, DeviceKey, Observation, Owner, Reason, Source,
+};
+
+fn process(pid: u32, owner: Owner, used_memory_bytes: Option<u64>) -> AttributedProcess {
+    AttributedProcess {
+        pid,
+        start_time: Some(1),
+        owner,
+        used_memory_bytes,
+    }
+}
+
+fn tenant(name: &str) -> Owner {
+    Owner::Tenant {
+        name: name.into(),
+        source: Source::Slice,
+    }
+}
+
+fn device(health: Health, processes: Vec<AttributedProcess>) -> Device {
+    Device {
+        health,
+        model: "NVIDIA \"H100\"".into(),
+        gpu_model: "nvidia.com/gpu".into(),
+        profile: None,
+        mig_uuid: None,
+        minor: Some(0),
+        partitioned: false,
+        memory: None,
+        processes,
+    }
+}
+
+fn observation() -> Observation {
+    let mut instance = device(Health::Ok, vec![process(13, tenant("b"), None)]);
+    instance.gpu_model = "nvidia.com/mig-1g.10gb".into();
+    instance.mig_uuid = Some("MIG-1".into());
+    instance.profile = Some("1g.10gb".into());
+    let unknown = Owner::Unattributed(Reason::NoRule);
+    let shared = vec![
+        process(10, tenant("a"), Some(100)),
+        process(11, tenant("a"), Some(20)),
+        process(12, unknown, Some(7)),
+    ];
+    Observation {
+        at_boottime_ms: 5000,
+        nvml: NvmlState::Ok,
+        driver_version: None,
+        devices: [
+            (DeviceKey::Gpu("GPU-a".into()), device(Health::Ok, shared)),
+            (
+                DeviceKey::Gpu("GPU-b".into()),
+                device(Health::Hung, vec![process(14, tenant("c"), Some(1))]),
+            ),
+            (DeviceKey::Mig("GPU-c".into(), 1, 0), instance),
+        ]
+        .into(),
+    }
+}
+
+fn board(observation: Observation) -> Board {
+    board_at(observation, 5000)
+}
+
+fn board_at(observation: Observation, at: u64) -> Board {
+    let board = Board::new(Duration::from_secs(1), Duration::from_secs(8), None);
+    board.post(Pass {
+        observation: Some(Arc::new(observation)),
+        good_at_boottime_ms: Some(at),
+        ended_boottime_ms: at,
+        sampler: SamplerStats {
+            workers_restarted: 2,
+            unidentified: 1,
+            ..Default::default()
+        },
+    });
+    board
+}
+
+fn text(board: &Board, now: u64) -> String {
+    String::from_utf8(render(&board.view(now)).unwrap()).unwrap()
+}
+
+#[test]
+fn rows_are_those_of_the_observation() {
+    let text = text(&board(observation()), 5500);
+    for row in [
+        "gpuquota_up 1",
+        "gpuquota_collect_age_seconds 0.5",
+        "gpuquota_worker_restarts_total 2",
+        "gpuquota_workers_abandoned 0",
+        "gpuquota_driver_unresponsive 0",
+        r#"gpuquota_nvml_state{state="ok"} 1"#,
+        r#"gpuquota_nvml_state{state="absent"} 0"#,
+        r#"gpuquota_gpus{state="ok"} 1"#,
+        r#"gpuquota_gpus{state="hung"} 1"#,
+        r#"gpuquota_gpus{state="lost"} 1"#,
+        r#"gpuquota_gpus{state="unknown"} 0"#,
+        r#"gpuquota_tenant_devices{tenant="a",gpu_model="nvidia.com/gpu",kind="gpu"} 1"#,
+        r#"gpuquota_tenant_devices{tenant="b",gpu_model="nvidia.com/mig-1g.10gb",kind="mig"} 1"#,
+        r#"gpuquota_tenant_memory_bytes{tenant="a",uuid="GPU-a",mig=""} 120"#,
+        r#"gpuquota_unattributed_memory_bytes{uuid="GPU-a",mig=""} 7"#,
+        r#"gpuquota_unattributed_memory_bytes{uuid="GPU-c",mig="MIG-1"} 0"#,
+        r#"gpuquota_processes{tenant="a",source="slice"} 2"#,
+        r#"gpuquota_processes{tenant="",source="unattributed"} 1"#,
+        r#"gpuquota_device_info{uuid="GPU-c",mig_uuid="MIG-1",profile="1g.10gb",minor="0",kind="mig",model="NVIDIA \"H100\"",gpu_model="nvidia.com/mig-1g.10gb"} 1"#,
+    ] {
+        assert!(text.lines().any(|line| line == row), "{row}\n{text}");
+    }
+    // Unknown memory is absent, and so is whoever was last seen on a GPU that hangs.
+    assert!(
+        !text.contains(r#"tenant_memory_bytes{tenant="b""#),
+        "{text}"
+    );
+    assert!(!text.contains(r#"tenant="c""#), "{text}");
+    assert!(
+        !text.contains("gpuquota_spool_records") && !text.contains("pid"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_family_has_help_and_counters_end_in_total() {
+    let text = text(&board(observation()), 5500);
+    for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let mut words = line.split(' ').skip(2);
+        let (name, kind) = (words.next().unwrap(), words.next().unwrap());
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+        assert!(text.contains(&format!("# HELP {name} ")), "{line}");
+    }
+}
+
+#[test]
+fn nothing_stale_is_shown() {
+    let board = board(observation());
+    let fresh = text(&board, 8000);
+    assert!(fresh.contains("gpuquota_up 1") && fresh.contains("gpuquota_tenant_devices"));
+    let stale = text(&board, 8001);
+    assert!(
+        stale.contains("gpuquota_up 0") && stale.contains("gpuquota_collect_age_seconds 3.001")
+    );
+    for family in [
+        "tenant_devices",
+        "tenant_memory",
+        "processes",
+        "device_info",
+        "unattributed",
+    ] {
+        assert!(!stale.contains(&format!("gpuquota_{family}")), "{stale}");
+    }
+    let empty = Board::new(Duration::from_secs(1), Duration::from_secs(8), None);
+    let none = text(&empty, 1);
+    assert!(
+        none.contains("gpuquota_up 0") && !none.contains("collect_age") && !none.contains("gpus")
+    );
+}
+
+#[test]
+fn no_answer_is_not_no_gpu() {
+    let mut seen = observation();
+    seen.devices.clear();
+    seen.nvml = NvmlState::Unresponsive("stuck".into());
+    let text = text(&board(seen), 5100);
+    assert!(text.contains(r#"gpuquota_nvml_state{state="unresponsive"} 1"#));
+    assert!(text.contains("gpuquota_driver_unresponsive 1") && !text.contains("gpuquota_gpus"));
+}
+
+async fn ask(address: std::net::SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+async fn serve(token: Option<&str>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server {
+        board: Arc::new(board_at(observation(), crate::clock::boottime_ms())),
+        token: token.map(str::to_owned),
+    };
+    tokio::spawn(server.run(listener, CancellationToken::new()));
+    address
+}
+
+#[tokio::test]
+async fn the_listener_knows_two_paths_and_two_methods() {
+    let address = serve(None).await;
+    let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let get = ask(address, &request("GET /metrics")).await;
+    assert!(get.starts_with("HTTP/1.1 200") && get.contains("text/plain; version=0.0.4"));
+    assert!(get.contains("# TYPE gpuquota_up gauge"));
+    let head = ask(address, &request("HEAD /metrics")).await;
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    assert!(
+        ask(address, &request("GET /healthz"))
+            .await
+            .contains("mode report only")
+    );
+    assert!(
+        ask(address, &request("GET /"))
+            .await
+            .starts_with("HTTP/1.1 404")
+    );
+    for method in ["POST", "TRACE", "DELETE", "BREW"] {
+        let answer = ask(address, &request(&format!("{method} /metrics"))).await;
+        assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("allow: GET, HEAD"));
+    }
+}
+
+#[tokio::test]
+async fn case_66_without_the_token_nothing_is_told() {
+    let address = serve(Some("a-token-of-some-length")).await;
+    let request = |path: &str, header: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}Connection: close\r\n\r\n")
+    };
+    for path in ["/metrics", "/healthz"] {
+        for header in [
+            "",
+            "Authorization: Bearer \r\n",
+            "Authorization: Bearer a-token-of-some-lengtH\r\n",
+            "Authorization: Basic a-token-of-some-length\r\n",
+        ] {
+            let answer = ask(address, &request(path, header)).await;
+            assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+            assert!(!answer.contains("gpuquota"), "{answer}");
+        }
+        let header = "Authorization: Bearer a-token-of-some-length\r\n";
+        assert!(
+            ask(address, &request(path, header))
+                .await
+                .starts_with("HTTP/1.1 200")
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! All rows of `/metrics`, from what the loop left. Pure but for the agent's own process facts.
+//!
+//! Unknown is absent, never 0. What depends on a reading is left out when the newest good one is too old, and row by
+//! row for a device that does not answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::gpu::reading::{Health, NvmlState};
+use crate::observation::{Device, DeviceKey, Observation, Owner, Source};
+use crate::report::wire::{health_text, nvml_text};
+
+use super::family::{Families, truth};
+use super::own;
+use super::snapshot::{Reporting, View};
+
+const NVML_STATES: [&str; 6] = [
+    "ok",
+    "absent",
+    "driver_not_loaded",
+    "mismatch",
+    "unresponsive",
+    "broken",
+];
+
+/// The answer to a scrape, format 0.0.4.
+pub(super) fn render(view: &View) -> Result<Vec<u8>, prometheus::Error> {
+    let mut families = Families::default();
+    about_the_agent(&mut families, view);
+    if let Some(observation) = view.pass.observation.as_deref() {
+        about_nvml(&mut families, view, observation);
+        if view.fresh {
+            about_devices(&mut families, observation);
+            about_tenants(&mut families, observation);
+        }
+    }
+    if let Some(reporting) = &view.reporting {
+        about_the_uplink(&mut families, reporting);
+    }
+    own::add(&mut families);
+    families.text()
+}
+
+fn about_the_agent(families: &mut Families, view: &View) {
+    families
+        .gauge("gpuquota_agent_build_info", "The program that answers.")
+        .row(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    families
+        .gauge(
+            "gpuquota_up",
+            "Whether the newest reading of NVML is good and not older than three intervals.",
+        )
+        .value(truth(view.fresh));
+    if let Some(age) = view.age {
+        families
+            .gauge(
+                "gpuquota_collect_age_seconds",
+                "Age of the newest good reading of NVML.",
+            )
+            .value(age.as_secs_f64());
+    }
+    families
+        .counter(
+            "gpuquota_worker_restarts_total",
+            "NVML worker processes that died or had to be ended.",
+        )
+        .value(view.pass.sampler.workers_restarted as f64);
+    families
+        .gauge(
+            "gpuquota_workers_abandoned",
+            "NVML worker processes stuck in the driver that could not be ended.",
+        )
+        .value(view.pass.sampler.workers_abandoned as f64);
+}
+
+fn about_nvml(families: &mut Families, view: &View, observation: &Observation) {
+    let (now, _) = nvml_text(&observation.nvml);
+    let mut states = families.gauge(
+        "gpuquota_nvml_state",
+        "1 for the state in which NVML is on this node.",
+    );
+    for state in NVML_STATES {
+        states.row(&[("state", state)], truth(state == now));
+    }
+    families
+        .gauge(
+            "gpuquota_driver_unresponsive",
+            "Whether calls into NVML that belong to no single GPU do not return.",
+        )
+        .value(truth(matches!(
+            observation.nvml,
+            NvmlState::Unresponsive(_)
+        )));
+    families
+        .gauge(
+            "gpuquota_nvml_return_code",
+            "Newest NVML return code that is a fault, 0 when the last reading had none.",
+        )
+        .value(f64::from(view.pass.sampler.last_return_code));
+    let gpus: Vec<&Device> = observation
+        .devices
+        .iter()
+        .filter(|(key, _)| matches!(key, DeviceKey::Gpu(_)))
+        .map(|(_, device)| device)
+        .collect();
+    // Without an answer from NVML, no GPU seen is not the same as no GPU there.
+    if observation.nvml != NvmlState::Ok && gpus.is_empty() {
+        return;
+    }
+    let mut rows = families.gauge("gpuquota_gpus", "GPUs of this node by state.");
+    for health in [Health::Ok, Health::Lost, Health::Hung, Health::Unknown] {
+        let mut count = gpus.iter().filter(|gpu| gpu.health == health).count() as f64;
+        if health == Health::Lost {
+            count += f64::from(view.pass.sampler.unidentified);
+        }
+        rows.row(&[("state", health_text(health))], count);
+    }
+}
+
+fn about_devices(families: &mut Families, observation: &Observation) {
+    let mut info = families.gauge(
+        "gpuquota_device_info",
+        "1 for each device; uuid is the GPU's, mig_uuid and profile are empty for a full GPU.",
+    );
+    for (key, device) in &observation.devices {
+        let minor = device.minor.map(|minor| minor.to_string());
+        info.row(
+            &[
+                ("uuid", gpu_uuid(key)),
+                ("mig_uuid", device.mig_uuid.as_deref().unwrap_or("")),
+                ("profile", device.profile.as_deref().unwrap_or("")),
+                ("minor", minor.as_deref().unwrap_or("")),
+                ("kind", key.kind()),
+                ("model", &device.model),
+                ("gpu_model", &device.gpu_model),
+            ],
+            1.0,
+        );
+    }
+    let mut unattributed = families.gauge(
+        "gpuquota_unattributed_memory_bytes",
+        "Framebuffer held by processes that belong to no known tenant.",
+    );
+    for (key, device) in answering(observation).filter(|(_, device)| !device.partitioned) {
+        let theirs = |owner: &Owner| matches!(owner, Owner::Unattributed(_));
+        if let Some(bytes) = memory_of(device, theirs) {
+            unattributed.row(&place(key, device), bytes);
+        }
+    }
+}
+
+fn about_tenants(families: &mut Families, observation: &Observation) {
+    let mut held: BTreeMap<(&str, &str, &str), f64> = BTreeMap::new();
+    for (key, device) in answering(observation) {
+        for tenant in device.tenants() {
+            let held = held.entry((tenant, &device.gpu_model, key.kind()));
+            *held.or_default() += 1.0;
+        }
+    }
+    let mut devices = families.gauge(
+        "gpuquota_tenant_devices",
+        "Devices on which the tenant has at least one process.",
+    );
+    for ((tenant, gpu_model, kind), count) in held {
+        let labels = [("tenant", tenant), ("gpu_model", gpu_model), ("kind", kind)];
+        devices.row(&labels, count);
+    }
+    let mut memory = families.gauge(
+        "gpuquota_tenant_memory_bytes",
+        "Framebuffer held by the tenant's processes on a device; mig is empty for a full GPU.",
+    );
+    for (key, device) in answering(observation) {
+        for tenant in device.tenants() {
+            if let Some(bytes) = memory_of(device, |owner| owner.tenant() == Some(tenant)) {
+                let [uuid, mig] = place(key, device);
+                memory.row(&[("tenant", tenant), uuid, mig], bytes);
+            }
+        }
+    }
+    let mut pids: BTreeMap<(&str, &str), BTreeSet<u32>> = BTreeMap::new();
+    for (_, device) in answering(observation) {
+        for process in &device.processes {
+            let whose = match &process.owner {
+                Owner::Tenant { name, source } => (name.as_str(), source_text(*source)),
+                Owner::System => ("", "system"),
+                Owner::Unattributed(_) => ("", "unattributed"),
+            };
+            pids.entry(whose).or_default().insert(process.pid);
+        }
+    }
+    let mut processes = families.gauge(
+        "gpuquota_processes",
+        "Processes on GPUs by tenant and by the evidence for it.",
+    );
+    for ((tenant, source), pids) in pids {
+        processes.row(&[("tenant", tenant), ("source", source)], pids.len() as f64);
+    }
+}
+
+fn about_the_uplink(families: &mut Families, reporting: &Reporting) {
+    families
+        .gauge(
+            "gpuquota_uplink_connected",
+            "Whether a session with the server is up.",
+        )
+        .value(truth(reporting.connected));
+    families
+        .counter(
+            "gpuquota_uplink_reconnects_total",
+            "Sessions with the server after the first one.",
+        )
+        .value(reporting.reconnects as f64);
+    if let Some(end) = reporting.certificate_not_after_unix_s {
+        families
+            .gauge(
+                "gpuquota_certificate_not_after_timestamp_seconds",
+                "When the certificate of the newest connection ends.",
+            )
+            .value(end as f64);
+    }
+    let spool = reporting.spool;
+    families
+        .gauge(
+            "gpuquota_spool_records",
+            "Reports that the server has not acknowledged.",
+        )
+        .value(spool.records as f64);
+    families
+        .gauge("gpuquota_spool_bytes", "Size of the spool on disk.")
+        .value(spool.bytes as f64);
+    families
+        .gauge(
+            "gpuquota_spool_in_memory_only",
+            "Whether the spool cannot be written, so that a restart loses reports.",
+        )
+        .value(truth(spool.in_memory_only));
+    families
+        .counter("gpuquota_reports_total", "Reports made.")
+        .value(spool.reports as f64);
+}
+
+// Holders and memory of a device that does not answer are those of some time ago.
+fn answering(observation: &Observation) -> impl Iterator<Item = (&DeviceKey, &Device)> {
+    observation
+        .devices
+        .iter()
+        .filter(|(_, device)| device.health == Health::Ok)
+}
+
+// None as soon as one of them is not known: part of a sum is no sum.
+fn memory_of(device: &Device, whose: impl Fn(&Owner) -> bool) -> Option<f64> {
+    let bytes: Option<u64> = device
+        .processes
+        .iter()
+        .filter(|process| whose(&process.owner))
+        .map(|process| process.used_memory_bytes)
+        .sum();
+    bytes.map(|bytes| bytes as f64)
+}
+
+fn place<'a>(key: &'a DeviceKey, device: &'a Device) -> [(&'static str, &'a str); 2] {
+    let mig = device.mig_uuid.as_deref().unwrap_or("");
+    [("uuid", gpu_uuid(key)), ("mig", mig)]
+}
+
+fn gpu_uuid(key: &DeviceKey) -> &str {
+    match key {
+        DeviceKey::Gpu(uuid) | DeviceKey::Mig(uuid, _, _) | DeviceKey::Vgpu(uuid) => uuid,
+    }
+}
+
+fn source_text(source: Source) -> &'static str {
+    match source {
+        Source::Slice => "slice",
+        Source::Unit => "unit",
+        Source::User => "user",
+        Source::Registered => "registered",
+    }
+}

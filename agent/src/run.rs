@@ -1,0 +1,258 @@
+//! The loop: sample, observe, tell, show. Everything else waits for what it leaves behind.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::attribute::{self, Observer};
+use crate::clock::boottime_ms;
+use crate::config::{Config, UplinkTarget};
+use crate::facts::{Node, boot_id};
+use crate::gpu::sampler::{Sampler, SamplerConfig};
+use crate::metrics::http;
+use crate::metrics::snapshot::{Board, Pass};
+use crate::notify::Manager;
+use crate::observation::Observation;
+use crate::report::Reporter;
+use crate::report::bucket::Allowance;
+use crate::spool::{Limits, Spool, remembered};
+use crate::state::{InUse, StateFolder};
+use crate::uplink::Uplink;
+use crate::uplink::backoff::Waits;
+use crate::uplink::outbox::Outbox;
+use crate::uplink::status::UplinkStatus;
+
+/// A sample takes at most this many call deadlines.
+const SAMPLE_DEADLINES: u32 = 4;
+/// The worker gets this long to end by itself when the agent stops.
+const WORKER_DEADLINE: Duration = Duration::from_secs(2);
+/// The uplink gets this long to flush and say goodbye; it keeps shorter ones itself.
+const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Two agents in one folder.
+    #[error(transparent)]
+    InUse(#[from] InUse),
+    /// A rule of attribution is unclear.
+    #[error(transparent)]
+    Attribution(#[from] attribute::ConfigError),
+    /// The metrics address is taken or not ours.
+    #[error("cannot listen on {address} for metrics: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel does not tell which boot this is, or gives no signals.
+    #[error("the kernel refuses what the agent needs: {0}")]
+    Kernel(#[from] io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start. Once it runs, nothing but a signal ends it.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let state = StateFolder::open(&config.state)?;
+    let observer = Observer::new(&config.attribution, Some(state.path()))?;
+    let listener = TcpListener::bind(config.metrics)
+        .await
+        .map_err(|source| RunError::Listen {
+            address: config.metrics,
+            source,
+        })?;
+    let boot_id = boot_id()?;
+    let stop = CancellationToken::new();
+    let mut uplink = None;
+    let telling = config.uplink.map(|target| {
+        let (telling, task) = Telling::start(target, &state, &boot_id, config.spool, &stop);
+        uplink = Some(task);
+        telling
+    });
+    let reporting = telling
+        .as_ref()
+        .map(|telling| (Arc::clone(&telling.outbox), Arc::clone(&telling.status)));
+    let pass_deadline = config.call_deadline * SAMPLE_DEADLINES;
+    let board = Arc::new(Board::new(config.interval, pass_deadline, reporting));
+    tracing::info!(metrics.address = %config.metrics, standalone = telling.is_none(), "agent runs");
+    let server = http::Server {
+        board: Arc::clone(&board),
+        token: config.metrics_token,
+    };
+    let scrapes = tokio::spawn(server.run(listener, stop.clone()));
+
+    let mut watch = Watch {
+        sampler: Sampler::start(SamplerConfig {
+            nvml_library: config.nvml_library,
+            call_deadline: config.call_deadline,
+            ..SamplerConfig::default()
+        }),
+        observer,
+        previous: None,
+        good_at_boottime_ms: None,
+        board,
+        telling,
+        manager: Manager::default(),
+    };
+    tokio::select! {
+        () = watch.go_round(config.interval) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("agent stops");
+    watch.manager.stopping();
+    stop.cancel();
+    let flushed = async {
+        if let Some(uplink) = uplink {
+            let _ = tokio::time::timeout(UPLINK_DEADLINE, uplink).await;
+        }
+    };
+    let ended = tokio::time::timeout(WORKER_DEADLINE, watch.sampler.shutdown());
+    let _ = tokio::join!(flushed, ended, scrapes);
+    Ok(())
+}
+
+/// The way to the server, as the loop sees it.
+struct Telling {
+    outbox: Arc<Outbox>,
+    status: Arc<UplinkStatus>,
+    reporter: Reporter,
+    boot_id: String,
+    last_view: PathBuf,
+}
+
+impl Telling {
+    fn start(
+        target: UplinkTarget,
+        state: &StateFolder,
+        boot_id: &str,
+        limits: Limits,
+        stop: &CancellationToken,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let node = &target.credentials.node;
+        let spool = Spool::open(&state.spool(), node, boot_id, limits);
+        let outbox = Arc::new(Outbox::new(spool));
+        let last_view = state.last_view();
+        let known = remembered::load(&last_view, boot_id);
+        let status = Arc::<UplinkStatus>::default();
+        tracing::info!(
+            node.name = node,
+            server.host = target.server.host,
+            "reporting"
+        );
+        let uplink = Uplink {
+            server: target.server,
+            credentials: target.credentials,
+            boot_id: boot_id.to_owned(),
+            waits: Waits::default(),
+            outbox: Arc::clone(&outbox),
+            status: Arc::clone(&status),
+        };
+        let disk = Arc::clone(&outbox);
+        let (stop_uplink, stop_disk) = (stop.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            tokio::join!(uplink.run(stop_uplink), disk.keep_synced(&stop_disk));
+        });
+        let telling = Self {
+            outbox,
+            status,
+            reporter: Reporter::new(Node::read(), Allowance::default(), known),
+            boot_id: boot_id.to_owned(),
+            last_view,
+        };
+        (telling, task)
+    }
+
+    fn tell(&mut self, observation: &Observation, good_at_boottime_ms: Option<u64>) {
+        let told = self
+            .outbox
+            .tell(&mut self.reporter, observation, good_at_boottime_ms);
+        if !told {
+            return;
+        }
+        let devices = self.reporter.full().devices;
+        if let Err(error) = remembered::save(&self.last_view, &self.boot_id, devices) {
+            tracing::debug!(%error, "last view not kept");
+        }
+    }
+}
+
+struct Watch {
+    sampler: Sampler,
+    observer: Observer,
+    previous: Option<Arc<Observation>>,
+    good_at_boottime_ms: Option<u64>,
+    board: Arc<Board>,
+    telling: Option<Telling>,
+    manager: Manager,
+}
+
+impl Watch {
+    // The first pass at once, the others at a phase of their own, so that nodes started together do not stay in step.
+    async fn go_round(&mut self, interval: Duration) {
+        let mut watchdog = Manager::watchdog_interval().map(ticks);
+        self.pass().await;
+        let phase = rand::rng().random_range(Duration::ZERO..interval);
+        let mut next = interval_at(Instant::now() + phase, interval);
+        next.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = next.tick() => self.pass().await,
+                () = tick(watchdog.as_mut()) => self.manager.alive(),
+            }
+        }
+    }
+
+    async fn pass(&mut self) {
+        let collected = self.sampler.sample(boottime_ms()).await;
+        let now = boottime_ms();
+        if collected.reading.is_some() {
+            self.good_at_boottime_ms = Some(now);
+        }
+        let observation = self
+            .observer
+            .observe(collected, self.previous.as_deref(), now);
+        if let Some(telling) = &mut self.telling {
+            telling.tell(&observation, self.good_at_boottime_ms);
+        }
+        let connected = self.telling.as_ref().map(|t| t.status.connected());
+        self.manager
+            .passed(&observation.nvml, observation.devices.len(), connected);
+        let observation = Arc::new(observation);
+        self.previous = Some(Arc::clone(&observation));
+        self.board.post(Pass {
+            observation: Some(observation),
+            good_at_boottime_ms: self.good_at_boottime_ms,
+            ended_boottime_ms: boottime_ms(),
+            sampler: self.sampler.stats(),
+        });
+    }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn tick(ticks: Option<&mut Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
