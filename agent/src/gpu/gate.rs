@@ -46,6 +46,11 @@ impl Gate {
         answer
     }
 
+    /// Calls made so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.lock().number
+    }
+
     fn enter(&self, name: &'static str, now_ms: u64) {
         let mut current = self.lock();
         current.call = name;

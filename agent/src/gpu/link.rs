@@ -36,6 +36,7 @@ pub(super) enum Reply {
         reading: Reading,
         unidentified: u32,
         code: Option<u32>,
+        calls: u64,
     },
     /// The worker said that NVML fails, and ends.
     Failed { state: NvmlState, code: Option<u32> },
@@ -135,6 +136,7 @@ impl Link {
                     reading,
                     unidentified,
                     code,
+                    calls,
                 }) => {
                     self.at = None;
                     self.proven = true;
@@ -142,6 +144,7 @@ impl Link {
                         reading,
                         unidentified,
                         code,
+                        calls,
                     };
                 }
                 Ok(Answer::Failed { state, code }) => return Reply::Failed { state, code },

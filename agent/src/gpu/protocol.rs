@@ -28,6 +28,8 @@ pub enum Answer {
         unidentified: u32,
         /// The newest NVML return code other than success and "not supported"; `None` when all went well.
         code: Option<u32>,
+        /// NVML calls that this pass made.
+        calls: u64,
     },
     /// NVML as a whole does not answer; the worker ends after this.
     Failed {

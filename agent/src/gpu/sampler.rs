@@ -73,6 +73,8 @@ pub struct SamplerStats {
     pub workers_abandoned: usize,
     /// Newest NVML return code that is a fault, 0 when the last sample had none.
     pub last_return_code: u32,
+    /// NVML calls of all samples that succeeded.
+    pub nvml_calls: u64,
     /// GPUs in quarantine.
     pub quarantined: usize,
     /// GPUs that NVML counts but that cannot be told from each other, because they were lost before the agent started.
@@ -155,7 +157,9 @@ impl Sampler {
                     reading,
                     unidentified,
                     code,
+                    calls,
                 } => {
+                    self.stats.nvml_calls += calls;
                     self.stats.last_return_code = code.unwrap_or(0);
                     return self.succeed(reading, unidentified, now_boottime_ms);
                 }

@@ -88,6 +88,7 @@ fn answer_all(
     let mut reader = Reader::new(library, gate, scope);
     let mut unidentified = 0;
     loop {
+        let before = gate.calls();
         // A failure to announce shows again when the reading is written.
         let pass = reader.read(&mut |target| {
             if announce {
@@ -110,6 +111,7 @@ fn answer_all(
             reading: pass.reading,
             unidentified: pass.unidentified,
             code: pass.code,
+            calls: gate.calls().wrapping_sub(before),
         })?;
         if !requests.next()? {
             return Ok(());

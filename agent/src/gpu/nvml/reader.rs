@@ -14,7 +14,7 @@ use crate::gpu::raw::ProcessBuffer;
 use crate::gpu::reading::{NvmlState, Reading};
 
 /// Passes between two looks at which GPUs and instances there are.
-const LOOK_EVERY: u64 = 5;
+const LOOK_EVERY: u64 = 10;
 /// Passes after which a call that a GPU did not know is tried again.
 const RETRY_LACKING_EVERY: u64 = 60;
 

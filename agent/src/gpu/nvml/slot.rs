@@ -25,6 +25,8 @@ pub(super) struct Slot<'n> {
     facts: GpuReading,
     instances: Vec<Instance<'n>>,
     lacking: u8,
+    /// `lacking` is known from a pass before.
+    settled: bool,
     /// Instances that processes were seen on although no walk finds them; not a reason to walk again.
     puzzling: Vec<(u32, u32)>,
 }
@@ -62,6 +64,7 @@ impl<'n> Slot<'n> {
             facts,
             instances: Vec::new(),
             lacking: 0,
+            settled: false,
             puzzling: Vec::new(),
         })
     }
@@ -88,6 +91,7 @@ impl<'n> Slot<'n> {
     pub(super) fn look(&mut self, asker: &mut Asker<'_>, retry_lacking: bool) {
         if retry_lacking {
             self.lacking = 0;
+            self.settled = false;
             self.puzzling.clear();
         }
         let before = self.facts.mig_enabled;
@@ -98,6 +102,7 @@ impl<'n> Slot<'n> {
         }
         if before != self.facts.mig_enabled {
             self.lacking = 0;
+            self.settled = false;
             // Changing the mode may give the GPU another device node.
             let minor = asker.ask("nvmlDeviceGetMinorNumber", || self.device.minor_number());
             self.facts.minor = minor.value().or(self.facts.minor);
@@ -112,16 +117,21 @@ impl<'n> Slot<'n> {
     pub(super) fn read(&mut self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> GpuReading {
         let mut row = self.facts.clone();
         row.memory = self.memory(asker);
+        let before = self.lacking;
         row.glow = self.glow(asker);
+        // In MIG mode there is no utilisation, so losing it means that the GPU was switched over.
+        let switched = self.settled && self.lacking & !before & UTILIZATION != 0;
         row.processes = self.processes(asker, buffer);
         let mut memories = self.instance_memories(asker);
-        if !asker.over() && self.outdated(&memories, row.processes.as_deref()) {
+        let outdated = switched || self.outdated(&memories, row.processes.as_deref());
+        if outdated && !asker.over() {
             self.look(asker, false);
             row.mig_enabled = self.facts.mig_enabled;
             row.minor = self.facts.minor;
             memories = self.instance_memories(asker);
         }
         self.remember(&memories, row.processes.as_deref());
+        self.settled = true;
         row.instances = self.instances.iter().zip(&memories).map(as_row).collect();
         if asker.lost {
             row.health = Health::Lost;

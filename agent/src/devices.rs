@@ -1,0 +1,373 @@
+//! The command `devices`: one look at this node, as a table for people or as JSON for programs.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::attribute::{AttributionConfig, Observer};
+use crate::clock::boottime_ms;
+use crate::config::{Config, Overrides};
+use crate::gpu::library::check_library;
+use crate::gpu::reading::{Health, NvmlState};
+use crate::gpu::sampler::{Sampler, SamplerConfig};
+use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner};
+
+/// NVML is absent or does not answer.
+const NO_NVML: u8 = 3;
+
+/// Command line of `devices`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DevicesOptions {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// NVML to load instead of the system's.
+    #[arg(long, value_name = "PATH")]
+    pub nvml_library: Option<PathBuf>,
+    /// The agent's folder, for its attribution rules and registered processes.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Looks once and prints. 0 when NVML answered, 3 when it did not, 1 when the options or the configuration are wrong.
+pub async fn devices(options: DevicesOptions) -> ExitCode {
+    match look(&options).await {
+        Ok(observation) => {
+            let printed = if options.json {
+                print_json(&observation)
+            } else {
+                print_table(&observation)
+            };
+            // A reader that stops reading, such as head(1), is no failure.
+            match (printed, &observation.nvml) {
+                (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => complain(&error),
+                (_, NvmlState::Ok) => ExitCode::SUCCESS,
+                _ => ExitCode::from(NO_NVML),
+            }
+        }
+        Err(error) => complain(error.as_ref()),
+    }
+}
+
+fn complain(error: &dyn std::error::Error) -> ExitCode {
+    // Without standard error there is nobody to tell.
+    let _ = writeln!(io::stderr(), "gpuquota-agent: {error}");
+    ExitCode::FAILURE
+}
+
+async fn look(options: &DevicesOptions) -> Result<Observation, Box<dyn std::error::Error>> {
+    let mut sampling = SamplerConfig::default();
+    let mut attribution = AttributionConfig::default();
+    let mut state = None;
+    match &options.dir {
+        Some(dir) => {
+            let overrides = Overrides {
+                nvml_library: options.nvml_library.clone(),
+                standalone: true,
+                ..Overrides::default()
+            };
+            let config = Config::load(dir, overrides)?;
+            sampling.nvml_library = config.nvml_library;
+            sampling.call_deadline = config.call_deadline;
+            attribution = config.attribution;
+            state = Some(config.state);
+        }
+        None => {
+            let library = options.nvml_library.as_deref().map(check_library);
+            sampling.nvml_library = library.transpose()?;
+        }
+    }
+    let mut observer = Observer::new(&attribution, state.as_deref())?;
+    let mut sampler = Sampler::start(sampling);
+    let now_ms = boottime_ms();
+    let collected = sampler.sample(now_ms).await;
+    let observation = observer.observe(collected, None, now_ms);
+    sampler.shutdown().await;
+    Ok(observation)
+}
+
+#[derive(Debug, Serialize)]
+struct Document<'o> {
+    driver: Option<&'o str>,
+    devices: Vec<Row<'o>>,
+    /// Only when NVML did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'o NvmlState>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row<'o> {
+    uuid: Option<&'o str>,
+    kind: &'static str,
+    model: Option<&'o str>,
+    gpu_model: &'o str,
+    parent_uuid: Option<&'o str>,
+    gi: Option<u32>,
+    ci: Option<u32>,
+    profile: Option<&'o str>,
+    memory_total_bytes: Option<u64>,
+    memory_used_bytes: Option<u64>,
+    state: Health,
+    processes: Vec<ProcessRow<'o>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProcessRow<'o> {
+    pid: u32,
+    tenant: Option<&'o str>,
+    used_memory_bytes: Option<u64>,
+}
+
+impl<'o> Row<'o> {
+    fn new(key: &'o DeviceKey, device: &'o Device) -> Self {
+        let (uuid, parent_uuid, place) = match key {
+            DeviceKey::Gpu(uuid) | DeviceKey::Vgpu(uuid) => (Some(uuid.as_str()), None, None),
+            DeviceKey::Mig(parent, gi, ci) => (
+                device.mig_uuid.as_deref(),
+                Some(parent.as_str()),
+                Some((*gi, *ci)),
+            ),
+        };
+        // Where the driver does not tell its reserve apart, what processes hold is not known.
+        let used = device.memory.filter(|memory| memory.reserved.is_some());
+        Self {
+            uuid,
+            kind: key.kind(),
+            model: Some(device.model.as_str()).filter(|model| !model.is_empty()),
+            gpu_model: &device.gpu_model,
+            parent_uuid,
+            gi: place.map(|(gi, _)| gi),
+            ci: place.map(|(_, ci)| ci),
+            profile: device.profile.as_deref(),
+            memory_total_bytes: device.memory.map(|memory| memory.total),
+            memory_used_bytes: used.map(|memory| memory.used),
+            state: device.health,
+            processes: device.processes.iter().map(ProcessRow::new).collect(),
+        }
+    }
+}
+
+impl<'o> ProcessRow<'o> {
+    fn new(process: &'o AttributedProcess) -> Self {
+        Self {
+            pid: process.pid,
+            tenant: process.owner.tenant(),
+            used_memory_bytes: process.used_memory_bytes,
+        }
+    }
+}
+
+fn document(observation: &Observation) -> Document<'_> {
+    Document {
+        driver: observation.driver_version.as_deref(),
+        devices: observation
+            .devices
+            .iter()
+            .map(|(key, device)| Row::new(key, device))
+            .collect(),
+        error: Some(&observation.nvml).filter(|state| **state != NvmlState::Ok),
+    }
+}
+
+fn print_json(observation: &Observation) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &document(observation))?;
+    writeln!(out)
+}
+
+fn print_table(observation: &Observation) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let (what, detail) = describe(&observation.nvml);
+    let driver = observation.driver_version.as_deref().unwrap_or("unknown");
+    writeln!(out, "NVML {what}, driver {driver}{detail}")?;
+    let mut rows = vec![
+        [
+            "DEVICE",
+            "GPU MODEL",
+            "PRODUCT",
+            "MEMORY",
+            "STATE",
+            "HOLDERS",
+        ]
+        .map(str::to_owned),
+    ];
+    for (key, device) in &observation.devices {
+        let memory = memory_text(&Row::new(key, device));
+        let state = state(device);
+        rows.push([
+            key.to_string(),
+            device.gpu_model.clone(),
+            device.model.clone(),
+            memory,
+            state,
+            holders(device),
+        ]);
+    }
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in &rows {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn describe(state: &NvmlState) -> (&'static str, String) {
+    let (what, detail) = match state {
+        NvmlState::Ok => return ("answers", String::new()),
+        NvmlState::Absent(detail) => ("is not installed", detail),
+        NvmlState::DriverNotLoaded(detail) => ("answers, but the driver is not loaded", detail),
+        NvmlState::Mismatch(detail) => ("and the loaded driver differ", detail),
+        NvmlState::Unresponsive(detail) => ("does not respond", detail),
+        NvmlState::Broken(detail) => ("does not work", detail),
+    };
+    (what, format!(": {detail}"))
+}
+
+/// MiB used of MiB installed, `?` where unknown.
+fn memory_text(row: &Row<'_>) -> String {
+    let mib = |bytes: Option<u64>| {
+        bytes.map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string())
+    };
+    format!(
+        "{}/{} MiB",
+        mib(row.memory_used_bytes),
+        mib(row.memory_total_bytes)
+    )
+}
+
+fn state(device: &Device) -> String {
+    let health = match device.health {
+        Health::Ok => "ok",
+        Health::Lost => "lost",
+        Health::Hung => "hung",
+        Health::Unknown => "unknown",
+    };
+    if device.partitioned {
+        format!("{health}, MIG")
+    } else {
+        health.to_owned()
+    }
+}
+
+/// Tenants and how many processes each has.
+fn holders(device: &Device) -> String {
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    for process in &device.processes {
+        let name = match &process.owner {
+            Owner::Tenant { name, .. } => name.as_str(),
+            Owner::System => "(system)",
+            Owner::Unattributed(_) => "(nobody's)",
+        };
+        *counts.entry(name).or_default() += 1;
+    }
+    let cells = counts.iter().map(|(name, count)| format!("{name}:{count}"));
+    cells.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::gpu::reading::Memory;
+    use crate::observation::Source;
+
+    fn device(model: &str) -> Device {
+        Device {
+            health: Health::Ok,
+            model: model.to_owned(),
+            gpu_model: "nvidia.com/gpu".to_owned(),
+            profile: None,
+            mig_uuid: None,
+            minor: None,
+            partitioned: false,
+            memory: Some(Memory {
+                total: 80,
+                reserved: Some(5),
+                free: 65,
+                used: 10,
+            }),
+            processes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_json_has_every_field_and_unknown_is_null() {
+        let mut instance = device("A100");
+        instance.profile = Some("1g.10gb".to_owned());
+        instance.mig_uuid = Some("MIG-1".to_owned());
+        instance.processes = vec![AttributedProcess {
+            pid: 7,
+            start_time: Some(1),
+            owner: Owner::Tenant {
+                name: "t".to_owned(),
+                source: Source::Slice,
+            },
+            used_memory_bytes: None,
+        }];
+        let mut lost = device("");
+        lost.health = Health::Lost;
+        lost.memory = None;
+        let mut old = device("T4");
+        old.memory = Some(Memory {
+            total: 16,
+            reserved: None,
+            free: 6,
+            used: 10,
+        });
+        let observation = Observation {
+            at_boottime_ms: 1,
+            nvml: NvmlState::Ok,
+            driver_version: None,
+            devices: BTreeMap::from([
+                (DeviceKey::Gpu("GPU-a".to_owned()), lost),
+                (DeviceKey::Gpu("GPU-b".to_owned()), old),
+                (DeviceKey::Mig("GPU-a".to_owned(), 3, 0), instance),
+            ]),
+        };
+        let none = json!(null);
+        let expected = json!({"driver": null, "devices": [
+            {"uuid": "GPU-a", "kind": "gpu", "model": none, "gpu_model": "nvidia.com/gpu", "parent_uuid": none,
+             "gi": none, "ci": none, "profile": none, "memory_total_bytes": none, "memory_used_bytes": none,
+             "state": "lost", "processes": []},
+            {"uuid": "GPU-b", "kind": "gpu", "model": "T4", "gpu_model": "nvidia.com/gpu", "parent_uuid": none,
+             "gi": none, "ci": none, "profile": none, "memory_total_bytes": 16, "memory_used_bytes": none,
+             "state": "ok", "processes": []},
+            {"uuid": "MIG-1", "kind": "mig", "model": "A100", "gpu_model": "nvidia.com/gpu", "parent_uuid": "GPU-a",
+             "gi": 3, "ci": 0, "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10,
+             "state": "ok", "processes": [{"pid": 7, "tenant": "t", "used_memory_bytes": none}]},
+        ]});
+        assert_eq!(
+            serde_json::to_value(document(&observation)).unwrap(),
+            expected
+        );
+    }
+
+    #[test]
+    fn without_nvml_the_reason_is_there() {
+        let observation = Observation {
+            at_boottime_ms: 1,
+            nvml: NvmlState::Absent("no such file".to_owned()),
+            driver_version: None,
+            devices: BTreeMap::new(),
+        };
+        let expected = json!({"driver": null, "devices": [], "error": {"state": "absent", "detail": "no such file"}});
+        assert_eq!(
+            serde_json::to_value(document(&observation)).unwrap(),
+            expected
+        );
+    }
+}
