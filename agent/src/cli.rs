@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides, parse_duration, state_folder};
+use crate::devices::{DevicesOptions, devices};
 use crate::gpu::worker::{WorkerOptions, run_worker};
 use crate::registered;
 use crate::run::run;
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Watch this node's GPUs and report to the server.
     Run(RunArgs),
+    /// Show what NVML and the kernel say right now.
+    Devices(DevicesOptions),
     /// Give a living process to a tenant, where `attribution.registered` is on.
     Register {
         /// The agent's directory.
@@ -92,8 +95,12 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::NvmlWorker(options) => run_worker(options),
         Command::Run(args) => {
-            log_to_stderr();
+            log_to_stderr("info");
             start(args)
+        }
+        Command::Devices(options) => {
+            log_to_stderr("error");
+            block_on(devices(options)).unwrap_or_else(|error| fail(&error))
         }
         Command::Register { dir, pid, tenant } => in_state(&dir, |state| {
             registered::register(state, pid, &tenant).map_err(|error| error.to_string())
@@ -120,28 +127,26 @@ fn start(args: RunArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    // One thread: it mostly waits, and small is what an agent on somebody else's machine has to be.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .thread_stack_size(256 << 10)
-        .thread_keep_alive(Duration::from_secs(1))
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
-    let outcome = runtime.block_on(run(config));
-    runtime.shutdown_timeout(RUNTIME_DEADLINE);
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match block_on(run(config)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error),
         Err(error) => fail(&error),
     }
 }
 
-fn in_state(
-    dir: &std::path::Path,
-    act: impl FnOnce(&std::path::Path) -> Result<(), String>,
-) -> ExitCode {
+// One thread: it mostly waits, and small is what an agent on somebody else's machine has to be.
+fn block_on<T>(task: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(256 << 10)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()?;
+    let outcome = runtime.block_on(task);
+    runtime.shutdown_timeout(RUNTIME_DEADLINE);
+    Ok(outcome)
+}
+
+fn in_state(dir: &Path, act: impl FnOnce(&Path) -> Result<(), String>) -> ExitCode {
     let state = match state_folder(dir) {
         Ok(state) => state,
         Err(error) => return refuse(&error),
@@ -177,8 +182,8 @@ fn say(error: &dyn std::fmt::Display) {
 }
 
 // `RUST_LOG` chooses what is logged. The journal has times and colours of its own.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
