@@ -81,11 +81,13 @@ impl State {
             Err(denied) if release.must_exist => return Err(denied),
             Ok(None) | Err(_) => return Ok(done(Vec::new())),
         };
-        // Where the fields name the quota (D1.2), an id that is new does not matter; where it must exist, it must be that.
-        let other_id =
-            release.name.reference.is_some() && release.name.reference != quota.reference;
-        if other_id && release.must_exist {
-            return Err(Denied::NoSuchQuota);
+        // Never the quota that happens to bear these fields: a repeated release by id would take the wrong one.
+        if release.name.reference.is_some() && release.name.reference != quota.reference {
+            return if release.must_exist {
+                Err(Denied::NoSuchQuota)
+            } else {
+                Ok(done(Vec::new()))
+            };
         }
         let used = usage(self, &quota.key.tenant).of(quota.id);
         if used > 0 && !release.forced {

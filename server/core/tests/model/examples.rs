@@ -167,9 +167,8 @@ fn d1_4_below_use_is_denied_with_the_excess_and_zero_releases() {
         (0, "1", "3", 3, 2)
     );
     assert!(before == ledger.state);
-    // The id is new; the fields say which quota is meant (D1.2).
     assert_eq!(
-        ledger.take(release(with_id(bought("a", GPU), 9), true, false)),
+        ledger.take(release(bought("a", GPU), true, false)),
         Ok(Outcome::Done)
     );
     assert_eq!(ledger.state.quotas().count(), 0);
@@ -247,6 +246,9 @@ fn d1_6_types_follow_from_models_and_nodes_make_dedicated() {
     let mixed = ledger.put(on(put(typed(QuotaType::Flexible), 1), &["n1"]));
     assert_eq!(mixed, Err("nodes_without_dedicated".into()));
     assert!(ledger.state.bound_tenant(&node("n0")).is_none());
+    let both = on(put(typed(QuotaType::Dedicated), 2), &["n0", "n1"]);
+    ledger.put(both).unwrap();
+    assert_eq!(ledger.state.bound_tenant(&node("n0")), Some(&tenant("a")));
     assert_eq!(ledger.state.bound_tenant(&node("n1")), Some(&tenant("a")));
 }
 
@@ -275,4 +277,18 @@ fn d1_8_release_is_not_forced_unless_said() {
         ledger.take(release(bought("a", GPU), false, true)),
         Ok(Outcome::Done)
     );
+}
+
+#[test]
+fn a_release_by_id_that_is_repeated_takes_nothing_else() {
+    let mut ledger = Ledger::default();
+    ledger
+        .put(on(put(with_id(bought("a", GPU), 7), 4), &["n0"]))
+        .unwrap();
+    ledger.put(put(bought("a", GPU), 4)).unwrap();
+    for _ in 0..2 {
+        let gone = ledger.take(release(with_id(bought("a", GPU), 7), true, false));
+        assert_eq!(gone, Ok(Outcome::Done));
+        assert!(ledger.state.quotas().map(|quota| quota.id.0).eq([1]));
+    }
 }

@@ -15,7 +15,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::reference::{DAY, Naive};
+use crate::reference::{DAY, Entitled, Naive};
 use crate::world::{
     NODES, REGIONS, TENANTS, TOKENS, any_source, device, limit, model, node, region, seen, seen_at,
     tenant,
@@ -43,11 +43,12 @@ enum Act {
     Note,
 }
 
-/// A name of its own, or that of a quota there is.
+/// A name of its own, or that of a quota there is, whose limit and end may be meant to stay.
 #[derive(Clone, Debug)]
 struct Naming {
     known: Option<Index>,
     keep_type: bool,
+    keep_terms: bool,
     own: QuotaName,
 }
 
@@ -143,7 +144,7 @@ fn naming() -> impl Strategy<Value = Naming> {
         "tyui-3",
     ];
     let own = (
-        select(TENANTS.to_vec()),
+        prop_oneof![Just(TENANTS[0]), select(TENANTS.to_vec())],
         any_region(),
         any_source(),
         select(models.to_vec()),
@@ -159,10 +160,11 @@ fn naming() -> impl Strategy<Value = Naming> {
         quota_type,
         reference,
     });
-    let all = (known, prop::bool::weighted(0.8), own);
-    all.prop_map(|(known, keep_type, own)| Naming {
+    let kept = (prop::bool::weighted(0.8), prop::bool::weighted(0.3));
+    (known, kept, own).prop_map(|(known, (keep_type, keep_terms), own)| Naming {
         known,
         keep_type,
+        keep_terms,
         own,
     })
 }
@@ -202,12 +204,16 @@ impl Step {
             SessionId(host.map_or(0, |h| h.session).saturating_sub(behind))
         };
         match &self.act {
-            Act::Set(naming, limit, end, nodes) => Command::SetQuota(SetQuota {
-                name: naming.resolve(ledger),
-                limit: *limit,
-                expires_at: end.map(|ms| Timestamp(now.0 + ms)),
-                nodes: nodes.clone(),
-            }),
+            Act::Set(naming, limit, end, nodes) => {
+                let stays = naming.known(ledger).filter(|_| naming.keep_terms);
+                let end = end.map(|ms| Timestamp(now.0 + ms));
+                Command::SetQuota(SetQuota {
+                    name: naming.resolve(ledger),
+                    limit: stays.map_or(*limit, |quota| quota.limit),
+                    expires_at: stays.map_or(end, |quota| quota.end),
+                    nodes: nodes.clone(),
+                })
+            }
             Act::Release(naming, forced, must_exist) => Command::ReleaseQuota(ReleaseQuota {
                 name: naming.resolve(ledger),
                 forced: *forced,
@@ -247,9 +253,13 @@ impl Step {
 }
 
 impl Naming {
+    fn known<'a>(&self, ledger: &'a Naive) -> Option<&'a Entitled> {
+        let known = self.known.filter(|_| !ledger.quotas.is_empty())?;
+        Some(known.get(&ledger.quotas))
+    }
+
     fn resolve(&self, ledger: &Naive) -> QuotaName {
-        let known = self.known.filter(|_| !ledger.quotas.is_empty());
-        let Some(quota) = known.map(|at| at.get(&ledger.quotas)) else {
+        let Some(quota) = self.known(ledger) else {
             return self.own.clone();
         };
         QuotaName {

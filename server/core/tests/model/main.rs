@@ -138,6 +138,22 @@ pub(crate) fn charged(state: &State, tenant: &TenantName) -> Charged {
     }
 }
 
+// What is so already is granted again and adds nothing to the journal.
+fn said_again(state: &State, command: &Command, answer: &Said, now: Timestamp) {
+    let once = match command {
+        Command::OpenSession { .. } | Command::NoteSnapshot { .. } => true,
+        Command::ReleaseQuota(release) => release.must_exist,
+        _ => false,
+    };
+    if answer.is_ok() && !once {
+        let again = state.decide(command, now);
+        assert!(
+            again.is_ok_and(|again| again.events.is_empty()),
+            "{command:?} twice"
+        );
+    }
+}
+
 fn live(steps: &[Step]) {
     let (mut ledger, mut naive, mut now) = (Ledger::default(), Naive::default(), START);
     let mut answered: BTreeMap<u8, (Timestamp, Said)> = BTreeMap::new();
@@ -186,6 +202,13 @@ fn live(steps: &[Step]) {
                 report_stays_home(&before, &ledger.state, node);
             }
         }
+        if let (Command::OpenSession { node, .. }, Some((.., record))) = (&command, last) {
+            let known = &ledger.state.node(node).unwrap().region;
+            let told =
+                |e: &Event| matches!(e, Event::SessionOpened { region, .. } if region == known);
+            assert!(record.events.iter().all(told), "{record:?}");
+        }
+        said_again(&ledger.state, &command, &answer, now);
         if let (Command::SetQuota(set), Ok(Outcome::Quota(id))) = (&command, &answer) {
             let tenant = &set.name.tenant;
             let fresh = before.quota(*id).is_none();

@@ -243,12 +243,8 @@ impl Naive {
             return missing("no_such_quota");
         };
         let quota = &self.quotas[at];
-        // D1.2: a PUT of 0 names its quota by the fields; D1.8: a DELETE with another id means another quota.
-        let other_id = release
-            .name
-            .reference
-            .is_some_and(|r| quota.reference != Some(r));
-        if other_id && release.must_exist {
+        let wanted = release.name.reference;
+        if wanted.is_some_and(|reference| quota.reference != Some(reference)) {
             return missing("no_such_quota");
         }
         let used = self.charge(&quota.tenant, now).used[&quota.id];

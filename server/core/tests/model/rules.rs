@@ -40,12 +40,17 @@ fn purchase_fills_first_sooner_end_first_and_over_stays_on_the_last_that_grants(
     ledger
         .put(put(name("a", QuotaSource::Assign, GPU), 1))
         .unwrap();
-    for (spelling, ms) in [("1g.10gb", 90), ("mig-1g.10gb", 50), ("mig-1c10g", -1)] {
+    let ends = [None, Some(90), Some(50), Some(-1)];
+    let spellings = ["1c.1g.10gb", "1g.10gb", "mig-1g.10gb", "mig-1c10g"];
+    for (spelling, end) in spellings.into_iter().zip(ends) {
         let mig = QuotaName {
             quota_type: Some(QuotaType::Mig),
             ..bought("a", spelling)
         };
-        ledger.put(until(put(mig, 1), ms)).unwrap();
+        let one = put(mig, 1);
+        ledger
+            .put(end.map_or(one.clone(), |ms| until(one, ms)))
+            .unwrap();
     }
     ledger.put(put(bought("a", GPU), 1)).unwrap();
     let used = |ledger: &Ledger| ledger.usage("a").used.into_values().collect::<Vec<_>>();
@@ -57,7 +62,7 @@ fn purchase_fills_first_sooner_end_first_and_over_stays_on_the_last_that_grants(
     ledger
         .report("n0", 1, vec![mig(0), held_gpu("GPU-0", &["a"])])
         .unwrap();
-    assert_eq!(used(&ledger), [0, 0, 1, 0, 1]);
+    assert_eq!(used(&ledger), [0, 0, 0, 1, 0, 1]);
     ledger
         .report(
             "n0",
@@ -65,8 +70,8 @@ fn purchase_fills_first_sooner_end_first_and_over_stays_on_the_last_that_grants(
             gpus(4, "a").into_iter().chain((0..4).map(mig)).collect(),
         )
         .unwrap();
-    assert_eq!(used(&ledger), [3, 3, 1, 0, 1]);
-    assert_eq!(ledger.usage("a").excess(), 4);
+    assert_eq!(used(&ledger), [3, 2, 1, 1, 0, 1]);
+    assert_eq!(ledger.usage("a").excess(), 3);
 }
 
 #[test]
