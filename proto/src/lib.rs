@@ -1,7 +1,8 @@
-//! What is true of the wire between agent and server: the messages, who a certificate names, how TLS is set up,
-//! and the digest by which both sides notice that they disagree.
+//! What is true of the wire: the messages between agent and server, who a certificate names, how TLS is set up, the
+//! digest by which both sides notice that they disagree, and how both answer a Prometheus scrape.
 
 pub mod digest;
+pub mod exposition;
 pub mod identity;
 pub mod tls;
 

@@ -1,6 +1,20 @@
 //! The central server: one ledger, served to billing systems, agents and Prometheus.
+//!
+//! A request goes `rest` (parse, authorise) -> `service` (the one writer) -> `gpuquota_core` (decide) -> `store`
+//! (append) and back; an agent's report goes `grpc` -> `service` the same way. Reads take an immutable state from
+//! `service` and wait for nobody.
 
 pub mod auth;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod grpc;
+pub mod init;
+pub mod metrics;
+pub mod pki;
+pub mod rest;
+pub mod run;
 pub mod service;
 pub mod store;
+pub mod telemetry;
+pub mod verify;

@@ -1,1 +1,91 @@
-fn main() {}
+//! `gpuquota-server`.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Parser as _;
+use gpuquota_server::auth::Role;
+use gpuquota_server::auth::token::{Grant, TokenKey};
+use gpuquota_server::cli::{Cli, Command, Journal, Serve, Token};
+use gpuquota_server::clock::{Clock as _, SystemClock};
+use gpuquota_server::config::Config;
+use gpuquota_server::{init, run, telemetry, verify};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match command(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gpuquota-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command(command: Command) -> anyhow::Result<()> {
+    let now = SystemClock::default().wall();
+    match command {
+        Command::Init(args) => {
+            let mut hosts = args.hosts;
+            for host in ["localhost", "127.0.0.1", "::1"] {
+                if !hosts.iter().any(|known| known == host) {
+                    hosts.push(host.to_owned());
+                }
+            }
+            init::init(&args.dir, &hosts, now).await
+        }
+        Command::Serve(args) => serve(args).await,
+        Command::Token(args) => {
+            println!("{}", token(&args, now)?);
+            Ok(())
+        }
+        Command::IssueAgent(args) => {
+            init::issue_agent(&args.dir, &args.node, &args.out, args.days, now)
+        }
+        Command::Journal(Journal::Verify { dir }) => {
+            println!("{}", verify::verify(&dir).await?);
+            Ok(())
+        }
+    }
+}
+
+fn token(args: &Token, now: gpuquota_core::id::Timestamp) -> anyhow::Result<String> {
+    if args.role != Role::Admin && args.tenants.is_empty() && args.projects.is_empty() {
+        bail!(
+            "a {} token needs --tenant or --project; without one it could do nothing",
+            args.role
+        );
+    }
+    let key = TokenKey::read(&Config::read(&args.dir)?.tokens.key)?;
+    let grant = Grant {
+        subject: args.subject.clone(),
+        role: args.role,
+        tenants: args.tenants.iter().cloned().collect(),
+        projects: args.project_set(),
+    };
+    let id = uuid::Uuid::new_v4().to_string();
+    Ok(key.issue(&grant, &id, now, args.ttl)?)
+}
+
+async fn serve(args: Serve) -> anyhow::Result<()> {
+    let mut config = Config::read(&args.dir)?;
+    config.rest.listen = args.rest.unwrap_or(config.rest.listen);
+    config.agents.listen = args.agents.unwrap_or(config.agents.listen);
+    config.metrics.listen = args.metrics.unwrap_or(config.metrics.listen);
+    telemetry::start(&config.log)?;
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stopping.cancel();
+    });
+    run::serve(&args.dir, config, stop).await
+}

@@ -1,0 +1,161 @@
+//! The command line.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use gpuquota_core::id::{NodeName, TenantName};
+
+use crate::auth::Role;
+
+/// The central ledger of GPU quotas, and of what the hardware says.
+#[derive(Debug, Parser)]
+#[command(name = "gpuquota-server", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a server directory: authority, certificates, token key, configuration, ledger
+    Init(Init),
+    /// Serve REST, agents and metrics until SIGTERM
+    Serve(Serve),
+    /// Print a token and nothing else
+    Token(Token),
+    /// Write an agent's certificate, key and configuration
+    IssueAgent(IssueAgent),
+    /// Look after the journal
+    #[command(subcommand)]
+    Journal(Journal),
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Directory to fill
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Name or address under which agents reach the server; may be repeated, the first is the one agents are told
+    #[arg(long = "host")]
+    pub hosts: Vec<String>,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Address for REST, instead of rest.listen
+    #[arg(long)]
+    pub rest: Option<SocketAddr>,
+    /// Address for agents, instead of agents.listen
+    #[arg(long)]
+    pub agents: Option<SocketAddr>,
+    /// Address for metrics, instead of metrics.listen
+    #[arg(long)]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Arguments of `token`.
+#[derive(Debug, Args)]
+pub struct Token {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// admin, tenant-admin or viewer
+    #[arg(long)]
+    pub role: Role,
+    /// Tenant that the token is for; may be repeated
+    #[arg(long = "tenant", value_parser = |text: &str| TenantName::new(text))]
+    pub tenants: Vec<TenantName>,
+    /// Project that the token is for; may be repeated
+    #[arg(long = "project", value_parser = |text: &str| TenantName::new(text))]
+    pub projects: Vec<TenantName>,
+    /// Name under which the journal keeps what the bearer does
+    #[arg(long, default_value = "cli")]
+    pub subject: String,
+    /// How long it counts: a number with s, m, h or d
+    #[arg(long, default_value = "24h", value_parser = seconds)]
+    pub ttl: i64,
+}
+
+impl Token {
+    /// Projects as a set.
+    #[must_use]
+    pub fn project_set(&self) -> BTreeSet<String> {
+        self.projects.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Arguments of `issue-agent`.
+#[derive(Debug, Args)]
+pub struct IssueAgent {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Name of the node
+    #[arg(long, value_parser = |text: &str| NodeName::new(text))]
+    pub node: NodeName,
+    /// Directory for the agent
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Days until the certificate ends
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
+    pub days: u32,
+}
+
+/// What to do with the journal.
+#[derive(Debug, Subcommand)]
+pub enum Journal {
+    /// Check every hash, fold every row and check the invariants; also beside a running server
+    Verify {
+        /// The server directory
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+fn seconds(text: &str) -> Result<i64, String> {
+    let rule = "a number above 0 with s, m, h or d, such as 24h";
+    let unit = text.chars().last().ok_or(rule)?;
+    let number = text.strip_suffix(unit).ok_or(rule)?;
+    let factor = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(rule.into()),
+    };
+    let number: i64 = number.parse().map_err(|_| rule)?;
+    // Ten years; a longer token is a password.
+    let total = number
+        .checked_mul(factor)
+        .filter(|s| (1..=315_360_000).contains(s));
+    total.ok_or_else(|| "from 1s to 3650d".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_live_has_a_unit() {
+        assert_eq!(seconds("24h"), Ok(86_400));
+        assert_eq!(seconds("90s"), Ok(90));
+        for bad in ["", "24", "h", "-1h", "0s", "1y", "99999999d", "1.5h", "9ä"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

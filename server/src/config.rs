@@ -1,0 +1,249 @@
+//! The configuration file `server.toml`. Its commented default is the manual; unknown keys are refused.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gpuquota_core::id::{NodeName, Region};
+use gpuquota_proto::tls::TlsFiles;
+use serde::Deserialize;
+
+/// Name of the file in the server's directory.
+pub const FILE: &str = "server.toml";
+/// The default file, as `init` writes it.
+pub const DEFAULT: &str = include_str!("../server.default.toml");
+
+/// All of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Region of a node that nobody declared.
+    pub default_region: Region,
+    /// The REST listener.
+    pub rest: Rest,
+    /// The agents' listener.
+    pub agents: Agents,
+    /// The metrics listener.
+    pub metrics: Metrics,
+    /// The journal.
+    pub ledger: LedgerSettings,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// The log.
+    pub log: Log,
+    /// Where nodes stand.
+    #[serde(default)]
+    pub node: Vec<DeclaredNode>,
+}
+
+/// The REST listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rest {
+    /// Address.
+    pub listen: SocketAddr,
+    /// Open connections at most.
+    pub connections: usize,
+}
+
+/// The agents' listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agents {
+    /// Address.
+    pub listen: SocketAddr,
+    /// Address as agents know it.
+    pub url: String,
+    /// Certificates that agents' chains end in.
+    pub ca: PathBuf,
+    /// The server's chain.
+    pub certificate: PathBuf,
+    /// The server's key.
+    pub key: PathBuf,
+    /// How often agents send heartbeats.
+    pub heartbeat_seconds: u32,
+    /// After how long a node counts as silent.
+    pub silent_after_seconds: u32,
+}
+
+/// The metrics listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address.
+    pub listen: SocketAddr,
+    /// File with the bearer token that scrapes must carry.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerSettings {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// Rows between snapshots.
+    pub snapshot_every_rows: u64,
+    /// Commands that may wait.
+    pub queue: usize,
+}
+
+/// Tokens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tokens {
+    /// The signing key.
+    pub key: PathBuf,
+}
+
+/// The log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Which lines there are.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where a node stands.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeclaredNode {
+    /// Its name.
+    pub name: NodeName,
+    /// Its region.
+    pub region: Region,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {0}: {1}; make a server directory with `gpuquota-server init --dir DIR`")]
+    Unreadable(PathBuf, #[source] std::io::Error),
+    /// The file says something that is not known or not valid.
+    #[error("{0}: {1}")]
+    Invalid(PathBuf, String),
+}
+
+impl Config {
+    /// Reads `server.toml` in `dir` and makes its paths absolute.
+    ///
+    /// # Errors
+    /// When it cannot be read or used.
+    pub fn read(dir: &Path) -> Result<Self, ConfigError> {
+        let path = dir.join(FILE);
+        let text =
+            fs::read_to_string(&path).map_err(|e| ConfigError::Unreadable(path.clone(), e))?;
+        Self::parse(&text, dir).map_err(|reason| ConfigError::Invalid(path, reason))
+    }
+
+    fn parse(text: &str, dir: &Path) -> Result<Self, String> {
+        let mut config: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        for path in [
+            Some(&mut config.agents.ca),
+            Some(&mut config.agents.certificate),
+            Some(&mut config.agents.key),
+            config.metrics.token_file.as_mut(),
+            Some(&mut config.ledger.path),
+            Some(&mut config.tokens.key),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            *path = dir.join(&*path);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(1..=300).contains(&self.agents.heartbeat_seconds) {
+            return Err("agents.heartbeat_seconds must be 1 to 300".into());
+        }
+        if self.agents.silent_after_seconds <= 2 * self.agents.heartbeat_seconds {
+            return Err("agents.silent_after_seconds must be more than two heartbeats".into());
+        }
+        if self.ledger.snapshot_every_rows == 0 || self.ledger.queue == 0 {
+            return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
+        }
+        if self.rest.connections == 0 {
+            return Err("rest.connections must be at least 1".into());
+        }
+        Ok(())
+    }
+
+    /// Refuses listeners that would show figures to the whole network.
+    ///
+    /// # Errors
+    /// With what to do.
+    pub fn check_listeners(&self) -> Result<(), String> {
+        if !self.metrics.listen.ip().is_loopback() && self.metrics.token_file.is_none() {
+            return Err(format!(
+                "metrics on {} need metrics.token_file; or listen on 127.0.0.1",
+                self.metrics.listen
+            ));
+        }
+        if !self.rest.listen.ip().is_loopback() {
+            return Err(format!(
+                "REST on {} would carry tokens unencrypted; listen on 127.0.0.1 behind a TLS proxy",
+                self.rest.listen
+            ));
+        }
+        Ok(())
+    }
+
+    /// TLS files of the agents' listener.
+    #[must_use]
+    pub fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.agents.ca.clone(),
+            certificate: self.agents.certificate.clone(),
+            key: self.agents.key.clone(),
+        }
+    }
+
+    /// How often agents send heartbeats.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_secs(self.agents.heartbeat_seconds.into())
+    }
+
+    /// After how long a node counts as silent.
+    #[must_use]
+    pub fn silent_after(&self) -> Duration {
+        Duration::from_secs(self.agents.silent_after_seconds.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_is_complete_and_unknown_keys_are_refused() {
+        let config = Config::parse(DEFAULT, Path::new("/d")).unwrap();
+        assert_eq!(config.tokens.key, Path::new("/d/token.key"));
+        assert!(config.check_listeners().is_ok());
+        let parse = |text: &str| Config::parse(text, Path::new("/d"));
+        assert!(parse(&format!("typo = 1\n{DEFAULT}")).is_err());
+        assert!(parse(&DEFAULT.replace("heartbeat_seconds = 1", "heartbeat_seconds = 9")).is_err());
+        let nodes = format!("{DEFAULT}\n[[node]]\nname = \"gpu02\"\nregion = \"US\"\n");
+        assert_eq!(parse(&nodes).unwrap().node.len(), 1);
+        let open = DEFAULT.replace("127.0.0.1:9402", "0.0.0.0:9402");
+        assert!(parse(&open).unwrap().check_listeners().is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! Accepting agents: TCP, TLS handshake with a deadline, identity, then HTTP/2 by tonic.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use gpuquota_core::id::NodeName;
+use gpuquota_proto::MESSAGE_LIMIT_BYTES;
+use gpuquota_proto::agent_v1::agent_server::AgentServer;
+use gpuquota_proto::identity::peer_identity;
+use gpuquota_proto::tls::{TlsFiles, server_config};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use super::stream::AgentService;
+
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Handshakes under way at once; further connections wait in the listen queue.
+const HANDSHAKES: usize = 256;
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Who is at the other end of a connection, as its certificate says.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) node: NodeName,
+    pub(super) serial: String,
+    pub(super) not_after_unix_s: i64,
+    pub(super) address: SocketAddr,
+}
+
+/// Where agents connect, and with which certificates.
+#[derive(Debug)]
+pub struct AgentListener {
+    /// The listening socket.
+    pub listener: TcpListener,
+    /// Read again for every connection that finds them changed.
+    pub files: TlsFiles,
+}
+
+/// Serves agents until `stop`.
+///
+/// # Errors
+/// When the certificates cannot be read at start, or HTTP/2 fails as a whole.
+pub async fn serve(
+    agents: AgentListener,
+    service: AgentService,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    // Unusable files are an error now, not at the first connection.
+    let config = Arc::new(server_config(&agents.files)?);
+    let (accepted, incoming) = mpsc::channel(64);
+    let accepting = tokio::spawn(accept(agents, config, accepted, stop.clone()));
+    let service = AgentServer::new(service)
+        .max_decoding_message_size(MESSAGE_LIMIT_BYTES)
+        .max_encoding_message_size(MESSAGE_LIMIT_BYTES);
+    let served = tonic::transport::Server::builder()
+        .max_concurrent_streams(4)
+        .concurrency_limit_per_connection(4)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(HANDSHAKE_DEADLINE))
+        .http2_max_header_list_size(16 * 1024)
+        .http2_max_pending_accept_reset_streams(Some(16))
+        .http2_max_local_error_reset_streams(Some(64))
+        .serve_with_incoming_shutdown(
+            service,
+            ReceiverStream::new(incoming),
+            stop.cancelled_owned(),
+        )
+        .await;
+    accepting.abort();
+    Ok(served?)
+}
+
+async fn accept(
+    agents: AgentListener,
+    mut config: Arc<ServerConfig>,
+    accepted: mpsc::Sender<io::Result<AgentConnection>>,
+    stop: CancellationToken,
+) {
+    let free = Arc::new(Semaphore::new(HANDSHAKES));
+    let mut stamp = modified(&agents.files);
+    loop {
+        let Ok(permit) = free.clone().acquire_owned().await else {
+            return;
+        };
+        let next = tokio::select! {
+            () = stop.cancelled() => return,
+            next = agents.listener.accept() => next,
+        };
+        let (stream, address) = match next {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot accept an agent's connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let now = modified(&agents.files);
+        if now != stamp {
+            match server_config(&agents.files) {
+                Ok(renewed) => {
+                    tracing::info!("the server's certificates changed and are used from now on");
+                    config = Arc::new(renewed);
+                }
+                Err(error) => {
+                    tracing::error!(error = %error, "the changed certificates cannot be used; the old ones stay");
+                }
+            }
+            stamp = now;
+        }
+        let (acceptor, accepted) = (TlsAcceptor::from(config.clone()), accepted.clone());
+        tokio::spawn(async move {
+            if let Some(connection) = handshake(acceptor, stream, address).await {
+                // The server has stopped when nobody takes it.
+                let _ = accepted.send(Ok(connection)).await;
+            }
+            drop(permit);
+        });
+    }
+}
+
+fn modified(files: &TlsFiles) -> [Option<std::time::SystemTime>; 3] {
+    [&files.ca, &files.certificate, &files.key].map(|path| {
+        std::fs::metadata(path)
+            .and_then(|meta| meta.modified())
+            .ok()
+    })
+}
+
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Option<AgentConnection> {
+    let _ = stream.set_nodelay(true);
+    let refused = |reason: &dyn std::fmt::Display| {
+        tracing::warn!(peer.address = %address, reason = %reason, "an agent's connection was refused");
+    };
+    let stream = match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            refused(&error);
+            return None;
+        }
+        Err(_) => {
+            refused(&"the TLS handshake did not end in time");
+            return None;
+        }
+    };
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let identity = match certificates.first().map(|leaf| peer_identity(leaf)) {
+        Some(Ok(identity)) => identity,
+        Some(Err(error)) => {
+            refused(&error);
+            return None;
+        }
+        None => {
+            refused(&"no client certificate");
+            return None;
+        }
+    };
+    match NodeName::new(&identity.node) {
+        Ok(node) => Some(AgentConnection {
+            stream,
+            peer: Peer {
+                node,
+                serial: identity.serial,
+                not_after_unix_s: identity.not_after_unix_s,
+                address,
+            },
+        }),
+        Err(error) => {
+            refused(&error);
+            None
+        }
+    }
+}
+
+/// A connection whose peer is known.
+struct AgentConnection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+}
+
+impl Connected for AgentConnection {
+    type ConnectInfo = Peer;
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for AgentConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for AgentConnection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,345 @@
+//! One agent's session: hello, reports, heartbeats; acks once a report is in the journal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpuquota_core::event::SilenceReason;
+use gpuquota_core::id::{NodeName, OpId, Region, SessionId};
+use gpuquota_core::node::NodeState;
+use gpuquota_core::{Command, Denied, Outcome, State};
+use gpuquota_proto::agent_v1::agent_message::Body as FromAgent;
+use gpuquota_proto::agent_v1::agent_server::Agent;
+use gpuquota_proto::agent_v1::server_message::Body as ToAgent;
+use gpuquota_proto::agent_v1::{
+    Ack, AgentMessage, Heartbeat, Hello, Report, SendFull, ServerMessage, Welcome,
+};
+use gpuquota_proto::digest::{DigestRow, HolderDigest};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::accept::Peer;
+use super::convert;
+use super::sessions::Sessions;
+use crate::clock::Clock;
+use crate::service::liveness::Liveness;
+use crate::service::{Ledger, LedgerError, Origin};
+
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// Answers that may wait for a slow agent before its reports wait too.
+const ANSWERS: usize = 64;
+
+/// What every session needs.
+#[derive(Clone)]
+pub struct AgentService {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Who was heard when.
+    pub liveness: Arc<Liveness>,
+    /// Open sessions.
+    pub sessions: Sessions,
+    /// How sessions work.
+    pub settings: SessionSettings,
+    /// The server stops.
+    pub stop: CancellationToken,
+}
+
+/// How sessions work.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// Region of a node that nobody declared.
+    pub default_region: Region,
+    /// How often an agent sends a heartbeat.
+    pub heartbeat: Duration,
+}
+
+type Answers = mpsc::Sender<Result<ServerMessage, Status>>;
+
+#[tonic::async_trait]
+impl Agent for AgentService {
+    type SessionStream = ReceiverStream<Result<ServerMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Status::unauthenticated("no client certificate"))?;
+        let mut inbound = request.into_inner();
+        let first = tokio::time::timeout(HELLO_DEADLINE, inbound.message());
+        let first = first
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello"))??;
+        let Some(FromAgent::Hello(hello)) = first.and_then(|message| message.body) else {
+            return Err(Status::invalid_argument(
+                "the first message must be a hello",
+            ));
+        };
+        let session = self.open(&peer, hello).await?;
+        let superseded = self.sessions.open(&peer.node, session);
+        tracing::info!(
+            node.name = %peer.node, session.id = session.0, peer.address = %peer.address,
+            certificate.serial = peer.serial, "an agent connected"
+        );
+        let (answers, outbound) = mpsc::channel(ANSWERS);
+        let welcome = ToAgent::Welcome(Welcome {
+            session: session.0,
+            heartbeat_interval_ms: u32::try_from(self.settings.heartbeat.as_millis())
+                .unwrap_or(u32::MAX),
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        let conversation = Conversation {
+            service: self.clone(),
+            peer,
+            session,
+            answers,
+            digest: None,
+        };
+        conversation.send(welcome).await?;
+        tokio::spawn(conversation.run(inbound, superseded));
+        Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+}
+
+impl AgentService {
+    async fn open(&self, peer: &Peer, hello: Hello) -> Result<SessionId, Status> {
+        same_node(&peer.node, &hello.node)?;
+        let command = Command::OpenSession {
+            node: peer.node.clone(),
+            default_region: self.settings.default_region.clone(),
+            boot_id: convert::identifier("boot_id", hello.boot_id)?,
+            agent_version: convert::text("agent_version", hello.agent_version, 64)?,
+        };
+        let receipt = self.ledger.submit(command, origin(&peer.node, None)).await;
+        match receipt.map_err(status)?.outcome {
+            Outcome::Session(session) => {
+                self.liveness.heard(&peer.node, self.clock.boot_ms());
+                Ok(session)
+            }
+            Outcome::Done | Outcome::Quota(_) | Outcome::Reported(_) => {
+                Err(Status::internal("the ledger opened no session"))
+            }
+        }
+    }
+}
+
+struct Conversation {
+    service: AgentService,
+    peer: Peer,
+    session: SessionId,
+    answers: Answers,
+    /// Holder digest after the report with this number; the node's rows change by its reports alone.
+    digest: Option<(String, u64, Vec<u8>)>,
+}
+
+impl Conversation {
+    async fn run(mut self, mut inbound: Streaming<AgentMessage>, superseded: CancellationToken) {
+        let stop = self.service.stop.clone();
+        let now_s = self.service.clock.wall().0.div_euclid(1000);
+        let valid_s = u64::try_from(self.peer.not_after_unix_s - now_s).unwrap_or(0);
+        let certificate_end = tokio::time::sleep(Duration::from_secs(valid_s));
+        tokio::pin!(certificate_end);
+        let end = loop {
+            let message = tokio::select! {
+                () = superseded.cancelled() => {
+                    break Err(Status::aborted("a newer session of this node took over"));
+                }
+                () = stop.cancelled() => break Err(Status::unavailable("the server is stopping")),
+                () = &mut certificate_end => {
+                    break Err(Status::unauthenticated("the client certificate has expired"));
+                }
+                message = inbound.message() => message,
+            };
+            match message {
+                Ok(Some(message)) => {
+                    if let Err(status) = self.handle(message).await {
+                        break Err(status);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                // The connection broke; there is nobody to tell.
+                Err(_) => break Ok(()),
+            }
+        };
+        if let Err(status) = end {
+            tracing::warn!(
+                node.name = %self.peer.node, session.id = self.session.0,
+                grpc.code = ?status.code(), reason = status.message(), "a session was ended"
+            );
+            let _ = self.answers.send(Err(status)).await;
+        }
+        self.service.sessions.close(&self.peer.node, self.session);
+    }
+
+    async fn handle(&mut self, message: AgentMessage) -> Result<(), Status> {
+        let now_ms = self.service.clock.boot_ms();
+        self.service.liveness.heard(&self.peer.node, now_ms);
+        match message.body {
+            Some(FromAgent::Report(report)) => self.report(report).await,
+            Some(FromAgent::Heartbeat(heartbeat)) => self.heartbeat(heartbeat, now_ms).await,
+            Some(FromAgent::Goodbye(_)) => {
+                let command = Command::MarkSilent {
+                    node: self.peer.node.clone(),
+                    session: self.session,
+                    reason: SilenceReason::Stopped,
+                };
+                self.submit(command, None).await?;
+                Ok(())
+            }
+            Some(FromAgent::Hello(_)) => Err(Status::invalid_argument("a second hello")),
+            // A message of a newer agent: it will not rely on an answer that it does not get.
+            None => Ok(()),
+        }
+    }
+
+    async fn report(&mut self, report: Report) -> Result<(), Status> {
+        same_node(&self.peer.node, &report.node)?;
+        let report = convert::report(&self.peer.node, self.session, report)?;
+        let spool_id = report.spool.clone();
+        let op = format!("agent/{}/{spool_id}/{}", self.peer.node, report.number);
+        let op = OpId::new(&op).map_err(|e| Status::internal(e.to_string()))?;
+        let answer = match self.submit(Command::Report(report), Some(op)).await {
+            Ok(Outcome::Reported(number)) => ToAgent::Ack(Ack { spool_id, number }),
+            Ok(Outcome::Done | Outcome::Quota(_) | Outcome::Session(_)) => {
+                return Err(Status::internal("the ledger took no report"));
+            }
+            Err(Refusal::Gap(reason)) => ToAgent::SendFull(SendFull { reason }),
+            Err(Refusal::End(status)) => return Err(status),
+        };
+        self.send(answer).await
+    }
+
+    async fn heartbeat(&mut self, heartbeat: Heartbeat, now_ms: u64) -> Result<(), Status> {
+        let node = &self.peer.node;
+        let age = heartbeat.collect_age_ms;
+        self.service.liveness.collected(node, now_ms, age);
+        let committed = self.service.ledger.read();
+        let Some(known) = committed.state.node(node) else {
+            return Err(Status::aborted("this node is not known any more"));
+        };
+        if known.state == NodeState::Silent && known.session == self.session {
+            let command = Command::MarkHeard {
+                node: node.clone(),
+                session: self.session,
+            };
+            self.submit(command, None).await?;
+        }
+        let mark = known.spool.as_ref();
+        let same_report = mark.is_some_and(|mark| {
+            mark.spool == heartbeat.spool_id && mark.number == heartbeat.last_number
+        });
+        if !same_report {
+            // Reports are under way; the digest speaks of another state.
+            return Ok(());
+        }
+        if self.digest_of(&committed.state, &heartbeat) != heartbeat.holder_digest {
+            tracing::warn!(node.name = %self.peer.node, "node and ledger disagree; a full report is asked for");
+            let reason = "the holder digests differ".to_owned();
+            return self.send(ToAgent::SendFull(SendFull { reason })).await;
+        }
+        Ok(())
+    }
+
+    fn digest_of(&mut self, state: &State, heartbeat: &Heartbeat) -> Vec<u8> {
+        if let Some((spool, number, digest)) = &self.digest
+            && *spool == heartbeat.spool_id
+            && *number == heartbeat.last_number
+        {
+            return digest.clone();
+        }
+        let digest = holder_digest(state, &self.peer.node);
+        self.digest = Some((
+            heartbeat.spool_id.clone(),
+            heartbeat.last_number,
+            digest.clone(),
+        ));
+        digest
+    }
+
+    async fn submit(&self, command: Command, op: Option<OpId>) -> Result<Outcome, Refusal> {
+        let origin = origin(&self.peer.node, op);
+        match self.service.ledger.submit(command, origin).await {
+            Ok(receipt) => Ok(receipt.outcome),
+            Err(LedgerError::Denied(denied @ Denied::ReportGap { .. })) => {
+                Err(Refusal::Gap(denied.to_string()))
+            }
+            Err(error) => Err(Refusal::End(status(error))),
+        }
+    }
+
+    async fn send(&self, body: ToAgent) -> Result<(), Status> {
+        let message = ServerMessage { body: Some(body) };
+        let sent = self.answers.send(Ok(message)).await;
+        sent.map_err(|_| Status::cancelled("the agent is gone"))
+    }
+}
+
+enum Refusal {
+    Gap(String),
+    End(Status),
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Gap(reason) => Self::failed_precondition(reason),
+            Refusal::End(status) => status,
+        }
+    }
+}
+
+fn same_node(node: &NodeName, claimed: &str) -> Result<(), Status> {
+    if claimed.is_empty() || claimed == node.as_str() {
+        return Ok(());
+    }
+    Err(Status::permission_denied(
+        "the message names another node than the certificate",
+    ))
+}
+
+fn origin(node: &NodeName, op: Option<OpId>) -> Origin {
+    Origin {
+        actor: format!("node:{node}"),
+        request_id: None,
+        op,
+        fingerprint: None,
+    }
+}
+
+fn status(error: LedgerError) -> Status {
+    let text = error.to_string();
+    match error {
+        LedgerError::Overloaded => Status::resource_exhausted(text),
+        LedgerError::Unavailable(_) => Status::unavailable(text),
+        LedgerError::Denied(Denied::StaleSession) => Status::aborted(text),
+        LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
+        LedgerError::Denied(_) => Status::invalid_argument(text),
+    }
+}
+
+fn holder_digest(state: &State, node: &NodeName) -> Vec<u8> {
+    let keys = state.node(node).map(|known| &known.devices);
+    let mut rows: Vec<(String, _)> = keys
+        .into_iter()
+        .flatten()
+        .filter_map(|key| Some((key.digest_text(), state.device(key)?)))
+        .collect();
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut digest = HolderDigest::default();
+    for (key, device) in &rows {
+        let report = &device.report;
+        digest.push(DigestRow {
+            key,
+            kind: report.key.kind().as_str(),
+            gpu_model: report.gpu_model.as_str(),
+            health: report.health.as_str(),
+            partitioned: report.partitioned,
+            unattributed: report.unattributed,
+            tenants: &report.tenants,
+        });
+    }
+    digest.finish()
+}

@@ -1,0 +1,108 @@
+//! `init`: a directory with everything that a server needs. Nothing that is there is overwritten.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use gpuquota_core::id::{NodeName, Timestamp};
+
+use crate::config::{Config, DEFAULT, FILE};
+use crate::pki::{Authority, authority};
+use crate::store::Store as _;
+use crate::store::sqlite::SqliteStore;
+
+const PUBLIC: u32 = 0o644;
+const SECRET: u32 = 0o600;
+
+/// Fills `dir`. `hosts` are the names and addresses under which agents reach the server.
+///
+/// # Errors
+/// When something is there already or cannot be written.
+pub async fn init(dir: &Path, hosts: &[String], now: Timestamp) -> anyhow::Result<()> {
+    make_dir(dir)?;
+    if dir.join(FILE).exists() {
+        bail!(
+            "{} holds a server already; nothing was changed",
+            dir.display()
+        );
+    }
+    let ca = authority(now)?;
+    let server = Authority::new(&ca)?.server(hosts, now)?;
+    write(&dir.join("ca.crt"), &ca.certificate, PUBLIC)?;
+    write(&dir.join("ca.key"), &ca.key, SECRET)?;
+    write(&dir.join("server.crt"), &server.certificate, PUBLIC)?;
+    write(&dir.join("server.key"), &server.key, SECRET)?;
+    write(
+        &dir.join("token.key"),
+        &format!("{}\n", random_hex()),
+        SECRET,
+    )?;
+    let url = hosts.first().map_or("localhost", String::as_str);
+    let config = DEFAULT.replace("https://localhost:8443", &format!("https://{url}:8443"));
+    write(&dir.join(FILE), &config, PUBLIC)?;
+    let store = SqliteStore::open(&Config::read(dir)?.ledger.path).await?;
+    store.close().await;
+    Ok(())
+}
+
+/// `issue-agent`: what an agent needs to connect, in `out`.
+///
+/// # Errors
+/// When the authority is not in `dir`, or `out` holds an agent already.
+pub fn issue_agent(
+    dir: &Path,
+    node: &NodeName,
+    out: &Path,
+    days: u32,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    let config = Config::read(dir)?;
+    let pair = Authority::read(dir)?.agent(node, now, days)?;
+    let ca = fs::read_to_string(dir.join("ca.crt")).context("cannot read ca.crt")?;
+    make_dir(out)?;
+    if out.join("agent.key").exists() {
+        bail!(
+            "{} holds an agent already; nothing was changed",
+            out.display()
+        );
+    }
+    write(&out.join("ca.crt"), &ca, PUBLIC)?;
+    write(&out.join("agent.crt"), &pair.certificate, PUBLIC)?;
+    write(&out.join("agent.key"), &pair.key, SECRET)?;
+    if !out.join("agent.toml").exists() {
+        let text = format!(
+            "# All other settings: gpuquota-agent config --print-default\nserver = \"{}\"\nnode = \"{node}\"\n",
+            config.agents.url
+        );
+        write(&out.join("agent.toml"), &text, PUBLIC)?;
+    }
+    Ok(())
+}
+
+fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make {}", dir.display()))
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .with_context(cannot)?;
+    file.write_all(text.as_bytes()).with_context(cannot)?;
+    file.sync_all().with_context(cannot)
+}
+
+// 256 bits of the system's randomness.
+fn random_hex() -> String {
+    let bytes: [u8; 32] = rand::random();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,279 @@
+//! The server's `/metrics`: the ledger's gauges, computed from one immutable state for each scrape.
+//!
+//! Ledger gauges are the same on every replica: aggregate them with `max by`, never with `sum`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use gpuquota_core::State;
+use gpuquota_core::id::{NodeName, TenantName, Timestamp};
+use gpuquota_core::limit::Limit;
+use gpuquota_core::node::{Node, NodeState};
+use gpuquota_core::quota::Quota;
+use gpuquota_core::usage::{Usage, ViolationClass, usage};
+use gpuquota_proto::exposition::{CONTENT_TYPE, Families};
+use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, StatusCode};
+use subtle::ConstantTimeEq as _;
+
+use crate::clock::Clock;
+use crate::grpc::Sessions;
+use crate::service::Ledger;
+use crate::service::liveness::Liveness;
+
+/// What a scrape reads.
+pub struct Metrics {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Who was heard when.
+    pub liveness: Arc<Liveness>,
+    /// Open agent streams.
+    pub sessions: Sessions,
+    /// Token that every scrape must carry.
+    pub token: Option<String>,
+}
+
+/// The metrics listener's router.
+pub fn router(metrics: Arc<Metrics>) -> Router {
+    Router::new().fallback(move |request: Request| {
+        let metrics = metrics.clone();
+        async move { metrics.answer(&request) }
+    })
+}
+
+impl Metrics {
+    fn answer(&self, request: &Request) -> Response {
+        if request.uri().path() != "/metrics" {
+            return plain(StatusCode::NOT_FOUND, "the metrics are at /metrics\n");
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, allowed);
+            return response;
+        }
+        if !self.admits(request.headers().get(AUTHORIZATION)) {
+            let mut response = plain(StatusCode::UNAUTHORIZED, "unauthorized\n");
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+            return response;
+        }
+        match self.families().text() {
+            Ok(text) => with_type(StatusCode::OK, CONTENT_TYPE, Body::from(text)),
+            Err(error) => {
+                tracing::error!(error = %error, "metrics cannot be written");
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
+            }
+        }
+    }
+
+    // Time does not depend on how much of a token is right.
+    fn admits(&self, authorization: Option<&HeaderValue>) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        authorization
+            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+            .is_some_and(|given| given.ct_eq(token.as_bytes()).into())
+    }
+
+    fn families(&self) -> Families {
+        let committed = self.ledger.read();
+        let state = &committed.state;
+        let mut families = Families::default();
+        families
+            .gauge(
+                "gpuquota_server_build_info",
+                "Version of the server, always 1.",
+            )
+            .row(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        let usages = usages(state);
+        quotas(&mut families, state, &usages);
+        violations(&mut families, &usages);
+        self.nodes(&mut families, state);
+        families
+            .gauge(
+                "gpuquota_agent_sessions",
+                "Agent streams open on this server.",
+            )
+            .value(self.sessions.count() as f64);
+        families
+            .gauge("gpuquota_journal_seq", "Last row of the journal.")
+            .value(state.seq().0 as f64);
+        families
+            .gauge(
+                "gpuquota_journal_head_prefix",
+                "First 48 bits of the hash of the last journal row, to compare with a copy of the journal.",
+            )
+            .value(committed.head.prefix() as f64);
+        self.counters(&mut families);
+        families
+    }
+
+    fn nodes(&self, families: &mut Families, state: &State) {
+        let mut rows = families.gauge("gpuquota_nodes", "Nodes by state.");
+        for wanted in NodeState::ALL {
+            let count = state
+                .nodes()
+                .filter(|(_, node)| node.state == wanted)
+                .count();
+            rows.row(&[("state", wanted.as_str())], count as f64);
+        }
+        let (now_ms, wall) = (self.clock.boot_ms(), self.clock.wall());
+        let mut rows = families.gauge(
+            "gpuquota_node_report_age_seconds",
+            "Age of the newest good reading that a node told of; absent until it told of one.",
+        );
+        for (name, node) in state.nodes() {
+            if let Some(age_ms) = self.age_ms(name, node, now_ms, wall) {
+                rows.row(&[("node", name.as_str())], age_ms as f64 / 1000.0);
+            }
+        }
+        let mut rows = families.gauge(
+            "gpuquota_unattributed_devices",
+            "Devices with at least one process that belongs to no tenant.",
+        );
+        for (name, node) in state.nodes() {
+            let devices = node.devices.iter().filter_map(|key| state.device(key));
+            let count = devices.filter(|device| device.report.unattributed).count();
+            rows.row(&[("node", name.as_str())], count as f64);
+        }
+    }
+
+    // By the node's heartbeats since this server runs, before that by the journal.
+    fn age_ms(&self, name: &NodeName, node: &Node, now_ms: u64, wall: Timestamp) -> Option<u64> {
+        let heard = self.liveness.of(name);
+        if let Some(collected_ms) = heard.and_then(|heard| heard.collected_ms) {
+            return Some(now_ms.saturating_sub(collected_ms));
+        }
+        let observed = node.observed_at?;
+        Some(u64::try_from(wall.0.saturating_sub(observed.0)).unwrap_or(0))
+    }
+
+    fn counters(&self, families: &mut Families) {
+        let counters = self.ledger.counters();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let mut rows = families.counter(
+            "gpuquota_commands_total",
+            "Commands to the ledger by result.",
+        );
+        rows.row(&[("result", "granted")], read(&counters.granted));
+        rows.row(&[("result", "denied")], read(&counters.denied));
+        rows.row(&[("result", "failed")], read(&counters.failed));
+        families
+            .counter(
+                "gpuquota_journal_appends_total",
+                "Statements that wrote to the journal.",
+            )
+            .value(read(&counters.appends));
+        families
+            .counter(
+                "gpuquota_journal_rows_total",
+                "Rows written to the journal.",
+            )
+            .value(read(&counters.rows));
+    }
+}
+
+// Every tenant that has a quota or holds something, known to the ledger or not.
+fn usages(state: &State) -> BTreeMap<&TenantName, Usage> {
+    let known = state.tenants().map(|(name, _)| name);
+    known
+        .chain(state.holders())
+        .map(|tenant| (tenant, usage(state, tenant)))
+        .collect()
+}
+
+fn quotas(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName, Usage>) {
+    let used = |quota: &Quota| {
+        usages
+            .get(&quota.key.tenant)
+            .map_or(0, |usage| usage.of(quota.id)) as f64
+    };
+    let limit = |quota: &Quota| match quota.limit {
+        Limit::Unlimited => f64::INFINITY,
+        Limit::Finite(limit) => f64::from(limit),
+    };
+    let mut family = |name, help, value: &dyn Fn(&Quota) -> f64| {
+        let mut rows = families.gauge(name, help);
+        for quota in state.quotas() {
+            let labels = [
+                ("tenant", quota.key.tenant.as_str()),
+                ("region", quota.key.region.as_str()),
+                ("source", quota.key.source.as_str()),
+                ("type", quota.key.quota_type.as_str()),
+                ("gpu_model", quota.key.gpu_model.as_str()),
+            ];
+            rows.row(&labels, value(quota));
+        }
+    };
+    family(
+        "gpuquota_quota_limit",
+        "Devices that the quota entitles to; +Inf is unlimited.",
+        &limit,
+    );
+    family(
+        "gpuquota_quota_active",
+        "1 while the quota grants, 0 once it has expired.",
+        &|quota| f64::from(u8::from(!quota.expired)),
+    );
+    family(
+        "gpuquota_quota_used",
+        "Devices charged to the quota.",
+        &used,
+    );
+    // No command makes leases yet, so none can exist.
+    family(
+        "gpuquota_quota_leased",
+        "Devices of the quota that are leased.",
+        &|_| 0.0,
+    );
+    family(
+        "gpuquota_quota_observed",
+        "Devices of the quota that processes hold now.",
+        &used,
+    );
+}
+
+fn violations(families: &mut Families, usages: &BTreeMap<&TenantName, Usage>) {
+    let mut counts: BTreeMap<(&TenantName, &NodeName, ViolationClass), u64> = BTreeMap::new();
+    for (tenant, usage) in usages {
+        for violation in &usage.violations {
+            let key = (*tenant, &violation.node, violation.class);
+            *counts.entry(key).or_insert(0) += 1;
+        }
+    }
+    let mut rows = families.gauge(
+        "gpuquota_violations",
+        "Devices held without justification by the ledger, by tenant, node and class.",
+    );
+    for ((tenant, node, class), count) in counts {
+        let labels = [
+            ("tenant", tenant.as_str()),
+            ("node", node.as_str()),
+            ("class", class.as_str()),
+        ];
+        rows.row(&labels, count as f64);
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    with_type(status, "text/plain; charset=utf-8", Body::from(text))
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, kind);
+    response
+}

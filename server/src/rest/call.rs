@@ -1,0 +1,126 @@
+//! One authenticated request as a handler sees it, and what a handler answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use gpuquota_core::Command;
+use gpuquota_core::id::OpId;
+use http::{Method, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::query::Query;
+use super::status::{Kind, Problem};
+use crate::auth::token::TokenKey;
+use crate::auth::{FailureLimiter, Principal};
+use crate::clock::Clock;
+use crate::service::liveness::Liveness;
+use crate::service::{Ledger, Origin, Receipt};
+
+/// What handlers work with.
+pub struct Api {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Who was heard when.
+    pub liveness: Arc<Liveness>,
+    /// Verifies tokens.
+    pub tokens: TokenKey,
+    /// Bounds wrong tokens.
+    pub failures: Arc<FailureLimiter>,
+}
+
+/// One request that may be served.
+pub(super) struct Call {
+    pub(super) principal: Principal,
+    pub(super) request_id: String,
+    pub(super) method: Method,
+    /// The route's path pattern.
+    pub(super) pattern: &'static str,
+    /// The request's path and query as sent.
+    pub(super) target: String,
+    /// The one name in the path, percent-decoded once; empty where the pattern has none.
+    pub(super) name: String,
+    pub(super) query: Query,
+    pub(super) body: Bytes,
+    pub(super) idempotency_key: Option<String>,
+}
+
+/// A successful answer.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+}
+
+impl Reply {
+    /// 200 with this body.
+    pub(super) fn ok(body: impl Serialize) -> Result<Self, Problem> {
+        match serde_json::to_value(body) {
+            Ok(body) => Ok(Self {
+                status: StatusCode::OK,
+                body,
+            }),
+            Err(error) => {
+                tracing::error!(error = %error, "an answer cannot be written as JSON");
+                Err(Problem::new(Kind::Internal, "the answer cannot be written"))
+            }
+        }
+    }
+}
+
+/// What every handler returns.
+pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send + 'a>>;
+/// A handler.
+pub(super) type Handler = for<'a> fn(&'a Api, &'a Call) -> Answer<'a>;
+
+impl Call {
+    /// Asks the ledger in the caller's name.
+    pub(super) async fn submit(&self, api: &Api, command: Command) -> Result<Receipt, Problem> {
+        let (op, fingerprint) = match &self.idempotency_key {
+            None => (None, None),
+            Some(key) => {
+                let op = format!(
+                    "rest/{}/{} {}/{key}",
+                    self.principal.subject, self.method, self.pattern
+                );
+                let op = OpId::new(&op).map_err(|_| key_problem())?;
+                (Some(op), Some(self.fingerprint()))
+            }
+        };
+        let origin = Origin {
+            actor: self.principal.actor(),
+            request_id: Some(self.request_id.clone()),
+            op,
+            fingerprint,
+        };
+        Ok(api.ledger.submit(command, origin).await?)
+    }
+
+    // The same request is the same method, target and body.
+    fn fingerprint(&self) -> String {
+        let mut digest = Sha256::new();
+        for part in [
+            self.method.as_str().as_bytes(),
+            self.target.as_bytes(),
+            &self.body,
+        ] {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        digest
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+pub(super) fn key_problem() -> Problem {
+    Problem::new(
+        Kind::InvalidField,
+        "Idempotency-Key must be 1 to 255 printable characters",
+    )
+}

@@ -1,0 +1,273 @@
+//! What every request goes through: request id, method, credential, role, body, handler, and one shape of answer.
+//!
+//! The order is fixed by dialects D0.7: authentication before authorisation before validation before existence.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
+use axum::response::Response;
+use axum::routing::any;
+use http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::Value;
+
+use super::call::{Api, Call, Reply, key_problem};
+use super::query::Query;
+use super::routes::{Dialect, ROUTES, Route, dialect_of};
+use super::status::{Kind, Problem};
+use super::{gpu_quota, native};
+use crate::auth::Principal;
+use crate::auth::token::TokenError;
+
+const LARGEST_BODY: usize = 64 * 1024;
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The whole REST surface as one axum router.
+pub fn router(api: Arc<Api>) -> Router {
+    let paths: BTreeSet<&'static str> = ROUTES.iter().map(|route| route.path).collect();
+    let mut router = Router::new();
+    for path in paths {
+        let routes: Arc<[&'static Route]> = ROUTES.iter().filter(|r| r.path == path).collect();
+        let api = api.clone();
+        router = router.route(
+            path,
+            any(move |request: Request| {
+                let (api, routes) = (api.clone(), routes.clone());
+                async move { answer(&api, &routes, request).await }
+            }),
+        );
+    }
+    router
+        .route(
+            "/healthz",
+            any(|request: Request| async move { native::health(&request) }),
+        )
+        .fallback(move |request: Request| {
+            let api = api.clone();
+            async move { answer(&api, &[], request).await }
+        })
+}
+
+async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let request_id = request_id(&parts.headers);
+    let dialect = routes
+        .first()
+        .map_or_else(|| dialect_of(parts.uri.path()), |route| route.dialect);
+    let mut response = match serve(api, routes, &mut parts, body, &request_id).await {
+        Ok(reply) => json_response(reply.status, &reply.body),
+        Err(problem) => {
+            let mut response = problem_response(dialect, &problem);
+            if problem.kind == Kind::MethodNotAllowed {
+                set(&mut response, ALLOW, &allowed(routes));
+            }
+            response
+        }
+    };
+    tracing::debug!(
+        http.method = %parts.method, http.path = parts.uri.path(),
+        http.status = response.status().as_u16(), request.id = request_id, "request"
+    );
+    set(&mut response, "x-request-id", &request_id);
+    response
+}
+
+async fn serve(
+    api: &Api,
+    routes: &[&'static Route],
+    parts: &mut Parts,
+    body: Body,
+    request_id: &str,
+) -> Result<Reply, Problem> {
+    if routes.is_empty() {
+        return Err(Problem::new(
+            Kind::NoSuchPath,
+            "there is nothing at this path",
+        ));
+    }
+    let method = match parts.method {
+        Method::HEAD => Method::GET,
+        ref other => other.clone(),
+    };
+    let Some(route) = routes.iter().find(|route| route.method == method) else {
+        return Err(Problem::new(
+            Kind::MethodNotAllowed,
+            format!("this path takes {}", allowed(routes)),
+        ));
+    };
+    let principal = authenticate(api, parts)?;
+    if !route.access.allows(&principal) {
+        return Err(Problem::new(
+            Kind::Forbidden,
+            "this call needs a token with the role admin",
+        ));
+    }
+    let call = Call {
+        principal,
+        request_id: request_id.to_owned(),
+        name: path_name(parts).await?,
+        query: Query::parse(parts.uri.query()),
+        target: parts.uri.to_string(),
+        idempotency_key: idempotency_key(&parts.headers)?,
+        pattern: route.path,
+        method,
+        body: read_body(&parts.headers, body).await?,
+    };
+    (route.handler)(api, &call).await
+}
+
+fn authenticate(api: &Api, parts: &Parts) -> Result<Principal, Problem> {
+    let verified = bearer(&parts.headers).and_then(|token| {
+        let refused = |e: TokenError| Problem::new(Kind::InvalidCredential, e.to_string());
+        let verified = api
+            .tokens
+            .verify(token, api.clock.wall())
+            .map_err(refused)?;
+        let ledger = api.ledger.read();
+        match &verified.id {
+            Some(id) if ledger.state.revoked(id) => Err(refused(TokenError::Revoked)),
+            _ => Ok(verified.principal),
+        }
+    });
+    verified.map_err(|problem| {
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
+        if api.failures.count(address) {
+            problem
+        } else {
+            Problem::new(
+                Kind::Throttled,
+                "too many wrong tokens from this address; wait",
+            )
+        }
+    })
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let missing = || {
+        Problem::new(
+            Kind::NoCredential,
+            "send a token as `Authorization: Bearer TOKEN`",
+        )
+    };
+    let value = values.next().ok_or_else(missing)?;
+    if values.next().is_some() {
+        return Err(Problem::new(
+            Kind::InvalidCredential,
+            "send one Authorization header",
+        ));
+    }
+    let value = value.to_str().map_err(|_| missing())?;
+    let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(missing());
+    }
+    Ok(token)
+}
+
+async fn path_name(parts: &mut Parts) -> Result<String, Problem> {
+    // Decoded once by axum; what is not UTF-8 then is refused.
+    let params = RawPathParams::from_request_parts(parts, &())
+        .await
+        .map_err(|_| {
+            Problem::new(
+                Kind::InvalidPath,
+                "the path is not valid percent-encoded UTF-8",
+            )
+        })?;
+    Ok(params
+        .iter()
+        .next()
+        .map_or_else(String::new, |(_, value)| value.to_owned()))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| key_problem())?;
+    if values.next().is_some() || !(1..=255).contains(&text.len()) {
+        return Err(key_problem());
+    }
+    Ok(Some(text.to_owned()))
+}
+
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let too_large = || Problem::new(Kind::TooLarge, "the body is larger than 64 KiB");
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > LARGEST_BODY as u64) {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, LARGEST_BODY).collect());
+    match read.await {
+        Err(_) => Err(Problem::new(
+            Kind::Timeout,
+            "the body did not arrive within 10 seconds",
+        )),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(Kind::MalformedBody, "the body broke off")),
+    }
+}
+
+fn request_id(headers: &HeaderMap) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    headers
+        .get("x-request-id")
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| (1..=128).contains(&text.len()) && text.bytes().all(plain))
+        .map_or_else(|| uuid::Uuid::new_v4().to_string(), ToOwned::to_owned)
+}
+
+fn allowed(routes: &[&'static Route]) -> String {
+    let mut methods: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    methods.join(", ")
+}
+
+fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
+    let (status, body) = match dialect {
+        Dialect::GpuQuota => gpu_quota::fault(problem),
+        Dialect::Native => native::fault(problem),
+    };
+    let mut response = json_response(status, &body);
+    if let Some(seconds) = problem.kind.retry_after_s() {
+        set(&mut response, RETRY_AFTER, &seconds.to_string());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        set(&mut response, WWW_AUTHENTICATE, "Bearer");
+    }
+    response
+}
+
+pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+// Every value set here is plain ASCII by construction.
+fn set(response: &mut Response, name: impl http::header::IntoHeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,167 @@
+//! The list of quotas, grouped as the document's example groups them (D1.11 to D1.14).
+//!
+//! One item holds the quotas of a tenant that share source and model, and for source assign the region; dedicated
+//! quotas stand in items of their own, where the model moves to the type. Pages are cut between tenants.
+
+use gpuquota_core::State;
+use gpuquota_core::id::TenantName;
+use gpuquota_core::limit::Limit;
+use gpuquota_core::quota::{Quota, QuotaSource, QuotaType};
+use gpuquota_core::usage::{Usage, usage};
+use serde::Serialize;
+
+use super::wire::Filter;
+use crate::auth::Principal;
+use crate::rest::json::LARGEST_COUNT;
+use crate::rest::time;
+
+/// `data` of the answer. `total` counts tenants.
+#[derive(Debug, Serialize)]
+pub(super) struct Page<'a> {
+    total: usize,
+    page: usize,
+    page_size: usize,
+    items: Vec<Item<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Item<'a> {
+    tenant_name: &'a str,
+    quota_source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu_model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'a str>,
+    quota_types: Vec<Type<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Type<'a> {
+    quota_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu_model: Option<&'a str>,
+    quota_details: Vec<Detail<'a>>,
+    used_count: u64,
+    total_count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Detail<'a> {
+    region: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u32>,
+    gpu_model: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    node_name: Vec<&'a str>,
+    count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expire_time: Option<String>,
+}
+
+/// One page of what the principal sees.
+pub(super) fn page<'a>(state: &'a State, principal: &Principal, filter: &Filter) -> Page<'a> {
+    let mut tenants: Vec<(u64, &TenantName)> = state
+        .tenants()
+        .filter(|(name, _)| principal.sees(name))
+        .filter(|(name, _)| state.quotas_of(name).any(|quota| wanted(quota, filter)))
+        .map(|(name, tenant)| (tenant.number, name))
+        .collect();
+    tenants.sort_unstable();
+    let before = filter
+        .page
+        .saturating_sub(1)
+        .saturating_mul(filter.page_size);
+    let shown = tenants.iter().skip(before).take(filter.page_size);
+    Page {
+        total: tenants.len(),
+        page: filter.page,
+        page_size: filter.page_size,
+        items: shown
+            .flat_map(|(_, tenant)| items(state, tenant, filter))
+            .collect(),
+    }
+}
+
+fn wanted(quota: &Quota, filter: &Filter) -> bool {
+    filter
+        .source
+        .is_none_or(|source| source == quota.key.source)
+        && filter
+            .quota_type
+            .is_none_or(|quota_type| quota_type == quota.key.quota_type)
+}
+
+fn items<'a>(state: &'a State, tenant: &'a TenantName, filter: &Filter) -> Vec<Item<'a>> {
+    let usage = usage(state, tenant);
+    let mut items: Vec<Item<'a>> = Vec::new();
+    for quota in state.quotas_of(tenant).filter(|q| wanted(q, filter)) {
+        let mut item = empty_item(tenant, quota);
+        let of_type = empty_type(quota);
+        let known = items.iter_mut().find(|known| {
+            (known.quota_source, known.gpu_model, known.region)
+                == (item.quota_source, item.gpu_model, item.region)
+        });
+        match known {
+            Some(known) => add(known, of_type, quota, &usage),
+            None => {
+                add(&mut item, of_type, quota, &usage);
+                items.push(item);
+            }
+        }
+    }
+    items
+}
+
+fn empty_item<'a>(tenant: &'a TenantName, quota: &'a Quota) -> Item<'a> {
+    let dedicated = quota.key.quota_type == QuotaType::Dedicated;
+    Item {
+        tenant_name: tenant.as_str(),
+        quota_source: quota.key.source.as_str(),
+        gpu_model: (!dedicated).then(|| quota.key.gpu_model.as_str()),
+        region: match quota.key.source {
+            // A purchase may span regions.
+            QuotaSource::Purchase => None,
+            QuotaSource::Assign => Some(quota.key.region.as_str()),
+        },
+        quota_types: Vec::new(),
+    }
+}
+
+fn empty_type(quota: &Quota) -> Type<'_> {
+    let dedicated = quota.key.quota_type == QuotaType::Dedicated;
+    Type {
+        quota_type: quota.key.quota_type.as_str(),
+        gpu_model: dedicated.then(|| quota.key.gpu_model.as_str()),
+        quota_details: Vec::new(),
+        used_count: 0,
+        total_count: 0,
+    }
+}
+
+fn add<'a>(item: &mut Item<'a>, of_type: Type<'a>, quota: &'a Quota, usage: &Usage) {
+    let known = item.quota_types.iter().position(|known| {
+        (known.quota_type, known.gpu_model) == (of_type.quota_type, of_type.gpu_model)
+    });
+    let at = known.unwrap_or_else(|| {
+        item.quota_types.push(of_type);
+        item.quota_types.len() - 1
+    });
+    let Some(of_type) = item.quota_types.get_mut(at) else {
+        return;
+    };
+    let count = match quota.limit {
+        // The dialect has no word for it; it is shown as the largest count.
+        Limit::Unlimited => LARGEST_COUNT,
+        Limit::Finite(count) => count,
+    };
+    of_type.used_count += usage.of(quota.id);
+    of_type.total_count += u64::from(count);
+    of_type.quota_details.push(Detail {
+        region: quota.key.region.as_str(),
+        id: quota.reference.map(|reference| reference.0),
+        gpu_model: quota.key.gpu_model.as_str(),
+        node_name: quota.nodes.iter().map(|node| node.as_str()).collect(),
+        count,
+        expire_time: quota.expires_at.map(time::format),
+    });
+}

@@ -1,0 +1,19 @@
+//! The REST surface: five quota dialects and the native API over one ledger.
+//!
+//! `routes` is the one table of what is served; `front` does for every request what all dialects share (request id,
+//! method, credential, role, body limits); a dialect's folder holds its handlers, its bodies and its error shape.
+
+mod call;
+mod front;
+mod gpu_quota;
+mod json;
+mod native;
+mod query;
+mod routes;
+mod serve;
+mod status;
+mod time;
+
+pub use call::Api;
+pub use front::router;
+pub use serve::{ServeLimits, serve};

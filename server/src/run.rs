@@ -1,0 +1,237 @@
+//! `serve`: opens the ledger, starts every part, and ends them in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use gpuquota_core::Command;
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::FailureLimiter;
+use crate::auth::token::TokenKey;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
+use crate::metrics::{self, Metrics};
+use crate::rest::{self, Api, ServeLimits};
+use crate::service::liveness::Liveness;
+use crate::service::{self, BatcherSettings, Ledger, Origin, Snapshots};
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+
+const BATCH: usize = 512;
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Serves until `stop` is cancelled or the storage fails.
+///
+/// # Errors
+/// When something cannot be opened at start, or the storage failed.
+pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    config.check_listeners().map_err(anyhow::Error::msg)?;
+    let _lock = lock(dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let tokens = TokenKey::read(&config.tokens.key)?;
+    let metrics_token = match &config.metrics.token_file {
+        Some(path) => Some(read_token(path)?),
+        None => None,
+    };
+    let listen = |address| async move {
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| format!("cannot listen on {address}"))
+    };
+    let rest_listener = listen(config.rest.listen).await?;
+    let agents_listener = listen(config.agents.listen).await?;
+    let metrics_listener = listen(config.metrics.listen).await?;
+
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.ledger.path).await?);
+    let snapshots = Snapshots::new(dir.join("snapshots"), config.ledger.snapshot_every_rows);
+    let committed = service::fold(&*store, Some(&snapshots)).await?;
+    tracing::info!(ledger.seq = committed.state.seq().0, ledger.head = %committed.head, "the journal is folded");
+    let settings = BatcherSettings {
+        queue: config.ledger.queue,
+        batch: BATCH,
+        writer: uuid::Uuid::new_v4().to_string(),
+    };
+    // The ledger stops last, so that what others still ask is answered.
+    let ledger_stop = CancellationToken::new();
+    let (ledger, mut batcher) = service::start(
+        store.clone(),
+        clock.clone(),
+        Some(snapshots),
+        committed,
+        settings,
+        ledger_stop.clone(),
+    );
+    declare_nodes(&ledger, &config).await?;
+
+    let liveness = Arc::new(Liveness::new(clock.boot_ms()));
+    let sessions = Sessions::default();
+    let failures = Arc::new(FailureLimiter::default());
+    let mut parts = JoinSet::new();
+    let api = Arc::new(Api {
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+        liveness: liveness.clone(),
+        tokens,
+        failures: failures.clone(),
+    });
+    let limits = ServeLimits {
+        connections: config.rest.connections,
+        ..ServeLimits::default()
+    };
+    let rest_address = rest_listener.local_addr()?;
+    parts.spawn(rest::serve(
+        rest_listener,
+        rest::router(api),
+        limits,
+        stop.clone(),
+    ));
+    let metrics = Arc::new(Metrics {
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+        liveness: liveness.clone(),
+        sessions: sessions.clone(),
+        token: metrics_token,
+    });
+    let limits = ServeLimits {
+        connections: 64,
+        ..ServeLimits::default()
+    };
+    let metrics_address = metrics_listener.local_addr()?;
+    parts.spawn(rest::serve(
+        metrics_listener,
+        metrics::router(metrics),
+        limits,
+        stop.clone(),
+    ));
+    let agents_address = agents_listener.local_addr()?;
+    let service = AgentService {
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+        liveness: liveness.clone(),
+        sessions,
+        settings: SessionSettings {
+            default_region: config.default_region.clone(),
+            heartbeat: config.heartbeat(),
+        },
+        stop: stop.clone(),
+    };
+    let agents = AgentListener {
+        listener: agents_listener,
+        files: config.tls_files(),
+    };
+    let mut grpc = tokio::spawn(grpc::serve(agents, service, stop.clone()));
+    let silent_after = config.silent_after();
+    parts.spawn(service::sweep::sweep(
+        ledger.clone(),
+        clock,
+        liveness,
+        silent_after,
+        stop.clone(),
+    ));
+    parts.spawn(forget(failures, stop.clone()));
+
+    tracing::info!(
+        rest.address = %rest_address, agents.address = %agents_address, metrics.address = %metrics_address,
+        "serving"
+    );
+    notify(&[sd_notify::NotifyState::Ready]);
+    parts.spawn(watchdog(stop.clone()));
+
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = ledger.fatal().cancelled() => Err(anyhow::anyhow!("the ledger's storage failed; a restart replays what is durable")),
+        ended = &mut grpc => match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.context("the agents' listener failed")),
+            Err(error) => Err(error.into()),
+        },
+        _ = &mut batcher => Err(anyhow::anyhow!("the ledger's writer ended; see the log")),
+    };
+    notify(&[sd_notify::NotifyState::Stopping]);
+    stop.cancel();
+    while parts.join_next().await.is_some() {}
+    // Open streams end by themselves when the server stops; one that does not is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(5), grpc).await;
+    ledger_stop.cancel();
+    if !batcher.is_finished() {
+        let _ = batcher.await;
+    }
+    store.close().await;
+    ended
+}
+
+// Held for the life of the process: two writers on one directory would not corrupt it, but neither is meant.
+fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
+    let path = dir.join("ledger.lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another server runs on {}; stop it first", dir.display());
+    }
+    Ok(file)
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the metrics token {}", path.display()))?;
+    let token = text.trim();
+    if token.len() < 16 {
+        bail!(
+            "the metrics token in {} must have at least 16 characters",
+            path.display()
+        );
+    }
+    Ok(token.to_owned())
+}
+
+async fn declare_nodes(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
+    for declared in &config.node {
+        let command = Command::DeclareNode {
+            node: declared.name.clone(),
+            region: declared.region.clone(),
+        };
+        ledger
+            .submit(command, Origin::server())
+            .await
+            .with_context(|| format!("cannot declare node {}", declared.name))?;
+    }
+    Ok(())
+}
+
+async fn forget(failures: Arc<FailureLimiter>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(FORGET_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => failures.forget_idle(),
+        }
+    }
+}
+
+// Under systemd with WatchdogSec: as long as the runtime turns, the service lives.
+async fn watchdog(stop: CancellationToken) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let mut tick = tokio::time::interval(limit / 2);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
+        }
+    }
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(error = %error, "cannot notify systemd");
+    }
+}
