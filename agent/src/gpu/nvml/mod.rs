@@ -2,6 +2,7 @@
 
 mod ask;
 mod mig;
+mod processes;
 mod reader;
 mod slot;
 

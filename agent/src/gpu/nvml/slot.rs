@@ -6,15 +6,16 @@ use nvml_wrapper::error::NvmlError;
 
 use super::ask::{Asker, Got};
 use super::mig::{self, Instance};
+use super::processes;
 use crate::gpu::raw::{self, ProcessBuffer};
-use crate::gpu::reading::{Glow, GpuProcess, GpuReading, Health, Memory, MigReading, ProcessKind};
+use crate::gpu::reading::{Glow, GpuProcess, GpuReading, Health, Memory, MigReading};
 
 /// Calls that this GPU answered with "not supported"; they are left out for a while.
 const UTILIZATION: u8 = 1;
 const POWER: u8 = 1 << 1;
 const TEMPERATURE: u8 = 1 << 2;
-const GRAPHICS: u8 = 1 << 3;
-const MPS: u8 = 1 << 4;
+pub(super) const GRAPHICS: u8 = 1 << 3;
+pub(super) const MPS: u8 = 1 << 4;
 const MEMORY_V2: u8 = 1 << 5;
 const INSTANCE_MEMORY_V2: u8 = 1 << 6;
 
@@ -236,54 +237,11 @@ impl<'n> Slot<'n> {
         asker: &mut Asker<'_>,
         buffer: &mut ProcessBuffer,
     ) -> Option<Vec<GpuProcess>> {
-        let mut found = Vec::new();
-        match list(
-            asker,
-            buffer,
-            &self.device,
-            ProcessKind::Compute,
-            None,
-            &mut found,
-        ) {
-            Got::Value(()) => {}
-            Got::Lacking => return self.processes_by_instance(asker, buffer),
-            Got::Unknown => return None,
+        match processes::on(asker, buffer, &self.device, &mut self.lacking) {
+            Got::Value(found) => Some(found),
+            Got::Lacking => processes::on_each(asker, buffer, &self.instances),
+            Got::Unknown => None,
         }
-        for (bit, kind) in [(GRAPHICS, ProcessKind::Graphics), (MPS, ProcessKind::Mps)] {
-            if self.lacking & bit == 0 {
-                match list(asker, buffer, &self.device, kind, None, &mut found) {
-                    Got::Value(()) => {}
-                    Got::Lacking => self.lacking |= bit,
-                    Got::Unknown => return None,
-                }
-            }
-        }
-        (!asker.over()).then(|| merged(found))
-    }
-
-    /// Without privileges the parent of MIG instances does not tell; each instance may.
-    fn processes_by_instance(
-        &self,
-        asker: &mut Asker<'_>,
-        buffer: &mut ProcessBuffer,
-    ) -> Option<Vec<GpuProcess>> {
-        if self.instances.is_empty() {
-            return None;
-        }
-        let mut found = Vec::new();
-        for instance in &self.instances {
-            let place = Some((instance.gi, instance.ci));
-            list(
-                asker,
-                buffer,
-                &instance.device,
-                ProcessKind::Compute,
-                place,
-                &mut found,
-            )
-            .value()?;
-        }
-        Some(merged(found))
     }
 }
 
@@ -332,45 +290,6 @@ fn memory(
     asker
         .ask("nvmlDeviceGetMemoryInfo", || raw::memory_v1(device))
         .value()
-}
-
-fn list(
-    asker: &mut Asker<'_>,
-    buffer: &mut ProcessBuffer,
-    device: &Device<'_>,
-    kind: ProcessKind,
-    place: Option<(u32, u32)>,
-    found: &mut Vec<GpuProcess>,
-) -> Got<()> {
-    let name = match kind {
-        ProcessKind::Compute => "nvmlDeviceGetComputeRunningProcesses_v3",
-        ProcessKind::Graphics => "nvmlDeviceGetGraphicsRunningProcesses_v3",
-        ProcessKind::Mps => "nvmlDeviceGetMPSComputeRunningProcesses_v3",
-    };
-    asker.ask(name, || {
-        buffer.list(device, kind, |row| {
-            found.push(GpuProcess {
-                pid: row.pid,
-                gi: place.map_or(row.gi, |(gi, _)| Some(gi)),
-                ci: place.map_or(row.ci, |(_, ci)| Some(ci)),
-                kind,
-                used_memory_bytes: row.used_memory_bytes,
-            });
-        })
-    })
-}
-
-/// One row for a process and instance, whichever lists it stood in.
-fn merged(mut processes: Vec<GpuProcess>) -> Vec<GpuProcess> {
-    processes.sort_unstable_by_key(|process| (process.pid, process.gi, process.ci, process.kind));
-    processes.dedup_by(|later, kept| {
-        let same = (later.pid, later.gi, later.ci) == (kept.pid, kept.gi, kept.ci);
-        if same {
-            kept.used_memory_bytes = kept.used_memory_bytes.max(later.used_memory_bytes);
-        }
-        same
-    });
-    processes
 }
 
 fn as_row((instance, memory): (&Instance<'_>, &Option<Memory>)) -> MigReading {
