@@ -47,6 +47,8 @@ pub(in crate::gpu) struct Reader<'n> {
     slots: Vec<Slot<'n>>,
     count: u32,
     unidentified: u32,
+    /// Newest fault of the last look; it stands until the next one.
+    look_code: Option<u32>,
     passes: u64,
     /// Something did not fit: look at once.
     stale: bool,
@@ -63,6 +65,7 @@ impl<'n> Reader<'n> {
             slots: Vec::new(),
             count: 0,
             unidentified: 0,
+            look_code: None,
             passes: 0,
             stale: true,
             buffer: ProcessBuffer::default(),
@@ -78,11 +81,11 @@ impl<'n> Reader<'n> {
         let mut asker = Asker::new(self.gate);
         self.census(&mut asker)?;
         if self.stale || self.passes.is_multiple_of(LOOK_EVERY) {
-            self.look(announce, &mut asker)?;
+            self.look(announce)?;
         }
         self.passes = self.passes.wrapping_add(1);
         let mut gpus = Vec::with_capacity(self.slots.len());
-        let mut code = asker.code;
+        let mut code = asker.code.or(self.look_code);
         for slot in &mut self.slots {
             let target = Target::Pci(slot.pci().to_owned());
             announce(&target);
@@ -134,13 +137,10 @@ impl<'n> Reader<'n> {
     }
 
     /// Which GPUs and instances there are. A GPU without a handle drops out here; the agent shows it as lost.
-    fn look(
-        &mut self,
-        announce: &mut dyn FnMut(&Target),
-        total: &mut Asker<'_>,
-    ) -> Result<(), Unavailable> {
+    fn look(&mut self, announce: &mut dyn FnMut(&Target)) -> Result<(), Unavailable> {
         self.stale = false;
         self.unidentified = 0;
+        self.look_code = None;
         let retry = self.passes.is_multiple_of(RETRY_LACKING_EVERY);
         let mut known = std::mem::take(&mut self.slots);
         let targets = if self.scope.only.is_empty() {
@@ -164,7 +164,7 @@ impl<'n> Reader<'n> {
                 }
                 None => self.unidentified = self.unidentified.saturating_add(1),
             }
-            total.code = asker.code.or(total.code);
+            self.look_code = asker.code.or(self.look_code);
             if let Some(unavailable) = asker.unavailable {
                 return Err(unavailable);
             }

@@ -1,0 +1,352 @@
+//! Everything that goes wrong below the agent: it lives, says so, and what still works goes on.
+
+use std::fs;
+use std::time::Duration;
+
+use gpuquota_agent::clock::boottime_ms;
+use gpuquota_agent::gpu::reading::{Health, NvmlState};
+use gpuquota_agent::gpu::sampler::{Collected, Sampler};
+use gpuquota_fake_nvml::scenario::Action;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::node::{CALL_DEADLINE, Node, healths, pids, reading, sample_until};
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
+}
+
+fn state_of(collected: &Collected, gpu: usize) -> Option<Health> {
+    collected
+        .reading
+        .as_ref()?
+        .gpus
+        .get(gpu)
+        .map(|gpu| gpu.health)
+}
+
+/// A sample that must come within the promised time.
+async fn timely(sampler: &mut Sampler) -> Collected {
+    let sample = sampler.sample(boottime_ms());
+    // Four deadlines, and some air for a busy machine.
+    let limit = CALL_DEADLINE * 4 + Duration::from_secs(3);
+    tokio::time::timeout(limit, sample).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_replaced_within_the_sample() {
+    let node = Node::new("h100x4");
+    let held = node.run_on("2", None);
+    let mut sampler = node.sampler();
+    reading(&mut sampler).await;
+    for kills in 1..=3 {
+        let worker = sampler.worker_pid().unwrap();
+        kill_process(pid(worker), Signal::KILL).unwrap();
+        let seen = reading(&mut sampler).await;
+        assert_eq!(pids(&seen.gpus[2]), [held]);
+        assert_ne!(sampler.worker_pid(), Some(worker));
+        assert_eq!(sampler.stats().workers_restarted, kills);
+    }
+    sampler.shutdown().await;
+}
+
+/// Case 72: a call that hangs on one GPU takes neither the agent nor the other GPUs along.
+#[tokio::test]
+async fn a_gpu_that_hangs_is_quarantined_and_comes_back() {
+    let node = Node::new("h100x4");
+    let (stuck, free) = (node.run_on("1", None), node.run_on("3", None));
+    // A worker that does not listen to SIGTERM, as one inside the driver.
+    let mut sampler = node.sampler_with("trap '' TERM");
+    let before = reading(&mut sampler).await;
+    assert_eq!(pids(&before.gpus[1]), [stuck]);
+    let first_worker = sampler.worker_pid().unwrap();
+
+    node.fault("*", Some("1"), Action::Hang);
+    let collected = timely(&mut sampler).await;
+    assert_eq!(collected.nvml, NvmlState::Ok);
+    let seen = collected.reading.unwrap();
+    assert_eq!(
+        healths(&seen),
+        [Health::Ok, Health::Hung, Health::Ok, Health::Ok]
+    );
+    assert_eq!(pids(&seen.gpus[3]), [free]);
+    let hung = &seen.gpus[1];
+    assert_eq!(
+        (&hung.uuid, &hung.name, hung.minor),
+        (
+            &before.gpus[1].uuid,
+            &before.gpus[1].name,
+            before.gpus[1].minor
+        )
+    );
+    assert_eq!(
+        (hung.memory, &hung.processes),
+        (None, &None),
+        "unknown, not nothing"
+    );
+    assert_eq!(sampler.stats().quarantined, 1);
+
+    // The others go on at full speed while probes hang in turn.
+    for _ in 0..20 {
+        let seen = reading(&mut sampler).await;
+        assert_eq!(
+            healths(&seen),
+            [Health::Ok, Health::Hung, Health::Ok, Health::Ok]
+        );
+    }
+    assert_eq!(sampler.stats().workers_restarted, 1);
+    sample_until(&mut sampler, |_| {
+        test_kill_process(pid(first_worker)).is_err()
+    })
+    .await;
+
+    node.heal();
+    let back = sample_until(&mut sampler, |collected| {
+        state_of(collected, 1) == Some(Health::Ok)
+    })
+    .await;
+    assert_eq!(pids(&back.reading.unwrap().gpus[1]), [stuck]);
+    assert_eq!(
+        (
+            sampler.stats().quarantined,
+            sampler.stats().workers_abandoned
+        ),
+        (0, 0)
+    );
+    sampler.shutdown().await;
+}
+
+/// The agent starts beside a GPU that hangs when it is looked up, before it has told its name.
+#[tokio::test]
+async fn a_gpu_that_hangs_from_the_start_does_not_hide_the_others() {
+    let node = Node::new("h100x4");
+    node.fault("*", Some("2"), Action::Hang);
+    let mut sampler = node.sampler();
+    let seen = sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
+    assert_eq!(seen.reading.unwrap().gpus.len(), 3);
+    node.heal();
+    let all = sample_until(&mut sampler, |collected| state_of(collected, 3).is_some()).await;
+    assert_eq!(healths(&all.reading.unwrap()), [Health::Ok; 4]);
+    sampler.shutdown().await;
+}
+
+#[tokio::test]
+async fn nvml_that_hangs_as_a_whole_is_unresponsive_until_it_answers() {
+    let node = Node::new("h100x4");
+    let mut sampler = node.sampler();
+    reading(&mut sampler).await;
+    for function in ["nvmlDeviceGetCount_v2", "nvmlInit_v2"] {
+        node.fault(function, None, Action::Hang);
+        // The running worker does not initialise again.
+        if let Some(worker) = sampler.worker_pid() {
+            let _ = kill_process(pid(worker), Signal::KILL);
+        }
+        let collected = timely(&mut sampler).await;
+        assert!(
+            matches!(&collected, Collected { nvml: NvmlState::Unresponsive(detail), reading: None } if detail.contains(function)),
+            "{collected:?}"
+        );
+        assert_eq!(sampler.stats().quarantined, 0);
+        node.heal();
+        sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
+    }
+    sampler.shutdown().await;
+}
+
+/// Not even the watchdog of the worker can speak.
+#[tokio::test]
+async fn a_worker_that_stands_still_is_given_up() {
+    let node = Node::new("h100x4");
+    let mut sampler = node.sampler();
+    reading(&mut sampler).await;
+    let worker = sampler.worker_pid().unwrap();
+    kill_process(pid(worker), Signal::STOP).unwrap();
+    assert!(matches!(
+        timely(&mut sampler).await.nvml,
+        NvmlState::Unresponsive(_)
+    ));
+    sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
+    sample_until(&mut sampler, |_| test_kill_process(pid(worker)).is_err()).await;
+    sampler.shutdown().await;
+}
+
+/// Case 72: off the bus by code 15, by a lookup that fails, or by no longer being counted.
+#[tokio::test]
+async fn a_lost_gpu_is_one_lost_row() {
+    let node = Node::new("h100x4");
+    let free = node.run_on("3", None);
+    let mut sampler = node.sampler();
+    let before = reading(&mut sampler).await;
+    let expected = [Health::Ok, Health::Lost, Health::Ok, Health::Ok];
+
+    node.edit(|scenario| scenario.set_lost("1", true));
+    for _ in 0..25 {
+        let seen = reading(&mut sampler).await;
+        assert_eq!(healths(&seen), expected);
+        assert_eq!(
+            (&seen.gpus[1].uuid, &seen.gpus[1].name),
+            (&before.gpus[1].uuid, &before.gpus[1].name)
+        );
+        assert_eq!(seen.gpus[1].processes, None);
+        assert_eq!(pids(&seen.gpus[3]), [free]);
+    }
+    assert_eq!(sampler.stats().last_return_code, 15);
+    node.edit(|scenario| scenario.set_lost("1", false));
+    sample_until(&mut sampler, |collected| {
+        state_of(collected, 1) == Some(Health::Ok)
+    })
+    .await;
+
+    node.edit(|scenario| scenario.remove_gpu("1"));
+    for _ in 0..25 {
+        let seen = reading(&mut sampler).await;
+        let lost: Vec<_> = seen
+            .gpus
+            .iter()
+            .filter(|gpu| gpu.health == Health::Lost)
+            .map(|gpu| &gpu.uuid)
+            .collect();
+        assert_eq!((seen.gpus.len(), lost), (4, vec![&before.gpus[1].uuid]));
+        let last = seen
+            .gpus
+            .iter()
+            .find(|gpu| gpu.uuid == before.gpus[3].uuid)
+            .unwrap();
+        assert_eq!(pids(last), [free], "whatever its index is now");
+    }
+    sampler.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_gpu_lost_before_the_start_is_counted() {
+    let node = Node::new("h100x4");
+    node.edit(|scenario| scenario.set_lost("0", true));
+    let mut sampler = node.sampler();
+    assert_eq!(reading(&mut sampler).await.gpus.len(), 3);
+    assert_eq!(sampler.stats().unidentified, 1);
+    node.edit(|scenario| scenario.set_lost("0", false));
+    sample_until(&mut sampler, |collected| {
+        state_of(collected, 3) == Some(Health::Ok)
+    })
+    .await;
+    assert_eq!(sampler.stats().unidentified, 0);
+    sampler.shutdown().await;
+}
+
+#[tokio::test]
+async fn states_of_the_driver_are_told_and_recovered_from() {
+    let node = Node::new("h100x4");
+    let mut sampler = node.sampler();
+    let set = |code| {
+        node.edit(|scenario| {
+            scenario.init_return = code;
+            Ok(())
+        });
+    };
+    type Check = fn(&NvmlState) -> bool;
+    let states: [(u32, Check); 3] = [
+        (9, |state| matches!(state, NvmlState::DriverNotLoaded(_))),
+        (18, |state| matches!(state, NvmlState::Mismatch(_))),
+        (999, |state| matches!(state, NvmlState::Broken(_))),
+    ];
+    for (code, expected) in states {
+        set(code);
+        if let Some(worker) = sampler.worker_pid() {
+            kill_process(pid(worker), Signal::KILL).unwrap();
+        }
+        let collected = timely(&mut sampler).await;
+        assert!(
+            expected(&collected.nvml) && collected.reading.is_none(),
+            "{collected:?}"
+        );
+        assert_eq!(sampler.stats().last_return_code, code);
+        set(0);
+        sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
+    }
+    // Under a running worker, as an upgrade does it.
+    node.answer("*", None, 18);
+    let collected = timely(&mut sampler).await;
+    assert!(
+        matches!(collected.nvml, NvmlState::Mismatch(_)),
+        "{collected:?}"
+    );
+    node.heal();
+    sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
+
+    fs::rename(node.library(), node.path().join("aside")).unwrap();
+    kill_process(pid(sampler.worker_pid().unwrap()), Signal::KILL).unwrap();
+    assert!(matches!(
+        timely(&mut sampler).await.nvml,
+        NvmlState::Absent(_)
+    ));
+    fs::write(node.library(), "no library").unwrap();
+    sample_until(&mut sampler, |collected| {
+        matches!(collected.nvml, NvmlState::Broken(_))
+    })
+    .await;
+    fs::rename(node.path().join("aside"), node.library()).unwrap();
+    sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
+    sampler.shutdown().await;
+}
+
+/// A segmentation fault inside the library kills the worker only, and only the GPU that causes it is left out.
+#[tokio::test]
+async fn a_library_that_crashes_on_one_gpu_is_kept_off_it() {
+    let node = Node::new("h100x4");
+    let free = node.run_on("0", None);
+    let mut sampler = node.sampler();
+    reading(&mut sampler).await;
+    node.fault("nvmlDeviceGetTemperature", Some("2"), Action::Crash);
+    let seen = sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok)
+        .await
+        .reading
+        .unwrap();
+    assert_eq!(
+        healths(&seen),
+        [Health::Ok, Health::Ok, Health::Hung, Health::Ok]
+    );
+    assert_eq!(pids(&seen.gpus[0]), [free]);
+    node.heal();
+    sample_until(&mut sampler, |collected| {
+        state_of(collected, 2) == Some(Health::Ok)
+    })
+    .await;
+
+    node.fault("nvmlDeviceGetCount_v2", None, Action::Crash);
+    let collected = sample_until(&mut sampler, |collected| collected.nvml != NvmlState::Ok).await;
+    assert!(
+        matches!(collected.nvml, NvmlState::Broken(_)),
+        "{collected:?}"
+    );
+    node.heal();
+    sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
+    sampler.shutdown().await;
+}
+
+/// A figure that fails is unknown; the rest of the row, and everything else, is not.
+#[tokio::test]
+async fn a_call_that_fails_makes_one_figure_unknown() {
+    let node = Node::new("h100x4");
+    let held = node.run_on("0", None);
+    let mut sampler = node.sampler();
+    reading(&mut sampler).await;
+    node.answer("nvmlDeviceGetComputeRunningProcesses_v3", Some("1"), 999);
+    node.answer("nvmlDeviceGetPowerUsage", Some("0"), 999);
+    let seen = reading(&mut sampler).await;
+    assert_eq!(healths(&seen), [Health::Ok; 4]);
+    assert_eq!(
+        (&seen.gpus[1].processes, seen.gpus[1].memory.is_some()),
+        (&None, true)
+    );
+    assert_eq!(
+        (seen.gpus[0].glow.power_milliwatts, pids(&seen.gpus[0])),
+        (None, vec![held])
+    );
+    node.heal();
+    let seen = reading(&mut sampler).await;
+    assert!(seen.gpus[1].processes.is_some() && seen.gpus[0].glow.power_milliwatts.is_some());
+    // A driver too old for the newer calls.
+    node.answer("nvmlDeviceGetMemoryInfo_v2", None, 13);
+    let memory = reading(&mut sampler).await.gpus[0].memory.unwrap();
+    assert_eq!((memory.reserved, memory.used >= 1 << 30), (None, true));
+    sampler.shutdown().await;
+}

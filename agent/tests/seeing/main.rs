@@ -1,0 +1,9 @@
+//! What the agent sees through its real worker process and the fake NVML, with real processes on the GPUs.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod attribution;
+mod failures;
+mod node;
+mod program;
+mod readings;

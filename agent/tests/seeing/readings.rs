@@ -1,0 +1,220 @@
+//! Readings while NVML works: all facts of full GPUs and instances, and what changes between passes.
+
+use gpuquota_agent::gpu::reading::{GpuProcess, Health, ProcessKind};
+use gpuquota_fake_nvml::scenario::{Kind, Process};
+
+use crate::node::{Node, healths, pids, reading};
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn full_gpus_and_instances_with_their_processes() {
+    let node = Node::new("a100-mig");
+    let whole = node.run_on("2", None);
+    let half = node.run_on("1", Some((1, 0)));
+    let (small, drawing) = node.edit(|scenario| {
+        let small = scenario.gpus[1].mig[2].clone();
+        // The same process in two lists, one in a list of its own, and a pid that no process has.
+        scenario.add_process(Process {
+            kind: Kind::Graphics,
+            memory_mib: Some(2048),
+            ..Process::new("2", whole)
+        })?;
+        let drawing = node.workload();
+        scenario.add_process(Process {
+            kind: Kind::Mps,
+            ..Process::new("3", drawing)
+        })?;
+        scenario.add_process(Process {
+            phantom: true,
+            ..Process::new("3", 0)
+        })?;
+        Ok((small, drawing))
+    });
+    let mut sampler = node.sampler();
+    let seen = reading(&mut sampler).await;
+    let scenario = gpuquota_fake_nvml::file::read(&node.scenario()).unwrap();
+
+    assert_eq!(seen.driver_version.as_ref(), Some(&scenario.driver_version));
+    assert_eq!(healths(&seen), [Health::Ok; 4]);
+    for (gpu, truth) in seen.gpus.iter().zip(&scenario.gpus) {
+        assert_eq!(
+            (&gpu.uuid, gpu.name.as_ref()),
+            (&truth.uuid, Some(&truth.name))
+        );
+        assert!(gpu.pci_bus_id.eq_ignore_ascii_case(&truth.pci_bus_id));
+        assert_eq!(gpu.mig_enabled, Some(truth.mig_mode == Some(true)));
+        let memory = gpu.memory.unwrap();
+        assert_eq!(memory.total, truth.memory_total_mib * MIB);
+        assert_eq!(memory.reserved, Some(truth.memory_reserved_mib * MIB));
+        assert_eq!(gpu.glow.power_milliwatts, truth.power_mw);
+        // In MIG mode there is no utilisation.
+        assert_eq!(
+            gpu.glow.utilization_gpu_percent.is_some(),
+            gpu.mig_enabled == Some(false)
+        );
+        let told: Vec<_> = gpu
+            .instances
+            .iter()
+            .map(|i| (i.gi, i.ci, i.uuid.as_str(), i.profile.as_deref()))
+            .collect();
+        let real = truth
+            .mig
+            .iter()
+            .map(|m| (m.gi, m.ci, m.uuid.as_str(), Some(m.profile.as_str())));
+        assert_eq!(told, real.collect::<Vec<_>>());
+    }
+    assert_eq!(
+        seen.gpus[1].instances.len(),
+        3,
+        "behind a gap in the slots, too"
+    );
+    let told = seen.gpus[1].instances[2].memory.unwrap();
+    assert_eq!(told.total, small.memory_total_mib * MIB);
+    assert_eq!(seen.gpus[1].instances[0].memory.unwrap().used, 1024 * MIB);
+    let process = |pid, place: Option<(u32, u32)>, kind, mib: Option<u64>| GpuProcess {
+        pid,
+        gi: place.map(|(gi, _)| gi),
+        ci: place.map(|(_, ci)| ci),
+        kind,
+        used_memory_bytes: mib.map(|mib| mib * MIB),
+    };
+    assert_eq!(
+        seen.gpus[1].processes,
+        Some(vec![process(
+            half,
+            Some((1, 0)),
+            ProcessKind::Compute,
+            Some(1024)
+        )])
+    );
+    assert_eq!(
+        seen.gpus[2].processes,
+        Some(vec![process(whole, None, ProcessKind::Compute, Some(2048))])
+    );
+    assert_eq!(
+        seen.gpus[3].processes,
+        Some(vec![process(drawing, None, ProcessKind::Mps, None)])
+    );
+    sampler.shutdown().await;
+}
+
+/// The layouts of drivers 535.43 to 535.98 and others: the pids are right and nothing is overwritten.
+#[tokio::test]
+async fn process_lists_of_any_row_size() {
+    let node = Node::new("h100x4");
+    let mut expected: Vec<u32> = (0..9).map(|_| node.run_on("1", None)).collect();
+    expected.sort_unstable();
+    for bytes in [16, 24, 32] {
+        node.edit(|scenario| {
+            scenario.process_element_bytes = bytes;
+            Ok(())
+        });
+        let mut sampler = node.sampler();
+        for _ in 0..2 {
+            let seen = reading(&mut sampler).await;
+            assert_eq!(pids(&seen.gpus[1]), expected, "{bytes} bytes");
+            assert_eq!(
+                seen.gpus[1].processes.as_ref().unwrap()[0].used_memory_bytes,
+                Some(1024 * MIB)
+            );
+        }
+        assert_eq!(sampler.stats().workers_restarted, 0);
+        sampler.shutdown().await;
+    }
+}
+
+/// More processes than the first guess of the buffer.
+#[tokio::test]
+async fn many_processes_on_one_gpu() {
+    let node = Node::new("t4x1");
+    node.edit(|scenario| {
+        for pid in 5_000_000..5_000_300 {
+            scenario.add_process(Process {
+                phantom: true,
+                start_time: None,
+                ..Process::new("0", pid)
+            })?;
+        }
+        Ok(())
+    });
+    let mut sampler = node.sampler();
+    assert_eq!(pids(&reading(&mut sampler).await.gpus[0]).len(), 300);
+    sampler.shutdown().await;
+}
+
+#[tokio::test]
+async fn instances_that_are_cut_anew_are_seen_at_once() {
+    let node = Node::new("a100-mig");
+    let mut sampler = node.sampler();
+    let mut seen = reading(&mut sampler).await;
+    assert!(seen.gpus[3].instances.is_empty());
+    let profiles = |gpu: &gpuquota_agent::gpu::reading::GpuReading| -> Vec<String> {
+        gpu.instances
+            .iter()
+            .filter_map(|instance| instance.profile.clone())
+            .collect()
+    };
+    // Cut while in use otherwise, cut for the first time, and no longer cut.
+    node.edit(|scenario| {
+        scenario.slice("1", &["2g.20gb", "1g.10gb", "1g.10gb"])?;
+        scenario.slice("3", &["7g.80gb"])?;
+        scenario.slice("0", &[])
+    });
+    seen = reading(&mut sampler).await;
+    assert_eq!(profiles(&seen.gpus[1]), ["2g.20gb", "1g.10gb", "1g.10gb"]);
+    assert_eq!(profiles(&seen.gpus[3]), ["7g.80gb"]);
+    assert_eq!(
+        (seen.gpus[0].mig_enabled, seen.gpus[0].instances.len()),
+        (Some(false), 0)
+    );
+    // An instance more on a GPU that is in MIG mode already: its first process gives it away.
+    let place = node.edit(|scenario| {
+        let mut more = scenario.gpus[1].mig[2].clone();
+        (more.gi, more.uuid, more.slot) = (13, "MIG-more".to_owned(), Some(6));
+        scenario.gpus[1].mig.push(more);
+        Ok((13, 0))
+    });
+    let pid = node.run_on("1", Some(place));
+    seen = reading(&mut sampler).await;
+    assert_eq!(
+        seen.gpus[1].instances.last().map(|instance| instance.gi),
+        Some(13)
+    );
+    assert_eq!(pids(&seen.gpus[1]), [pid]);
+    assert_eq!(sampler.stats().workers_restarted, 0);
+    sampler.shutdown().await;
+}
+
+/// Budget: at most 1.3 times the calls that the figures of a pass need.
+#[tokio::test]
+async fn calls_stay_within_the_budget() {
+    for name in ["h100x8", "a100-mig"] {
+        let node = Node::new(name);
+        let mut sampler = node.sampler();
+        let first = reading(&mut sampler).await;
+        reading(&mut sampler).await;
+        let before = sampler.stats().nvml_calls;
+        const PASSES: u64 = 30;
+        for _ in 0..PASSES {
+            reading(&mut sampler).await;
+        }
+        let made = sampler.stats().nvml_calls - before;
+        // Memory, power, temperature and three process lists; utilisation outside MIG, memory of each GPU instance in it.
+        let of_gpu = |gpu: &gpuquota_agent::gpu::reading::GpuReading| {
+            let own = if gpu.mig_enabled == Some(true) {
+                gpu.instances.len()
+            } else {
+                1
+            };
+            6 + u64::try_from(own).unwrap()
+        };
+        let needed = PASSES * (1 + first.gpus.iter().map(of_gpu).sum::<u64>());
+        assert!(
+            made * 10 <= needed * 13,
+            "{name}: {made} calls made, {needed} needed"
+        );
+        assert!(made >= needed, "{name}: {made} calls made, {needed} needed");
+        sampler.shutdown().await;
+    }
+}
