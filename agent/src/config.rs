@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gpuquota_proto::tls::TlsFiles;
-use serde::{Deserialize, Deserializer};
 use tonic::codegen::http::Uri;
 
-use crate::attribute::AttributionConfig;
+use crate::attribute::{self, AttributionConfig, Attributor};
 use crate::gpu::library::{LibraryRefused, check_library};
 use crate::spool::Limits;
 use crate::uplink::dial::{Credentials, DialError, Server, own_identity};
+
+mod file;
+
+pub use file::parse_duration;
+use file::{File, read_file};
 
 /// The commented default file, which is the manual.
 pub const DEFAULT_FILE: &str = include_str!("../agent.default.toml");
@@ -78,6 +82,9 @@ pub enum ConfigError {
     /// The token file holds nothing usable.
     #[error("{0} must hold one token of 16 to 1024 visible ASCII characters")]
     BadToken(PathBuf),
+    /// A rule of attribution is unclear.
+    #[error(transparent)]
+    Attribution(#[from] attribute::ConfigError),
     /// The NVML library is refused.
     #[error(transparent)]
     Library(#[from] LibraryRefused),
@@ -115,76 +122,6 @@ pub struct UplinkTarget {
     pub credentials: Credentials,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    server: Option<String>,
-    node: Option<String>,
-    #[serde(deserialize_with = "duration")]
-    interval: Duration,
-    #[serde(deserialize_with = "duration")]
-    call_deadline: Duration,
-    nvml_library: Option<PathBuf>,
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-    state: PathBuf,
-    metrics: MetricsTable,
-    spool: SpoolTable,
-    attribution: AttributionConfig,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct MetricsTable {
-    listen: SocketAddr,
-    bearer_token_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct SpoolTable {
-    max_bytes: u64,
-    max_records: usize,
-}
-
-impl Default for File {
-    fn default() -> Self {
-        Self {
-            server: None,
-            node: None,
-            interval: Duration::from_secs(1),
-            call_deadline: Duration::from_secs(2),
-            nvml_library: None,
-            ca: "ca.crt".into(),
-            certificate: "agent.crt".into(),
-            key: "agent.key".into(),
-            state: "state".into(),
-            metrics: MetricsTable::default(),
-            spool: SpoolTable::default(),
-            attribution: AttributionConfig::default(),
-        }
-    }
-}
-
-impl Default for MetricsTable {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9401)),
-            bearer_token_file: None,
-        }
-    }
-}
-
-impl Default for SpoolTable {
-    fn default() -> Self {
-        Self {
-            max_bytes: 64 << 20,
-            max_records: 50_000,
-        }
-    }
-}
-
 impl Config {
     /// Reads `dir/agent.toml` (absent: all defaults), applies the flags and checks the outcome.
     ///
@@ -214,6 +151,7 @@ impl Config {
             .or_else(|| file.nvml_library.as_ref().map(|library| dir.join(library)))
             .map(|library| check_library(&library))
             .transpose()?;
+        Attributor::new(&file.attribution)?;
         let uplink = if overrides.standalone {
             None
         } else {
@@ -242,23 +180,6 @@ impl Config {
 /// When `agent.toml` is there and not right.
 pub fn state_folder(dir: &Path) -> Result<PathBuf, ConfigError> {
     read_file(&dir.join("agent.toml")).map(|file| dir.join(file.state))
-}
-
-fn read_file(path: &Path) -> Result<File, ConfigError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(source) => {
-            return Err(ConfigError::Read {
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
-    toml::from_str(&text).map_err(|source| ConfigError::Parse {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })
 }
 
 fn uplink_target(dir: &Path, path: &Path, file: &File) -> Result<UplinkTarget, ConfigError> {
@@ -327,28 +248,6 @@ fn read_token(path: &Path) -> Result<String, ConfigError> {
         return Err(ConfigError::BadToken(path.to_owned()));
     }
     Ok(token.to_owned())
-}
-
-/// A whole number with `ms`, `s` or `m`.
-///
-/// # Errors
-/// With a text for a person when it is anything else.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let count: u32 = digits
-        .parse()
-        .map_err(|_| format!("{text:?} is not a duration such as 500ms, 1s or 2m"))?;
-    match &text[digits.len()..] {
-        "ms" => Ok(Duration::from_millis(count.into())),
-        "s" => Ok(Duration::from_secs(count.into())),
-        "m" => Ok(Duration::from_secs(u64::from(count) * 60)),
-        _ => Err(format!("{text:?} needs the unit ms, s or m")),
-    }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

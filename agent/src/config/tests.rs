@@ -51,6 +51,14 @@ fn the_default_file_says_the_defaults() {
     let file: File = toml::from_str(&all).unwrap();
     assert!(file.server.is_some() && file.node.is_some() && file.nvml_library.is_some());
     assert!(file.metrics.bearer_token_file.is_some());
+    assert_eq!(
+        (
+            file.attribution.rules.len(),
+            file.attribution.gpu_model.len()
+        ),
+        (4, 2)
+    );
+    assert!(Attributor::new(&file.attribution).is_ok());
 }
 
 #[test]
@@ -66,6 +74,7 @@ fn unknown_names_and_odd_values_are_refused() {
         "[spool]\nmax_bytes = 1",
         "[spool]\nmax_records = -1",
         "[attribution]\nnope = 1",
+        "[[attribution.rule]]\nuid = 7",
         "nvml_library = \"not-there.so\"",
         "interval = \"1s\"\ninterval = \"1s\"",
     ] {

@@ -7,52 +7,28 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::record::{self, Acked, End, Header, Record, Stored};
+use super::record::{self, Acked, Header, Record, Stored};
+use super::recover::{DiskError, Recovered, read_folder};
 
 /// A segment is closed once it is larger than this, bytes.
 const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// Why the folder cannot be used as it is.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DiskError {
-    /// The file system says no.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// Something unreadable lies before good records.
-    #[error("{path} is corrupt at byte {offset}")]
-    Corrupt {
-        /// Which segment.
-        path: PathBuf,
-        /// Where in it.
-        offset: usize,
-    },
-}
-
 /// Where a stored report lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    segment: u64,
-    offset: u64,
-    bytes: usize,
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+    pub(super) bytes: usize,
 }
 
-/// What was found in the folder.
-#[derive(Debug, Default)]
-pub(super) struct Recovered {
-    /// Reports that nobody acknowledged, oldest first, with the scope they belong to.
-    pub(super) reports: Vec<(Header, u64, u64, Place)>,
-    /// Scope of the last segment and the last number given in it, unless its end was lost.
-    pub(super) scope: Option<(Header, u64)>,
-    /// Bytes that were cut off because a crash left them unfinished.
-    pub(super) torn_bytes: usize,
-}
-
+/// One file.
 #[derive(Debug)]
-struct Segment {
-    path: PathBuf,
-    file: Arc<File>,
-    bytes: u64,
-    reports: usize,
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<File>,
+    pub(super) bytes: u64,
+    /// Reports in it that nobody acknowledged.
+    pub(super) reports: usize,
 }
 
 /// The open folder.
@@ -89,38 +65,13 @@ impl Disk {
     /// When it cannot be read, or holds damage that no crash explains.
     pub(super) fn open(dir: &Path) -> Result<(Self, Recovered), DiskError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let mut recovered = read_folder(dir)?;
         let mut disk = Self {
             dir: dir.to_owned(),
-            segments: BTreeMap::new(),
-            active: None,
+            segments: std::mem::take(&mut recovered.segments),
+            active: recovered.active,
             unsynced: false,
         };
-        let mut recovered = Recovered::default();
-        let mut acked: Vec<Acked> = Vec::new();
-        let found = segment_files(dir)?;
-        let last = found.last_key_value().map(|(number, _)| *number);
-        for (number, path) in found {
-            disk.read_segment(
-                number,
-                path,
-                last == Some(number),
-                &mut recovered,
-                &mut acked,
-            )?;
-        }
-        let done = |scope: &Header, number: u64| {
-            acked
-                .iter()
-                .any(|mark| mark.spool_id == scope.spool_id && number <= mark.number)
-        };
-        recovered
-            .reports
-            .retain(|(scope, number, _, _)| !done(scope, *number));
-        for (_, _, _, place) in &recovered.reports {
-            if let Some(segment) = disk.segments.get_mut(&place.segment) {
-                segment.reports += 1;
-            }
-        }
         disk.remove_finished();
         Ok((disk, recovered))
     }
@@ -280,109 +231,4 @@ impl Disk {
             keep
         });
     }
-
-    fn read_segment(
-        &mut self,
-        number: u64,
-        path: PathBuf,
-        last: bool,
-        recovered: &mut Recovered,
-        acked: &mut Vec<Acked>,
-    ) -> Result<(), DiskError> {
-        let bytes = fs::read(&path)?;
-        let (records, end) = record::scan(&bytes);
-        let good = match end {
-            End::Clean => bytes.len(),
-            End::Torn(offset) if last => offset,
-            End::Torn(offset) | End::Corrupt(offset) => {
-                return Err(DiskError::Corrupt { path, offset });
-            }
-        };
-        recovered.torn_bytes = bytes.len() - good;
-        let before = recovered.scope.take();
-        let file = OpenOptions::new().read(true).append(true).open(&path)?;
-        if good < bytes.len() {
-            file.set_len(good as u64)?;
-        }
-        let mut header: Option<Header> = None;
-        let mut last_number = 0;
-        for (record, span) in records {
-            match (record, &header) {
-                (Record::Header(found), None) => {
-                    last_number = found.first_number.saturating_sub(1);
-                    header = Some(found);
-                }
-                (Record::Stored(stored), Some(scope)) if stored.number == last_number + 1 => {
-                    last_number = stored.number;
-                    let place = Place {
-                        segment: number,
-                        offset: span.offset as u64,
-                        bytes: span.bytes,
-                    };
-                    let at_ms = stored.at_boottime_ms;
-                    recovered
-                        .reports
-                        .push((scope.clone(), stored.number, at_ms, place));
-                }
-                (Record::Acked(mark), Some(_)) => acked.push(mark),
-                _ => {
-                    let offset = span.offset;
-                    return Err(DiskError::Corrupt { path, offset });
-                }
-            }
-        }
-        // A segment that is missing between two of one scope would leave a gap in its numbers.
-        if let (Some((before, last)), Some(header)) = (&before, &header)
-            && before.spool_id == header.spool_id
-            && last + 1 != header.first_number
-        {
-            return Err(DiskError::Corrupt { path, offset: 0 });
-        }
-        let segment = Segment {
-            path,
-            file: Arc::new(file),
-            bytes: good as u64,
-            reports: 0,
-        };
-        self.segments.insert(number, segment);
-        // A segment whose very header was cut holds nothing, and is not gone on with.
-        if let Some(header) = header
-            && good == bytes.len()
-        {
-            self.active = Some(number);
-            recovered.scope = Some((header, last_number));
-        } else {
-            self.active = None;
-        }
-        Ok(())
-    }
-}
-
-/// Moves a damaged folder out of the way, for a person to look at. Only the newest one is kept.
-///
-/// # Errors
-/// When the file system says no.
-pub(super) fn set_aside(dir: &Path) -> io::Result<PathBuf> {
-    let aside = dir.with_extension("damaged");
-    match fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => fs::rename(dir, &aside).map(|()| aside),
-    }
-}
-
-fn segment_files(dir: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let number = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .and_then(|stem| stem.parse().ok());
-        if let Some(number) = number
-            && path.extension().is_some_and(|e| e == "segment")
-        {
-            files.insert(number, path);
-        }
-    }
-    Ok(files)
 }

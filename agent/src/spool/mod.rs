@@ -6,10 +6,12 @@
 //! A disk that fails makes the agent forgetful, never silent: it goes on in memory and tries the disk again.
 
 mod disk;
+mod numbering;
+mod queue;
 pub mod record;
+mod recover;
 pub mod remembered;
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,8 +21,11 @@ use prost::Message as _;
 use crate::report::Contents;
 
 pub use disk::SyncJob;
-use disk::{Disk, DiskError, Place};
-use record::{Acked, Header, Stored};
+use disk::{Disk, Place};
+use numbering::Numbering;
+use queue::{Entry, Queue};
+use record::{Acked, Stored};
+use recover::{DiskError, set_aside};
 
 /// Reports kept in memory as well, so that what is sent at once is not read back; bytes.
 const CACHE_BYTES: usize = 256 << 10;
@@ -45,15 +50,6 @@ pub struct Limits {
 #[error("the next report must be a full one")]
 pub struct NeedsFull;
 
-#[derive(Debug)]
-struct Entry {
-    scope: Arc<Header>,
-    number: u64,
-    at_boottime_ms: u64,
-    place: Option<Place>,
-    cached: Option<Vec<u8>>,
-}
-
 /// The queue of unacknowledged reports.
 #[derive(Debug)]
 pub struct Spool {
@@ -62,12 +58,8 @@ pub struct Spool {
     limits: Limits,
     disk: Option<Disk>,
     writable: bool,
-    scope: Arc<Header>,
-    last_number: u64,
-    needs_full: bool,
-    queue: VecDeque<Entry>,
-    in_flight: usize,
-    cached_bytes: usize,
+    numbering: Numbering,
+    queue: Queue,
     retry_at_ms: Option<u64>,
 }
 
@@ -81,12 +73,8 @@ impl Spool {
             limits,
             disk: None,
             writable: false,
-            scope: Arc::new(new_scope(boot_id)),
-            last_number: 0,
-            needs_full: true,
-            queue: VecDeque::new(),
-            in_flight: 0,
-            cached_bytes: 0,
+            numbering: Numbering::new(boot_id),
+            queue: Queue::default(),
             retry_at_ms: None,
         };
         if let Err(error) = spool.open_disk() {
@@ -98,7 +86,7 @@ impl Spool {
     /// Whether only a full report can be appended now.
     #[must_use]
     pub fn needs_full(&self) -> bool {
-        self.needs_full
+        self.numbering.needs_full()
     }
 
     /// Keeps a report and gives its number.
@@ -107,11 +95,11 @@ impl Spool {
     /// When the scope had to be changed and the report is not a full one.
     pub fn append(&mut self, contents: &Contents, at_boottime_ms: u64) -> Result<u64, NeedsFull> {
         loop {
-            if self.needs_full && !contents.full {
+            if self.needs_full() && !contents.full {
                 return Err(NeedsFull);
             }
-            let number = self.last_number + 1;
-            let report = self.encode(contents, number);
+            let number = self.last_number() + 1;
+            let report = self.numbering.encode(contents, &self.node);
             if self.is_full(report.len()) {
                 self.restart("it is full");
                 continue;
@@ -125,19 +113,15 @@ impl Spool {
                 continue;
             };
             let report = stored.report;
-            let cached = place.is_none() || self.cached_bytes + report.len() <= CACHE_BYTES;
-            if cached {
-                self.cached_bytes += report.len();
-            }
-            self.queue.push_back(Entry {
-                scope: Arc::clone(&self.scope),
+            let cached = place.is_none() || self.queue.cached_bytes() + report.len() <= CACHE_BYTES;
+            self.queue.push(Entry {
+                scope: Arc::clone(self.numbering.scope()),
                 number,
                 at_boottime_ms,
                 place,
                 cached: cached.then_some(report),
             });
-            self.last_number = number;
-            self.needs_full = false;
+            self.numbering.given();
             return Ok(number);
         }
     }
@@ -159,11 +143,11 @@ impl Spool {
                 disk
             });
         }
-        let header = new_scope(&self.scope.boot_id);
+        let anew = self.numbering.anew();
         if let Some(disk) = &mut self.disk
-            && disk.begin(&header).is_ok()
+            && disk.begin(&anew.header()).is_ok()
         {
-            self.enter(header);
+            self.numbering = anew;
             self.writable = true;
             tracing::info!(spool.dir = %self.dir.display(), "spool is on disk again");
         }
@@ -171,15 +155,15 @@ impl Spool {
 
     /// Everything unacknowledged is to be sent again: a new session begins.
     pub fn rewind(&mut self) {
-        self.in_flight = 0;
+        self.queue.rewind();
     }
 
     /// The next report to send while fewer than `window` are in flight, with its age where it is known.
     pub fn take_next(&mut self, window: usize, now_ms: u64) -> Option<Report> {
-        if self.in_flight >= window {
+        if self.queue.in_flight() >= window {
             return None;
         }
-        let entry = self.queue.get(self.in_flight)?;
+        let entry = self.queue.next()?;
         let bytes = match (&entry.cached, entry.place, &self.disk) {
             (Some(bytes), _, _) => Ok(bytes.clone()),
             (None, Some(place), Some(disk)) => disk.read(place).map(|stored| stored.report),
@@ -189,10 +173,10 @@ impl Spool {
             bytes.and_then(|bytes| Report::decode(bytes.as_slice()).map_err(std::io::Error::other));
         match decoded {
             Ok(mut report) => {
-                if entry.scope.boot_id == self.scope.boot_id {
+                if entry.scope.boot_id == self.numbering.scope().boot_id {
                     report.age_ms = Some(now_ms.saturating_sub(entry.at_boottime_ms));
                 }
-                self.in_flight += 1;
+                self.queue.sent();
                 Some(report)
             }
             Err(error) => {
@@ -205,27 +189,22 @@ impl Spool {
 
     /// The server has everything up to this number of this scope.
     pub fn acked(&mut self, spool_id: &str, number: u64) {
-        let known = self
-            .queue
-            .iter()
-            .rposition(|entry| entry.scope.spool_id == spool_id && entry.number <= number);
-        let Some(last) = known else {
+        let done = self.queue.acked(spool_id, number);
+        if done.is_empty() {
             return;
-        };
-        for entry in self.queue.drain(..=last) {
-            self.cached_bytes -= entry.cached.map_or(0, |bytes| bytes.len());
+        }
+        for entry in done {
             if let (Some(place), Some(disk)) = (entry.place, &mut self.disk) {
                 disk.release(place);
             }
         }
-        self.in_flight = self.in_flight.saturating_sub(last + 1);
         if !self.writable {
             return;
         }
         if let Some(disk) = &mut self.disk {
             let spool_id = spool_id.to_owned();
             disk.note_acked(&Acked { spool_id, number });
-            if self.queue.is_empty() && disk.active_bytes() > DRAINED_BYTES {
+            if self.queue.len() == 0 && disk.active_bytes() > DRAINED_BYTES {
                 self.begin_segment();
             }
         }
@@ -239,9 +218,7 @@ impl Spool {
             "spool begins anew with a full report"
         );
         self.queue.clear();
-        self.in_flight = 0;
-        self.cached_bytes = 0;
-        self.enter(new_scope(&self.scope.boot_id));
+        self.numbering = self.numbering.anew();
         if let Some(disk) = &mut self.disk {
             disk.wipe();
         }
@@ -268,13 +245,13 @@ impl Spool {
     /// Scope of the numbers that are given now.
     #[must_use]
     pub fn spool_id(&self) -> &str {
-        &self.scope.spool_id
+        &self.numbering.scope().spool_id
     }
 
     /// Last number given in this scope; 0 before the first.
     #[must_use]
     pub fn last_number(&self) -> u64 {
-        self.last_number
+        self.numbering.last()
     }
 
     /// Unacknowledged reports.
@@ -286,7 +263,7 @@ impl Spool {
     /// Reports sent in this session and not acknowledged yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.queue.in_flight()
     }
 
     /// Bytes on disk.
@@ -304,7 +281,7 @@ impl Spool {
     fn open_disk(&mut self) -> Result<(), DiskError> {
         let (disk, recovered) = match Disk::open(&self.dir) {
             Err(DiskError::Corrupt { path, offset }) => {
-                let aside = disk::set_aside(&self.dir)?;
+                let aside = set_aside(&self.dir)?;
                 tracing::error!(
                     file.path = %path.display(), file.offset = offset, moved.to = %aside.display(),
                     "spool is corrupt and set aside; the server gets a full report"
@@ -319,58 +296,33 @@ impl Spool {
                 "spool ended in an unfinished record, which was cut off"
             );
         }
-        let mut scopes: Vec<Arc<Header>> = Vec::new();
-        for (header, number, at_boottime_ms, place) in recovered.reports {
-            let known = scopes
-                .iter()
-                .find(|s| s.spool_id == header.spool_id)
-                .cloned();
-            let scope = known.unwrap_or_else(|| {
-                scopes.push(Arc::new(header));
-                Arc::clone(&scopes[scopes.len() - 1])
-            });
-            self.queue.push_back(Entry {
-                scope,
-                number,
-                at_boottime_ms,
-                place: Some(place),
+        for report in recovered.reports {
+            self.queue.push(Entry {
+                scope: report.scope,
+                number: report.number,
+                at_boottime_ms: report.at_boottime_ms,
+                place: Some(report.place),
                 cached: None,
             });
         }
         self.disk = Some(disk);
         self.writable = true;
         match recovered.scope {
-            Some((header, last)) if header.boot_id == self.scope.boot_id => {
-                self.scope = Arc::new(header);
-                self.last_number = last;
+            Some((scope, last)) if scope.boot_id == self.numbering.scope().boot_id => {
+                self.numbering = Numbering::resume(scope, last);
             }
             _ => self.begin_segment(),
         }
         Ok(())
     }
 
-    fn encode(&self, contents: &Contents, number: u64) -> Vec<u8> {
-        let report = Report {
-            node: self.node.clone(),
-            boot_id: self.scope.boot_id.clone(),
-            spool_id: self.scope.spool_id.clone(),
-            number,
-            age_ms: None,
-            full: contents.full,
-            devices: contents.devices.clone(),
-            gone: contents.gone.clone(),
-            facts: contents.facts.clone(),
-        };
-        report.encode_to_vec()
-    }
-
     fn is_full(&self, more: usize) -> bool {
         let over = if self.writable {
             self.bytes() + more as u64 > self.limits.bytes
         } else {
-            self.cached_bytes + more > MEMORY_BYTES
+            self.queue.cached_bytes() + more > MEMORY_BYTES
         };
-        !self.queue.is_empty() && (over || self.queue.len() >= self.limits.records)
+        self.queue.len() > 0 && (over || self.queue.len() >= self.limits.records)
     }
 
     // Err: the disk failed just now and the scope was changed.
@@ -381,10 +333,7 @@ impl Spool {
         let Some(disk) = &mut self.disk else {
             return Ok(None);
         };
-        let header = Header {
-            first_number: stored.number,
-            ..Header::clone(&self.scope)
-        };
+        let header = self.numbering.header();
         match disk.append(&header, stored) {
             Ok(place) => Ok(Some(place)),
             Err(error) => {
@@ -395,10 +344,7 @@ impl Spool {
     }
 
     fn begin_segment(&mut self) {
-        let header = Header {
-            first_number: self.last_number + 1,
-            ..Header::clone(&self.scope)
-        };
+        let header = self.numbering.header();
         if let Some(disk) = &mut self.disk
             && let Err(error) = disk.begin(&header)
         {
@@ -410,21 +356,7 @@ impl Spool {
         tracing::error!(%error, spool.dir = %self.dir.display(), "spool cannot be written, reports are kept in memory only");
         self.writable = false;
         self.retry_at_ms = None;
-        self.enter(new_scope(&self.scope.boot_id));
-    }
-
-    fn enter(&mut self, scope: Header) {
-        self.scope = Arc::new(scope);
-        self.last_number = 0;
-        self.needs_full = true;
-    }
-}
-
-fn new_scope(boot_id: &str) -> Header {
-    Header {
-        spool_id: uuid::Uuid::new_v4().to_string(),
-        boot_id: boot_id.to_owned(),
-        first_number: 1,
+        self.numbering = self.numbering.anew();
     }
 }
 

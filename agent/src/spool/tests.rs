@@ -189,7 +189,7 @@ fn memory_is_bounded_too() {
     }];
     for _ in 0..40 {
         spool.append(&wide, 0).unwrap();
-        assert!(spool.cached_bytes <= MEMORY_BYTES);
+        assert!(spool.queue.cached_bytes() <= MEMORY_BYTES);
     }
     assert!(spool.records() < 20);
 }
