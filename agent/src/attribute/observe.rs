@@ -10,6 +10,7 @@ use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading};
 use crate::gpu::sampler::Collected;
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
 use crate::process::facts::{FactsCache, Told};
+use crate::process::procfs::in_host_pid_namespace;
 use crate::registered::Registered;
 
 /// Start time and owner of a process; `None` for one that ended between the driver's answer and the question.
@@ -35,6 +36,11 @@ impl Observer {
             tracing::warn!(
                 user,
                 "an attribution rule names a user that this host does not know; it matches nobody"
+            );
+        }
+        if in_host_pid_namespace() == Some(false) {
+            tracing::warn!(
+                "this is not the host's pid namespace: processes outside of it cannot be attributed"
             );
         }
         Ok(Self {

@@ -48,6 +48,11 @@ impl Morgue {
         self.stuck.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn stuck_mut(&mut self) -> &mut [Child] {
+        &mut self.stuck
+    }
+
     /// Waits until all that can end have ended.
     pub(super) async fn empty(&mut self) {
         let all = async { while self.ending.join_next().await.is_some() {} };

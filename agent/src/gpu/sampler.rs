@@ -331,3 +331,6 @@ fn nothing(nvml: NvmlState) -> Collected {
         reading: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,14 @@ pub enum Silence {
     Denied,
 }
 
+/// Whether this program and the driver mean the same by a pid: it runs in the first pid namespace, whose inode number is
+/// fixed (`PROC_PID_INIT_INO`). `None` when the kernel does not tell.
+#[must_use]
+pub fn in_host_pid_namespace() -> Option<bool> {
+    let link = std::fs::read_link(format!("{PROC}/self/ns/pid")).ok()?;
+    Some(link.as_os_str() == "pid:[4026531836]")
+}
+
 /// User ids of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uids {

@@ -15,6 +15,8 @@ use crate::gpu::reading::{NvmlState, Reading};
 
 /// Passes between two looks at which GPUs and instances there are.
 const LOOK_EVERY: u64 = 10;
+/// Looks in a row that something that does not fit may cause; a driver that never fits must not be looked at all the time.
+const LOOKS_IN_A_ROW: u32 = 3;
 /// Passes after which a call that a GPU did not know is tried again.
 const RETRY_LACKING_EVERY: u64 = 60;
 
@@ -52,6 +54,7 @@ pub(in crate::gpu) struct Reader<'n> {
     passes: u64,
     /// Something did not fit: look at once.
     stale: bool,
+    looks_in_a_row: u32,
     buffer: ProcessBuffer,
 }
 
@@ -68,6 +71,7 @@ impl<'n> Reader<'n> {
             look_code: None,
             passes: 0,
             stale: true,
+            looks_in_a_row: 0,
             buffer: ProcessBuffer::default(),
         }
     }
@@ -80,9 +84,16 @@ impl<'n> Reader<'n> {
         self.gate.aim(None);
         let mut asker = Asker::new(self.gate);
         self.census(&mut asker)?;
-        if self.stale || self.passes.is_multiple_of(LOOK_EVERY) {
+        self.looks_in_a_row = if self.stale {
+            self.looks_in_a_row.saturating_add(1)
+        } else {
+            0
+        };
+        let surprised = self.stale && self.looks_in_a_row <= LOOKS_IN_A_ROW;
+        if surprised || self.passes.is_multiple_of(LOOK_EVERY) {
             self.look(announce)?;
         }
+        self.stale = false;
         self.passes = self.passes.wrapping_add(1);
         let mut gpus = Vec::with_capacity(self.slots.len());
         let mut code = asker.code.or(self.look_code);
@@ -138,7 +149,6 @@ impl<'n> Reader<'n> {
 
     /// Which GPUs and instances there are. A GPU without a handle drops out here; the agent shows it as lost.
     fn look(&mut self, announce: &mut dyn FnMut(&Target)) -> Result<(), Unavailable> {
-        self.stale = false;
         self.unidentified = 0;
         self.look_code = None;
         let retry = self.passes.is_multiple_of(RETRY_LACKING_EVERY);
