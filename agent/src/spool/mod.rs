@@ -254,6 +254,12 @@ impl Spool {
         self.numbering.last()
     }
 
+    /// The full report that the scope began with has not been acknowledged.
+    #[must_use]
+    pub fn first_is_unacked(&self) -> bool {
+        self.queue.holds(self.spool_id(), 1)
+    }
+
     /// Unacknowledged reports.
     #[must_use]
     pub fn records(&self) -> usize {

@@ -67,6 +67,13 @@ impl Queue {
         done
     }
 
+    /// Whether this report is among them.
+    pub(super) fn holds(&self, spool_id: &str, number: u64) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.number == number && entry.scope.spool_id == spool_id)
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -253,7 +253,10 @@ impl Service {
                 book.deliveries.push(report.clone());
                 let last = book.last.entry(spool_id.clone()).or_default();
                 if number > *last {
-                    assert_eq!(number, *last + 1, "a gap");
+                    if number != *last + 1 && !report.full {
+                        let reason = "a gap".to_owned();
+                        return vec![answer(Answer::SendFull(SendFull { reason }))];
+                    }
                     *last = number;
                     book.applied.push(report);
                 }

@@ -74,11 +74,14 @@ impl Outbox {
         let mut inner = self.lock();
         inner.good_at_boottime_ms = good_at_boottime_ms;
         inner.spool.tend(at);
-        let full = inner.spool.needs_full() || inner.full_wanted;
+        if std::mem::take(&mut inner.full_wanted) {
+            // In a scope of its own: whatever the server thinks of the old one, it takes the first report of a new one.
+            inner.spool.restart("the server asks for it");
+        }
+        let full = inner.spool.needs_full();
         let Some(contents) = reporter.next(observation, full) else {
             return false;
         };
-        inner.full_wanted = false;
         if inner.spool.append(&contents, at).is_err() {
             // A full report is always taken.
             let _ = inner.spool.append(&reporter.full(), at);
@@ -91,9 +94,14 @@ impl Outbox {
         true
     }
 
-    /// The server may know something wrong: the next observation makes a full report.
+    /// The server may know something wrong: the next observation makes a full report, which stands for all that is
+    /// still unacknowledged.
     pub fn want_full(&self) {
-        self.lock().full_wanted = true;
+        let mut inner = self.lock();
+        // One that is on its way answers it: the request speaks of what was sent before.
+        if !inner.spool.first_is_unacked() {
+            inner.full_wanted = true;
+        }
     }
 
     /// The server will never take what is spooled: begin anew.

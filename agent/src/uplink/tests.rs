@@ -272,6 +272,39 @@ async fn what_the_server_cannot_take_begins_anew_with_a_full_report() {
 }
 
 #[tokio::test]
+async fn a_server_that_forgot_everything_heals_however_much_is_waiting() {
+    let mut bench = Bench::new();
+    let server = FakeServer::start(&bench.server_files).await;
+    let files = bench.authority.agent(bench.dir.path(), "node1", 2);
+    let (_task, _stop) = bench.start(&server, files);
+    bench.tell(&[]);
+    server
+        .until("the first", |book| book.applied.len() == 1)
+        .await;
+    let address = server.address;
+    server.stop().await;
+    // More than may be in flight, and none of it follows what the new server knows.
+    for turn in 0..300 {
+        bench.now += 2000;
+        bench.tell(if turn % 2 == 0 { &["a"] } else { &["b"] });
+    }
+    assert!(bench.outbox.figures().records > 200);
+    let server = FakeServer::start_at(&bench.server_files, address, Arc::default()).await;
+    server
+        .until("increments", |book| !book.deliveries.is_empty())
+        .await;
+    for _ in 0..100 {
+        bench.tell(&["b"]);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let book = server.book();
+    let last = book.applied.last().unwrap();
+    assert!(last.full && last.number == 1, "{last:?}");
+    assert_eq!(book.applied.len(), 1);
+    assert_eq!(bench.outbox.figures().records, 0);
+}
+
+#[tokio::test]
 async fn case_2_and_3_another_authority_or_an_ended_certificate_gets_no_session() {
     let mut bench = Bench::new();
     let server = FakeServer::start(&bench.server_files).await;
