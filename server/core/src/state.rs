@@ -54,6 +54,7 @@ pub(crate) struct Rows {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     pub(crate) by_key: OrdMap<QuotaKey, QuotaId>,
+    pub(crate) by_reference: OrdMap<(TenantName, Reference), QuotaId>,
     pub(crate) by_tenant: OrdMap<TenantName, OrdSet<QuotaId>>,
     pub(crate) expiring: OrdSet<(Timestamp, QuotaId)>,
     pub(crate) binding: OrdMap<NodeName, OrdSet<QuotaId>>,
@@ -207,8 +208,8 @@ impl State {
     }
 
     pub(crate) fn by_reference(&self, tenant: &TenantName, reference: Reference) -> Option<&Quota> {
-        self.quotas_of(tenant)
-            .find(|quota| quota.reference == Some(reference))
+        let quota = self.index.by_reference.get(&(tenant.clone(), reference))?;
+        self.rows.quotas.get(quota)
     }
 
     /// Recounts every index from the rows and checks what must always hold.
@@ -222,6 +223,11 @@ impl State {
         }
         if self.index.by_key.len() != self.rows.quotas.len() {
             return Err(Broken("two quotas share a key".into()));
+        }
+        let references = self.rows.quotas.values();
+        let references = references.filter(|quota| quota.reference.is_some());
+        if self.index.by_reference.len() != references.count() {
+            return Err(Broken("two quotas of one tenant share an id".into()));
         }
         for (key, device) in &self.rows.devices {
             let listed = self
@@ -284,6 +290,10 @@ impl Index {
 
     pub(crate) fn add_quota(&mut self, quota: &Quota) {
         self.by_key.insert(quota.key.clone(), quota.id);
+        if let Some(reference) = quota.reference {
+            let reference = (quota.key.tenant.clone(), reference);
+            self.by_reference.insert(reference, quota.id);
+        }
         self.by_tenant
             .entry(quota.key.tenant.clone())
             .or_default()
@@ -302,6 +312,11 @@ impl Index {
     pub(crate) fn remove_quota(&mut self, quota: &Quota) {
         let known = self.by_key.remove(&quota.key);
         assert_eq!(known, Some(quota.id), "quota key index");
+        if let Some(reference) = quota.reference {
+            let reference = (quota.key.tenant.clone(), reference);
+            let known = self.by_reference.remove(&reference);
+            assert_eq!(known, Some(quota.id), "reference index");
+        }
         remove_from(&mut self.by_tenant, &quota.key.tenant, &quota.id);
         if let Some(at) = quota.expires_at.filter(|_| !quota.expired) {
             let known = self.expiring.remove(&(at, quota.id));

@@ -56,6 +56,9 @@ pub struct SessionSettings {
     pub heartbeat: Duration,
 }
 
+/// Spools in one session; an agent begins one for each full report that it is asked for. Beyond, it connects anew.
+const SPOOLS: usize = 1024;
+
 type Answers = mpsc::Sender<Result<ServerMessage, Status>>;
 
 #[tonic::async_trait]
@@ -97,6 +100,7 @@ impl Agent for AgentService {
             session,
             answers,
             digest: None,
+            spools: Vec::new(),
         };
         conversation.send(welcome).await?;
         tokio::spawn(conversation.run(inbound, superseded));
@@ -133,6 +137,8 @@ struct Conversation {
     answers: Answers,
     /// Holder digest after the report with this number; the node's rows change by its reports alone.
     digest: Option<(String, u64, Vec<u8>)>,
+    /// Spools that reports came from, the last is the present one.
+    spools: Vec<String>,
 }
 
 impl Conversation {
@@ -199,7 +205,11 @@ impl Conversation {
         same_node(&self.peer.node, &report.node)?;
         let report = convert::report(&self.peer.node, self.session, report)?;
         let spool_id = report.spool.clone();
-        let op = format!("agent/{}/{spool_id}/{}", self.peer.node, report.number);
+        self.follow_spool(&spool_id)?;
+        let op = format!(
+            "agent/{}/{}/{spool_id}/{}",
+            self.peer.node, self.session.0, report.number
+        );
         let op = OpId::new(&op).map_err(|e| Status::internal(e.to_string()))?;
         let answer = match self.submit(Command::Report(report), Some(op)).await {
             Ok(Outcome::Reported(number)) => ToAgent::Ack(Ack { spool_id, number }),
@@ -210,6 +220,20 @@ impl Conversation {
             Err(Refusal::End(status)) => return Err(status),
         };
         self.send(answer).await
+    }
+
+    // An agent finishes one spool before it begins another, so (session, spool, number) never comes back.
+    fn follow_spool(&mut self, spool: &str) -> Result<(), Status> {
+        if self.spools.last().is_some_and(|last| last == spool) {
+            return Ok(());
+        }
+        if self.spools.len() >= SPOOLS || self.spools.iter().any(|left| left == spool) {
+            return Err(Status::invalid_argument(
+                "a session goes through its spools once and in order",
+            ));
+        }
+        self.spools.push(spool.to_owned());
+        Ok(())
     }
 
     async fn heartbeat(&mut self, heartbeat: Heartbeat, now_ms: u64) -> Result<(), Status> {

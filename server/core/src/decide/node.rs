@@ -94,7 +94,7 @@ impl State {
                 node: report.node.clone(),
                 spool: report.spool.clone(),
                 number: report.number,
-                observed_at: now.before(report.age_ms.unwrap_or(0)),
+                observed_at: observed_at(node, report, now),
                 full: report.full,
                 facts: report.facts.clone(),
                 devices: report.devices.clone(),
@@ -134,6 +134,14 @@ impl State {
     }
 }
 
+const OLDEST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+// Reports come in order, so none is older than the one before; nobody holds a device since before we can know.
+fn observed_at(node: &Node, report: &NodeReport, now: Timestamp) -> Timestamp {
+    let earliest = node.observed_at.unwrap_or(now.before(OLDEST_MS));
+    now.before(report.age_ms.unwrap_or(0)).max(earliest)
+}
+
 // Highest number of this spool in the journal, also of the spool before the present one.
 fn journalled(node: &Node, spool: &str) -> Option<u64> {
     [&node.spool, &node.previous_spool]
@@ -152,12 +160,7 @@ fn check_order(node: &Node, report: &NodeReport) -> Result<(), Denied> {
     let follows = node.spool.as_ref().is_some_and(|mark| {
         mark.spool == report.spool && mark.number.checked_add(1) == Some(report.number)
     });
-    // A full report of the spool before would undo what came after it.
-    let outdated = node
-        .previous_spool
-        .as_ref()
-        .is_some_and(|mark| mark.spool == report.spool);
-    if follows || (report.full && !outdated) {
+    if follows || report.full {
         return Ok(());
     }
     Err(Denied::ReportGap {

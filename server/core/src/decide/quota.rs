@@ -26,6 +26,19 @@ impl State {
         self.check_bindings(&key, &nodes)?;
         let reference = name.reference.or(old.and_then(|old| old.reference));
         let id = old.map_or(QuotaId(self.rows.next_quota), |old| old.id);
+        let outcome = Outcome::Quota(id);
+        let unchanged = old.is_some_and(|old| {
+            old.limit == set.limit
+                && old.expires_at == set.expires_at
+                && old.reference == reference
+                && old.nodes == nodes
+        });
+        if unchanged {
+            return Ok(Decision {
+                events: Vec::new(),
+                outcome,
+            });
+        }
         // An end in the past is always taken (D0.6): what it leaves unjustified is not the doing of limit or nodes.
         let ended = set.expires_at.is_some_and(|end| end <= now);
         let judged = Quota {
@@ -43,32 +56,21 @@ impl State {
             updated_at: now,
         };
         self.check_excess(old, &judged)?;
-        let unchanged = old.is_some_and(|old| {
-            old.limit == set.limit
-                && old.expires_at == set.expires_at
-                && old.reference == reference
-                && old.nodes == nodes
-        });
         let mut events = Vec::new();
-        if !unchanged {
-            if !self.rows.tenants.contains_key(&key.tenant) {
-                events.push(Event::TenantCreated {
-                    tenant: key.tenant.clone(),
-                });
-            }
-            events.push(Event::QuotaSet {
-                quota: id,
-                key,
-                limit: set.limit,
-                expires_at: set.expires_at,
-                reference,
-                nodes,
+        if !self.rows.tenants.contains_key(&key.tenant) {
+            events.push(Event::TenantCreated {
+                tenant: key.tenant.clone(),
             });
         }
-        Ok(Decision {
-            events,
-            outcome: Outcome::Quota(id),
-        })
+        events.push(Event::QuotaSet {
+            quota: id,
+            key,
+            limit: set.limit,
+            expires_at: set.expires_at,
+            reference,
+            nodes,
+        });
+        Ok(Decision { events, outcome })
     }
 
     pub(super) fn decide_release_quota(&self, release: &ReleaseQuota) -> Result<Decision, Denied> {

@@ -53,6 +53,8 @@ pub(crate) struct Host {
     pub(crate) session: u64,
     /// Every spool it ever reported from, with its last number.
     pub(crate) spools: Vec<(String, u64)>,
+    /// When it observed what it last reported.
+    pub(crate) observed: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +134,7 @@ impl Naive {
                 state: NodeState::Expected,
                 session: 0,
                 spools: Vec::new(),
+                observed: None,
             });
             self.hosts.len() - 1
         });
@@ -265,9 +268,8 @@ impl Naive {
             }
         }
         let same = newest.as_ref().is_some_and(|s| s.0 == report.spool);
-        let back = older.is_some_and(|s| s.0 == report.spool);
         let follows = newest.is_some_and(|s| same && s.1 + 1 == report.number);
-        if back || !(follows || report.full) {
+        if !(follows || report.full) {
             return Err("report_gap".into());
         }
         let mut seen = Vec::new();
@@ -289,7 +291,10 @@ impl Naive {
             host.spools.pop();
         }
         host.spools.push((report.spool.clone(), report.number));
-        let observed = Timestamp(now.0 - i64::try_from(report.age_ms.unwrap_or(0)).unwrap_or(0));
+        let age = i64::try_from(report.age_ms.unwrap_or(0)).unwrap_or(0);
+        let earliest = host.observed.map_or(i64::MIN, |last| last.0);
+        let observed = Timestamp((now.0 - age).max(earliest));
+        host.observed = Some(observed);
         let known = self.devices.clone();
         let named = |key| report.devices.iter().any(|d| d.key == key);
         self.devices.retain(|d| {
