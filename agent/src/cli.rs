@@ -138,7 +138,7 @@ fn start(args: RunArgs) -> ExitCode {
 fn block_on<T>(task: impl Future<Output = T>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .thread_stack_size(256 << 10)
+        .thread_stack_size(1 << 20)
         .thread_keep_alive(Duration::from_secs(1))
         .build()?;
     let outcome = runtime.block_on(task);

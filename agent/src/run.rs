@@ -33,7 +33,7 @@ use crate::uplink::status::UplinkStatus;
 /// A sample takes at most this many call deadlines.
 const SAMPLE_DEADLINES: u32 = 4;
 /// The worker gets this long to end by itself when the agent stops.
-const WORKER_DEADLINE: Duration = Duration::from_secs(2);
+const WORKER_DEADLINE: Duration = Duration::from_millis(3500);
 /// The uplink gets this long to flush and say goodbye; it keeps shorter ones itself.
 const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
 

@@ -7,12 +7,13 @@
 
 mod disk;
 mod numbering;
+mod open;
 mod queue;
 pub mod record;
 mod recover;
 pub mod remembered;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use gpuquota_proto::agent_v1::Report;
@@ -25,7 +26,6 @@ use disk::{Disk, Place};
 use numbering::Numbering;
 use queue::{Entry, Queue};
 use record::{Acked, Stored};
-use recover::{DiskError, set_aside};
 
 /// Reports kept in memory as well, so that what is sent at once is not read back; bytes.
 const CACHE_BYTES: usize = 256 << 10;
@@ -64,25 +64,6 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the folder. What goes wrong is logged and leaves a spool that works in memory.
-    #[must_use]
-    pub fn open(dir: &Path, node: &str, boot_id: &str, limits: Limits) -> Self {
-        let mut spool = Self {
-            dir: dir.to_owned(),
-            node: node.to_owned(),
-            limits,
-            disk: None,
-            writable: false,
-            numbering: Numbering::new(boot_id),
-            queue: Queue::default(),
-            retry_at_ms: None,
-        };
-        if let Err(error) = spool.open_disk() {
-            tracing::error!(%error, spool.dir = %dir.display(), "spool not usable, reports are kept in memory only");
-        }
-        spool
-    }
-
     /// Whether only a full report can be appended now.
     #[must_use]
     pub fn needs_full(&self) -> bool {
@@ -282,44 +263,6 @@ impl Spool {
     #[must_use]
     pub fn in_memory_only(&self) -> bool {
         !self.writable
-    }
-
-    fn open_disk(&mut self) -> Result<(), DiskError> {
-        let (disk, recovered) = match Disk::open(&self.dir) {
-            Err(DiskError::Corrupt { path, offset }) => {
-                let aside = set_aside(&self.dir)?;
-                tracing::error!(
-                    file.path = %path.display(), file.offset = offset, moved.to = %aside.display(),
-                    "spool is corrupt and set aside; the server gets a full report"
-                );
-                Disk::open(&self.dir)?
-            }
-            other => other?,
-        };
-        if recovered.torn_bytes > 0 {
-            tracing::warn!(
-                torn.bytes = recovered.torn_bytes,
-                "spool ended in an unfinished record, which was cut off"
-            );
-        }
-        for report in recovered.reports {
-            self.queue.push(Entry {
-                scope: report.scope,
-                number: report.number,
-                at_boottime_ms: report.at_boottime_ms,
-                place: Some(report.place),
-                cached: None,
-            });
-        }
-        self.disk = Some(disk);
-        self.writable = true;
-        match recovered.scope {
-            Some((scope, last)) if scope.boot_id == self.numbering.scope().boot_id => {
-                self.numbering = Numbering::resume(scope, last);
-            }
-            _ => self.begin_segment(),
-        }
-        Ok(())
     }
 
     fn is_full(&self, more: usize) -> bool {

@@ -44,6 +44,7 @@ impl Uplink {
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new(self.waits);
         let mut line = None;
+        let mut last_reason: Option<String> = None;
         loop {
             let begun = Instant::now();
             let ended = self.attempt(line.take(), &stop).await;
@@ -59,11 +60,12 @@ impl Uplink {
                 }
                 Ended::Lost(reason) => {
                     let wait = backoff.lost();
-                    tracing::warn!(
-                        reason,
-                        wait.ms = wait.as_millis(),
-                        "no session with the server"
-                    );
+                    // An outage is told once, not at each attempt.
+                    if was_up || last_reason.as_ref() != Some(&reason) {
+                        let wait_ms = wait.as_millis();
+                        tracing::warn!(reason, wait.ms = wait_ms, "no session with the server");
+                    }
+                    last_reason = Some(reason);
                     wait
                 }
                 Ended::Contended => {

@@ -180,9 +180,15 @@ impl Outbox {
     /// What the next heartbeat says.
     pub(super) fn heartbeat(&self, now_ms: u64) -> Heartbeat {
         let inner = self.lock();
+        // Before the first observation of this run nothing can be said of the state after the last report.
+        let last_number = if inner.digest.is_empty() {
+            0
+        } else {
+            inner.spool.last_number()
+        };
         Heartbeat {
             spool_id: inner.spool.spool_id().to_owned(),
-            last_number: inner.spool.last_number(),
+            last_number,
             holder_digest: inner.digest.clone(),
             collect_age_ms: inner
                 .good_at_boottime_ms
