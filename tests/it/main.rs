@@ -1,1 +1,14 @@
+//! Black-box tests of the whole system: one module a behaviour, reliability cases by number.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says where it stood"
+)]
+
+mod dialect_common;
+mod dialect_document;
+mod dialect_listing;
+mod dialect_writes;
+mod tenants;

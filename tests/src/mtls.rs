@@ -1,0 +1,179 @@
+//! Certificates, good and bad, and connections to the agents' listener with them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gpuquota_proto::agent_v1::agent_client::AgentClient;
+use hyper_util::rt::TokioIo;
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Certificate and key as PEM.
+#[derive(Clone, Debug)]
+pub struct Papers {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+impl Papers {
+    /// From files such as `agent.crt` and `agent.key`.
+    #[must_use]
+    pub fn read(dir: &Path, name: &str) -> Self {
+        let read = |end: &str| std::fs::read_to_string(dir.join(format!("{name}.{end}"))).unwrap();
+        Self {
+            certificate: read("crt"),
+            key: read("key"),
+        }
+    }
+}
+
+/// An authority: the server's own, or a stranger.
+#[derive(Debug)]
+pub struct Authority(Issuer<'static, KeyPair>);
+
+impl Authority {
+    /// The one in a server directory.
+    #[must_use]
+    pub fn of_server(dir: &Path) -> Self {
+        let papers = Papers::read(dir, "ca");
+        let key = KeyPair::from_pem(&papers.key).unwrap();
+        Self(Issuer::from_ca_cert_pem(&papers.certificate, key).unwrap())
+    }
+
+    /// One with the same subject that nobody trusts.
+    #[must_use]
+    pub fn stranger() -> Self {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "gpuquota CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        Self(Issuer::new(params, KeyPair::generate().unwrap()))
+    }
+
+    /// A certificate for clients with these names, valid from and to these years.
+    #[must_use]
+    pub fn issue(&self, uris: &[&str], common_name: &str, years: (i32, i32)) -> Papers {
+        self.issue_for(
+            uris,
+            common_name,
+            years,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )
+    }
+
+    /// The same for another use.
+    #[must_use]
+    pub fn issue_for(
+        &self,
+        uris: &[&str],
+        common_name: &str,
+        (from, to): (i32, i32),
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Papers {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, common_name);
+        params.extended_key_usages = vec![usage];
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let san = |uri: &&str| SanType::URI((*uri).try_into().unwrap());
+        params.subject_alt_names = uris.iter().map(san).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Papers {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+/// TLS to the agents' listener, trusting its authority, with or without papers.
+///
+/// # Errors
+/// With what TLS says.
+pub async fn tls(
+    address: SocketAddr,
+    server_dir: &Path,
+    papers: Option<&Papers>,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(server_dir.join("ca.crt")).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match papers {
+        None => config.with_no_client_auth(),
+        Some(papers) => {
+            let chain = CertificateDer::from_pem_slice(papers.certificate.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(papers.key.as_bytes()).unwrap();
+            config.with_client_auth_cert(vec![chain], key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(address)
+        .await
+        .map_err(|e| e.to_string())?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+    let connected = tokio::time::timeout(DEADLINE, connecting).await;
+    connected
+        .map_err(|_| "TLS did not end in time")?
+        .map_err(|e| e.to_string())
+}
+
+/// HTTP/2 over such a connection.
+///
+/// # Errors
+/// With what TLS or HTTP/2 says.
+pub async fn channel(
+    address: SocketAddr,
+    server_dir: &Path,
+    papers: Option<&Papers>,
+) -> Result<Channel, String> {
+    let stream = Arc::new(Mutex::new(Some(tls(address, server_dir, papers).await?)));
+    let connector = service_fn(move |_| {
+        let stream = stream.lock().unwrap().take().map(TokioIo::new);
+        std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+    });
+    let endpoint = Endpoint::from_static("http://localhost");
+    let connected = tokio::time::timeout(DEADLINE, endpoint.connect_with_connector(connector));
+    connected
+        .await
+        .map_err(|_| "HTTP/2 did not begin in time")?
+        .map_err(|e| e.to_string())
+}
+
+/// The generated client over such a connection.
+///
+/// # Errors
+/// With what TLS or HTTP/2 says.
+pub async fn client(
+    address: SocketAddr,
+    server_dir: &Path,
+    papers: Option<&Papers>,
+) -> Result<AgentClient<Channel>, String> {
+    channel(address, server_dir, papers)
+        .await
+        .map(AgentClient::new)
+}
