@@ -65,7 +65,7 @@ pub enum ConfigError {
     #[error("the interval must be between 100ms and 60s")]
     BadInterval,
     /// The call deadline makes no sense.
-    #[error("`call_deadline` must be between 10ms and 10s")]
+    #[error("`call_deadline` must be between 10ms and 30s")]
     BadDeadline,
     /// The spool could not hold anything.
     #[error("`spool.max_bytes` must be at least 65536 and `spool.max_records` at least 16")]
@@ -134,7 +134,7 @@ impl Config {
         if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&interval) {
             return Err(ConfigError::BadInterval);
         }
-        if !(Duration::from_millis(10)..=Duration::from_secs(10)).contains(&file.call_deadline) {
+        if !(Duration::from_millis(10)..=Duration::from_secs(30)).contains(&file.call_deadline) {
             return Err(ConfigError::BadDeadline);
         }
         if file.spool.max_bytes < 65_536 || file.spool.max_records < 16 {

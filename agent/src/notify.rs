@@ -53,7 +53,7 @@ impl Manager {
     }
 
     /// The loop goes round.
-    pub fn alive(&self) {
+    pub fn alive() {
         send(&[NotifyState::Watchdog]);
     }
 

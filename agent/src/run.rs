@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::Rng as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::attribute::{self, Observer};
@@ -74,6 +74,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             address: config.metrics,
             source,
         })?;
+    // The port may have been left to the kernel.
+    let address = listener.local_addr()?;
     let boot_id = boot_id()?;
     let stop = CancellationToken::new();
     let mut uplink = None;
@@ -87,7 +89,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         .map(|telling| (Arc::clone(&telling.outbox), Arc::clone(&telling.status)));
     let pass_deadline = config.call_deadline * SAMPLE_DEADLINES;
     let board = Arc::new(Board::new(config.interval, pass_deadline, reporting));
-    tracing::info!(metrics.address = %config.metrics, standalone = telling.is_none(), "agent runs");
+    tracing::info!(metrics.address = %address, standalone = telling.is_none(), "agent runs");
     let server = http::Server {
         board: Arc::clone(&board),
         token: config.metrics_token,
@@ -203,16 +205,20 @@ struct Watch {
 impl Watch {
     // The first pass at once, the others at a phase of their own, so that nodes started together do not stay in step.
     async fn go_round(&mut self, interval: Duration) {
-        let mut watchdog = Manager::watchdog_interval().map(ticks);
-        self.pass().await;
-        let phase = rand::rng().random_range(Duration::ZERO..interval);
-        let mut next = interval_at(Instant::now() + phase, interval);
-        next.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                _ = next.tick() => self.pass().await,
-                () = tick(watchdog.as_mut()) => self.manager.alive(),
+        let board = Arc::clone(&self.board);
+        let passes = async {
+            self.pass().await;
+            let phase = rand::rng().random_range(Duration::ZERO..interval);
+            let mut next = interval_at(Instant::now() + phase, interval);
+            next.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            loop {
+                next.tick().await;
+                self.pass().await;
             }
+        };
+        tokio::select! {
+            () = passes => {}
+            () = keep_alive(&board) => {}
         }
     }
 
@@ -242,17 +248,17 @@ impl Watch {
     }
 }
 
-fn ticks(period: Duration) -> Interval {
+// A pass may take long when the driver hangs, which no restart would cure; passes that end no more are another matter.
+async fn keep_alive(board: &Board) {
+    let Some(period) = Manager::watchdog_interval() else {
+        return std::future::pending().await;
+    };
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
-async fn tick(ticks: Option<&mut Interval>) {
-    match ticks {
-        Some(ticks) => {
-            ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if board.view(boottime_ms()).alive {
+            Manager::alive();
         }
-        None => std::future::pending().await,
     }
 }

@@ -70,7 +70,7 @@ fn unknown_names_and_odd_values_are_refused() {
         "interval = \"1ms\"",
         "interval = \"90s\"",
         "call_deadline = \"0s\"",
-        "call_deadline = \"11s\"",
+        "call_deadline = \"31s\"",
         "[metrics]\nlisten = \"9401\"",
         "[spool]\nmax_bytes = 1",
         "[spool]\nmax_records = -1",
