@@ -178,10 +178,10 @@ impl Telling {
         (telling, task)
     }
 
-    fn tell(&mut self, observation: &Observation, good_at_boottime_ms: Option<u64>) {
+    fn tell(&mut self, observation: &Observation, unidentified: u32, good: Option<u64>) {
         let told = self
             .outbox
-            .tell(&mut self.reporter, observation, good_at_boottime_ms);
+            .tell(&mut self.reporter, observation, unidentified, good);
         if !told {
             return;
         }
@@ -232,7 +232,8 @@ impl Watch {
             .observer
             .observe(collected, self.previous.as_deref(), now);
         if let Some(telling) = &mut self.telling {
-            telling.tell(&observation, self.good_at_boottime_ms);
+            let unidentified = self.sampler.stats().unidentified;
+            telling.tell(&observation, unidentified, self.good_at_boottime_ms);
         }
         let connected = self.telling.as_ref().map(|t| t.status.connected());
         self.manager

@@ -3,7 +3,7 @@
 //! Tenants control who holds a device, so what they can make the agent send is bounded: one report an observation, and
 //! letting a holder go costs a token of its device. Without one the holder lingers in the view until there is a token.
 //! Joining is free, because who joins must have left before. A device disappears only when NVML says so: while NVML
-//! does not answer every device that was told of stays, as unknown.
+//! or its GPU does not answer, or a GPU is there that cannot be identified, what was told of stays, as unknown.
 
 pub mod bucket;
 pub mod view;
@@ -16,7 +16,7 @@ use gpuquota_proto::agent_v1 as message;
 use gpuquota_proto::digest::{DigestRow, HolderDigest};
 
 use crate::facts::Node;
-use crate::gpu::reading::NvmlState;
+use crate::gpu::reading::{Health, NvmlState};
 use crate::observation::{Device, DeviceKey, Observation};
 
 use bucket::{Allowance, Bucket};
@@ -76,13 +76,18 @@ impl Reporter {
     }
 
     /// Takes in an observation and gives the report that it makes due, if any. With `full` there always is one, and it
-    /// holds everything. The first one must be full.
-    pub fn next(&mut self, observation: &Observation, full: bool) -> Option<Contents> {
+    /// holds everything. The first one must be full. `unidentified` GPUs are there and cannot be told from each other.
+    pub fn next(
+        &mut self,
+        observation: &Observation,
+        unidentified: u32,
+        full: bool,
+    ) -> Option<Contents> {
         let mut contents = Contents::default();
         for (key, device) in &observation.devices {
             self.take_device(key, device, observation.at_boottime_ms, &mut contents);
         }
-        self.take_absent(observation, &mut contents);
+        self.take_absent(observation, unidentified, &mut contents);
         let changed = !(contents.devices.is_empty() && contents.gone.is_empty());
         self.take_facts(observation, &mut contents);
         if changed {
@@ -137,27 +142,31 @@ impl Reporter {
         }
     }
 
-    fn take_absent(&mut self, observation: &Observation, contents: &mut Contents) {
+    fn take_absent(
+        &mut self,
+        observation: &Observation,
+        unidentified: u32,
+        contents: &mut Contents,
+    ) {
         if self.rows.len() == observation.devices.len()
             && self.rows.keys().eq(observation.devices.keys())
         {
             return;
         }
-        if observation.nvml == NvmlState::Ok {
-            self.rows.retain(|key, _| {
-                let there = observation.devices.contains_key(key);
-                if !there {
-                    contents.gone.push(wire::device_key(key));
-                }
-                there
-            });
-            return;
-        }
-        for (key, row) in &mut self.rows {
-            if !observation.devices.contains_key(key) && row.view.forget_health() {
+        let all_told = observation.nvml == NvmlState::Ok && unidentified == 0;
+        self.rows.retain(|key, row| {
+            if observation.devices.contains_key(key) {
+                return true;
+            }
+            if all_told && !part_of_a_silent_gpu(key, observation) {
+                contents.gone.push(wire::device_key(key));
+                return false;
+            }
+            if row.view.forget_health() {
                 contents.devices.push(wire::device_state(key, &row.view));
             }
-        }
+            true
+        });
     }
 
     // The line for a person rides along; it alone is no reason for a report.
@@ -195,6 +204,15 @@ impl Reporter {
         }
         digest.finish()
     }
+}
+
+// The instances of a GPU that does not answer cannot be told.
+fn part_of_a_silent_gpu(key: &DeviceKey, observation: &Observation) -> bool {
+    let DeviceKey::Mig(uuid, _, _) = key else {
+        return false;
+    };
+    let gpu = observation.devices.get(&DeviceKey::Gpu(uuid.clone()));
+    gpu.is_some_and(|gpu| gpu.health != Health::Ok)
 }
 
 #[cfg(test)]

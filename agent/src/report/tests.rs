@@ -67,7 +67,7 @@ fn observation(at: u64, devices: &[(&str, Device)]) -> Observation {
 fn only_what_decides_makes_a_report() {
     let mut reporter = reporter();
     let first = observation(0, &[("GPU-a", device(&["x"])), ("GPU-b", device(&[]))]);
-    let full = reporter.next(&first, true).unwrap();
+    let full = reporter.next(&first, 0, true).unwrap();
     assert_eq!((full.full, full.devices.len()), (true, 2));
     assert_eq!(full.facts.unwrap().cpu_cores, Some(8));
 
@@ -77,10 +77,10 @@ fn only_what_decides_makes_a_report() {
         device.minor = Some(7);
         device.processes.iter_mut().for_each(|p| p.pid = 4);
     }
-    assert_eq!(reporter.next(&same, false), None);
+    assert_eq!(reporter.next(&same, 0, false), None);
 
     let changed = observation(9, &[("GPU-a", device(&["x", "y"])), ("GPU-b", device(&[]))]);
-    let report = reporter.next(&changed, false).unwrap();
+    let report = reporter.next(&changed, 0, false).unwrap();
     assert!(!report.full && report.gone.is_empty() && report.facts.is_none());
     assert_eq!(report.devices[0].tenants, ["x", "y"]);
     assert_eq!(report.devices.len(), 1);
@@ -89,28 +89,57 @@ fn only_what_decides_makes_a_report() {
 #[test]
 fn a_device_goes_only_when_nvml_says_so() {
     let mut reporter = reporter();
-    reporter.next(&observation(0, &[("GPU-a", device(&["x"]))]), true);
+    reporter.next(&observation(0, &[("GPU-a", device(&["x"]))]), 0, true);
     let mut silent = observation(1, &[]);
     silent.nvml = NvmlState::Unresponsive("stuck".into());
-    let report = reporter.next(&silent, false).unwrap();
+    let report = reporter.next(&silent, 0, false).unwrap();
     assert!(report.gone.is_empty());
     assert_eq!(report.devices[0].health(), message::DeviceHealth::Unknown);
     assert_eq!(report.devices[0].tenants, ["x"]);
     assert_eq!(report.facts.unwrap().nvml, "unresponsive");
     silent.nvml = NvmlState::Unresponsive("still stuck".into());
-    assert_eq!(reporter.next(&silent, false), None);
-    let report = reporter.next(&observation(2, &[]), false).unwrap();
+    assert_eq!(reporter.next(&silent, 0, false), None);
+    let report = reporter.next(&observation(2, &[]), 0, false).unwrap();
     assert_eq!(report.gone.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_told_apart_is_not_gone() {
+    let instance = DeviceKey::Mig("GPU-a".into(), 1, 0);
+    let mut seen = observation(0, &[("GPU-a", device(&[])), ("GPU-b", device(&["y"]))]);
+    seen.devices.insert(instance.clone(), device(&["x"]));
+    let mut reporter = reporter();
+    reporter.next(&seen, 0, true);
+    // Its GPU is lost, so nobody says what it is cut into.
+    seen.devices.remove(&instance);
+    for gpu in seen.devices.values_mut() {
+        gpu.health = Health::Lost;
+    }
+    let report = reporter.next(&seen, 0, false).unwrap();
+    assert!(report.gone.is_empty() && report.devices.len() == 3);
+    // One GPU is counted and nothing more: it may be the one that is missing.
+    let mut seen = observation(1, &[("GPU-a", device(&[]))]);
+    let report = reporter.next(&seen, 1, false).unwrap();
+    assert!(report.gone.is_empty(), "{report:?}");
+    assert!(
+        reporter
+            .full()
+            .devices
+            .iter()
+            .any(|row| row.tenants == ["y"])
+    );
+    seen.at_boottime_ms = 2;
+    assert_eq!(reporter.next(&seen, 0, false).unwrap().gone.len(), 2);
 }
 
 #[test]
 fn a_restart_while_nvml_is_silent_keeps_the_remembered_holders() {
     let mut before = reporter();
-    before.next(&observation(0, &[("GPU-a", device(&["x"]))]), true);
+    before.next(&observation(0, &[("GPU-a", device(&["x"]))]), 0, true);
     let mut after = Reporter::new(NODE, Allowance::default(), before.full().devices);
     let mut silent = observation(1, &[]);
     silent.nvml = NvmlState::Absent("no library".into());
-    let full = after.next(&silent, true).unwrap();
+    let full = after.next(&silent, 0, true).unwrap();
     assert_eq!(full.devices[0].tenants, ["x"]);
     assert_eq!(full.devices[0].health(), message::DeviceHealth::Unknown);
 }
@@ -118,20 +147,20 @@ fn a_restart_while_nvml_is_silent_keeps_the_remembered_holders() {
 #[test]
 fn churn_is_bounded_and_lingers_as_held() {
     let mut reporter = reporter();
-    reporter.next(&observation(0, &[("GPU-a", device(&[]))]), true);
+    reporter.next(&observation(0, &[("GPU-a", device(&[]))]), 0, true);
     let mut reports = 0;
     // Ten minutes of joining and leaving at every half second.
     for step in 1..1200_u64 {
         let tenants: &[&str] = if step % 2 == 0 { &[] } else { &["x"] };
         let seen = observation(step * 500, &[("GPU-a", device(tenants))]);
-        reports += usize::from(reporter.next(&seen, false).is_some());
+        reports += usize::from(reporter.next(&seen, 0, false).is_some());
         if !tenants.is_empty() {
             assert_eq!(reporter.full().devices[0].tenants, ["x"]);
         }
     }
     assert!(reports <= 2 * (30 + 300) + 1, "{reports}");
     let quiet = observation(700_000, &[("GPU-a", device(&[]))]);
-    reporter.next(&quiet, false);
+    reporter.next(&quiet, 0, false);
     assert!(reporter.full().devices[0].tenants.is_empty());
 }
 
@@ -242,7 +271,7 @@ proptest! {
         for (turn, ((mut seen, full), wait)) in steps.into_iter().enumerate() {
             now += wait;
             seen.at_boottime_ms = now;
-            if let Some(contents) = reporter.next(&seen, full || turn == 0) {
+            if let Some(contents) = reporter.next(&seen, 0, full || turn == 0) {
                 model.apply(&contents);
             }
             prop_assert_eq!(model.digest(), reporter.digest());
@@ -260,7 +289,7 @@ proptest! {
         // Once the tokens are back nothing lingers.
         let mut seen = last.unwrap();
         seen.at_boottime_ms = now + 100_000;
-        if let Some(contents) = reporter.next(&seen, false) {
+        if let Some(contents) = reporter.next(&seen, 0, false) {
             model.apply(&contents);
         }
         for (key, device) in seen.devices.iter().filter(|(_, d)| d.health == Health::Ok) {
@@ -268,7 +297,7 @@ proptest! {
             prop_assert!(told.tenants.iter().map(String::as_str).eq(device.tenants()));
             prop_assert_eq!(told.unattributed, device.unattributed());
         }
-        if seen.nvml == NvmlState::Ok {
+        if seen.nvml == NvmlState::Ok && seen.devices.values().all(|d| d.health == Health::Ok) {
             prop_assert_eq!(model.0.len(), seen.devices.len());
         }
     }

@@ -63,11 +63,12 @@ impl Outbox {
     }
 
     /// Makes the report that this observation makes due, keeps it, and says whether there was one.
-    /// `good_at_boottime_ms` is when NVML last answered.
+    /// `unidentified` GPUs are there beside it; `good_at_boottime_ms` is when NVML last answered.
     pub fn tell(
         &self,
         reporter: &mut Reporter,
         observation: &Observation,
+        unidentified: u32,
         good_at_boottime_ms: Option<u64>,
     ) -> bool {
         let at = observation.at_boottime_ms;
@@ -79,7 +80,7 @@ impl Outbox {
             inner.spool.restart("the server asks for it");
         }
         let full = inner.spool.needs_full();
-        let Some(contents) = reporter.next(observation, full) else {
+        let Some(contents) = reporter.next(observation, unidentified, full) else {
             return false;
         };
         if inner.spool.append(&contents, at).is_err() {

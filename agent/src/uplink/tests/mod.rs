@@ -113,6 +113,6 @@ impl Bench {
             devices: [(DeviceKey::Gpu("GPU-a".into()), device)].into(),
         };
         self.outbox
-            .tell(&mut self.reporter, &observation, Some(self.now))
+            .tell(&mut self.reporter, &observation, 0, Some(self.now))
     }
 }
