@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::any;
 use http::header::{
-    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -63,12 +63,18 @@ async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Respo
     let dialect = routes
         .first()
         .map_or_else(|| dialect_of(parts.uri.path()), |route| route.dialect);
-    let mut response = match serve(api, routes, &mut parts, body, &request_id).await {
+    let mut unread = !body.is_end_stream();
+    let served = serve(api, routes, &mut parts, body, &request_id, &mut unread).await;
+    let mut response = match served {
         Ok(reply) => json_response(reply.status, &reply.body),
         Err(problem) => {
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {
                 set(&mut response, ALLOW, &allowed(routes));
+            }
+            if unread {
+                // The connection ends here; a client that is not told would send its next request into nothing.
+                set(&mut response, CONNECTION, "close");
             }
             response
         }
@@ -87,6 +93,7 @@ async fn serve(
     parts: &mut Parts,
     body: Body,
     request_id: &str,
+    unread: &mut bool,
 ) -> Result<Reply, Problem> {
     if routes.is_empty() {
         return Err(Problem::new(
@@ -122,6 +129,7 @@ async fn serve(
         method,
         body: read_body(&parts.headers, body).await?,
     };
+    *unread = false;
     (route.handler)(api, &call).await
 }
 

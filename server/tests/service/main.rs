@@ -1,0 +1,7 @@
+//! The ledger service over real SQLite files: one writer, two writers, restarts, wrong clocks, failing storage.
+
+mod faults;
+mod replay;
+mod restart;
+mod running;
+mod writers;
