@@ -34,11 +34,11 @@ pub struct DevicesOptions {
 /// Looks once and prints. 0 when NVML answered, 3 when it did not, 1 when the options or the configuration are wrong.
 pub async fn devices(options: DevicesOptions) -> ExitCode {
     match look(&options).await {
-        Ok(observation) => {
+        Ok((observation, unidentified)) => {
             let printed = if options.json {
                 print_json(&observation)
             } else {
-                print_table(&observation)
+                print_table(&observation, unidentified)
             };
             // A reader that stops reading, such as head(1), is no failure.
             match (printed, &observation.nvml) {
@@ -57,7 +57,8 @@ fn complain(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn look(options: &DevicesOptions) -> Result<Observation, Box<dyn std::error::Error>> {
+/// What is seen, and how many GPUs are there without a name.
+async fn look(options: &DevicesOptions) -> Result<(Observation, u32), Box<dyn std::error::Error>> {
     let mut sampling = SamplerConfig::default();
     let mut attribution = AttributionConfig::default();
     let mut state = None;
@@ -84,8 +85,9 @@ async fn look(options: &DevicesOptions) -> Result<Observation, Box<dyn std::erro
     let now_ms = boottime_ms();
     let collected = sampler.sample(now_ms).await;
     let observation = observer.observe(collected, None, now_ms);
+    let unidentified = sampler.stats().unidentified;
     sampler.shutdown().await;
-    Ok(observation)
+    Ok((observation, unidentified))
 }
 
 #[derive(Debug, Serialize)]
@@ -177,7 +179,7 @@ fn print_json(observation: &Observation) -> io::Result<()> {
     writeln!(out)
 }
 
-fn print_table(observation: &Observation) -> io::Result<()> {
+fn print_table(observation: &Observation, unidentified: u32) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let (what, detail) = describe(&observation.nvml);
     let driver = observation.driver_version.as_deref().unwrap_or("unknown");
@@ -218,6 +220,12 @@ fn print_table(observation: &Observation) -> io::Result<()> {
             .map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
         writeln!(out, "{}", line.trim_end())?;
+    }
+    if unidentified > 0 {
+        writeln!(
+            out,
+            "{unidentified} more cannot be named: lost or hung since before this look"
+        )?;
     }
     Ok(())
 }

@@ -55,6 +55,13 @@ impl Roster {
         (fresh, missing)
     }
 
+    /// Whether this is a GPU that was ever read.
+    pub(super) fn knows(&self, target: &Target) -> bool {
+        self.known
+            .values()
+            .any(|gpu| target.is(&gpu.pci_bus_id, gpu.index))
+    }
+
     /// The PCI bus ids of the GPUs that are not quarantined.
     pub(super) fn others(&self, quarantined: &[Target]) -> Vec<Target> {
         let trusted = |gpu: &&GpuReading| {

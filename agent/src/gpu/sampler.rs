@@ -77,7 +77,7 @@ pub struct SamplerStats {
     pub nvml_calls: u64,
     /// GPUs in quarantine.
     pub quarantined: usize,
-    /// GPUs that NVML counts but that cannot be told from each other, because they were lost before the agent started.
+    /// GPUs that are there but cannot be named, because they were lost or hung before the agent ever read them.
     pub unidentified: u32,
 }
 
@@ -268,9 +268,18 @@ impl Sampler {
         self.failing = None;
         self.retry.reset();
         self.announce = false;
-        let (reading, missing) = self.roster.complete(reading, &self.quarantine.targets());
-        self.stats.unidentified = unidentified.saturating_sub(missing);
-        if reading.gpus.iter().any(|gpu| gpu.health == Health::Lost) || self.stats.unidentified > 0
+        let quarantined = self.quarantine.targets();
+        let (reading, missing) = self.roster.complete(reading, &quarantined);
+        let strangers = quarantined
+            .iter()
+            .filter(|target| !self.roster.knows(target))
+            .count();
+        let strangers = u32::try_from(strangers).unwrap_or(u32::MAX);
+        self.stats.unidentified = unidentified
+            .saturating_sub(missing)
+            .saturating_add(strangers);
+        if reading.gpus.iter().any(|gpu| gpu.health == Health::Lost)
+            || self.stats.unidentified > strangers
         {
             if self.lost.armed() && self.lost.due(now_boottime_ms) {
                 self.discard(true);

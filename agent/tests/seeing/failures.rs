@@ -123,6 +123,10 @@ async fn a_gpu_that_hangs_from_the_start_does_not_hide_the_others() {
     let mut sampler = node.sampler();
     let seen = sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
     assert_eq!(seen.reading.unwrap().gpus.len(), 3);
+    assert_eq!(
+        (sampler.stats().quarantined, sampler.stats().unidentified),
+        (1, 1)
+    );
     node.heal();
     let all = sample_until(&mut sampler, |collected| state_of(collected, 3).is_some()).await;
     assert_eq!(healths(&all.reading.unwrap()), [Health::Ok; 4]);
