@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::unix_s;
+
 use backoff::{Backoff, Waits};
 use dial::{Credentials, DialError, Line, Server, dial};
 use outbox::Outbox;
@@ -118,6 +120,10 @@ impl Uplink {
             },
         };
         self.status.certificate_ends(line.not_after_unix_s);
+        if line.not_after_unix_s <= unix_s() {
+            // The server decides, by its clock; but a person should know what it will say.
+            tracing::error!("the certificate of this node has ended");
+        }
         let made_from = line.stamp.clone();
         let verdict = Arc::clone(&line.verdict);
         let ended = match dial::channel(&self.server, line).await {
