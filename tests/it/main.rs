@@ -11,4 +11,8 @@ mod dialect_common;
 mod dialect_document;
 mod dialect_listing;
 mod dialect_writes;
+mod hostile_http;
+mod hostile_input;
+mod hostile_paths;
+mod hostile_tokens;
 mod tenants;

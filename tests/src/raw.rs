@@ -39,6 +39,35 @@ impl Raw {
         if ended { Ok(text) } else { Err(text) }
     }
 
+    /// Nothing more will be sent.
+    pub async fn half_close(&mut self) {
+        let _ = self.0.shutdown().await;
+    }
+
+    /// Sends one byte after the other until the server answers or closes; what it said.
+    pub async fn drip(&mut self, byte: u8, every: Duration, most: Duration) -> String {
+        let dripping = timeout(most, async {
+            let mut bytes = Vec::new();
+            loop {
+                if whole(&bytes).is_some() {
+                    return bytes;
+                }
+                match timeout(every, self.0.read_buf(&mut bytes)).await {
+                    Ok(Ok(0) | Err(_)) => return bytes,
+                    Ok(Ok(_)) => {}
+                    // Sending to a closed connection shows at the next read.
+                    Err(_) => {
+                        let _ = self.0.write_all(&[byte]).await;
+                    }
+                }
+            }
+        });
+        let bytes = dripping
+            .await
+            .unwrap_or_else(|_| panic!("no end within {most:?}"));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// One answer: head and body, which must have a length.
     pub async fn answer(&mut self) -> String {
         let read = timeout(QUIET, async {
