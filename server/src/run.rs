@@ -156,7 +156,9 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     stop.cancel();
     while parts.join_next().await.is_some() {}
     // Open streams end by themselves when the server stops; one that does not is not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(5), grpc).await;
+    if !grpc.is_finished() {
+        let _ = tokio::time::timeout(Duration::from_secs(5), grpc).await;
+    }
     ledger_stop.cancel();
     if !batcher.is_finished() {
         let _ = batcher.await;

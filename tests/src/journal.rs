@@ -6,7 +6,6 @@ use std::process::{Command, Output};
 use crate::program::{output, program, succeed};
 
 /// Runs one SQL statement on a journal by the `sqlite3` program; its rows, columns parted by `|`.
-#[must_use]
 pub fn sql(ledger: &Path, statement: &str) -> String {
     let mut command = Command::new("sqlite3");
     command.arg("-bail").arg(ledger).arg(statement);

@@ -17,7 +17,7 @@ use gpuquota_proto::digest::{DigestRow, HolderDigest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::accept::Peer;
 use super::convert;
@@ -166,6 +166,10 @@ impl Conversation {
                     }
                 }
                 Ok(None) => break Ok(()),
+                // Too large or no message at all: the agent must learn why, or it would send the same again for ever.
+                Err(status) if matches!(status.code(), Code::OutOfRange | Code::Internal) => {
+                    break Err(Status::invalid_argument(status.message()));
+                }
                 // The connection broke; there is nobody to tell.
                 Err(_) => break Ok(()),
             }

@@ -1,0 +1,143 @@
+//! A journal that was changed behind the server's back is noticed, named, and left as it is (cases 43, 47).
+
+use gpuquota_tests::journal::{bytes_of, sql, verified, verify};
+use gpuquota_tests::quota::purchase;
+use gpuquota_tests::server::Server;
+
+async fn journal_of_ten() -> Server {
+    let mut server =
+        Server::with(&[("snapshot_every_rows = 50000", "snapshot_every_rows = 4")]).await;
+    let admin = server.admin();
+    for number in 1..=10 {
+        admin
+            .put(&format!("t{number}"), purchase("TW", number))
+            .await
+            .expect_done();
+    }
+    server.stop().await;
+    server
+}
+
+#[tokio::test]
+async fn case_43_a_changed_row_is_named_and_nothing_starts_over_it() {
+    let mut server = journal_of_ten().await;
+    std::fs::remove_dir_all(server.dir.join("snapshots")).unwrap();
+    let ledger = server.ledger();
+    let intact = bytes_of(&server.dir);
+    let restore = |server: &Server| {
+        for name in bytes_of(&server.dir).keys() {
+            if !intact.contains_key(name) {
+                std::fs::remove_file(server.dir.join(name)).unwrap();
+            }
+        }
+        for (name, bytes) in &intact {
+            std::fs::write(server.dir.join(name), bytes).unwrap();
+        }
+    };
+    let last: u64 = sql(&ledger, "SELECT max(seq) FROM journal")
+        .parse()
+        .unwrap();
+    let tampering = [
+        (
+            "UPDATE journal SET body = replace(body, 't3', 't9') WHERE seq = 5",
+            5,
+        ),
+        ("UPDATE journal SET at = at + 1 WHERE seq = 2", 2),
+        ("UPDATE journal SET writer = 'x' WHERE seq = 1", 1),
+        ("UPDATE journal SET op = 'x' WHERE seq = 3", 3),
+        (
+            "UPDATE journal SET hash = (SELECT hash FROM journal WHERE seq = 4) WHERE seq = 6",
+            6,
+        ),
+        ("DELETE FROM journal WHERE seq = 7", 8),
+        (
+            "UPDATE journal SET body = 'null' WHERE seq = (SELECT max(seq) FROM journal)",
+            last,
+        ),
+    ];
+    for (statement, row) in tampering {
+        // Row 5 may speak of another tenant than the text that is replaced.
+        let statement = statement.replace("'t3', 't9'", "'TW', 'US'");
+        sql(&ledger, &statement);
+        let rows = sql(&ledger, "SELECT * FROM journal");
+        let reason = server.refused_start();
+        assert!(
+            reason.contains(&format!("row {row} ")),
+            "{statement}: {reason}"
+        );
+        let verdict = verify(&server.dir);
+        let text = String::from_utf8_lossy(&verdict.stderr).into_owned();
+        assert!(!verdict.status.success(), "{statement}: verified");
+        assert!(text.contains(&format!("row {row} ")), "{statement}: {text}");
+        assert_eq!(
+            sql(&ledger, "SELECT * FROM journal"),
+            rows,
+            "{statement}: something was changed"
+        );
+        restore(&server);
+    }
+    verified(&server.dir);
+    server.serve().await;
+    assert_eq!(server.admin().quotas().await.0.len(), 10);
+}
+
+#[tokio::test]
+async fn case_47_a_journal_of_a_newer_program_is_refused_with_its_row() {
+    let server = journal_of_ten().await;
+    let last = sql(&server.ledger(), "SELECT max(seq) FROM journal");
+    // Rightly chained, but unknown: only a program can do that, so it is done with a program's words alone.
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (9999, 'of a newer program', 1, x'00', 0)";
+    sql(&server.ledger(), newer);
+    let reason = server.refused_start();
+    assert!(reason.contains("newer program"), "{reason}");
+    assert_eq!(sql(&server.ledger(), "SELECT max(seq) FROM journal"), last);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_used_at_start_and_a_damaged_one_is_left_aside() {
+    let mut server = journal_of_ten().await;
+    let newest = || {
+        let entries = std::fs::read_dir(server.dir.join("snapshots")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).max().unwrap()
+    };
+    let snapshot = newest();
+    let bytes = std::fs::read(&snapshot).unwrap();
+    // It is really read: what it says and the journal does not vouch for must not be believed.
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(text.contains("\"t1\""), "{text}");
+    let cut = bytes[..bytes.len() / 2].to_vec();
+    for damaged in [
+        text.replace("\"t1\"", "\"x1\"").into_bytes(),
+        cut,
+        Vec::new(),
+        b"\xff\n{}".to_vec(),
+    ] {
+        std::fs::write(&snapshot, damaged).unwrap();
+        server.serve().await;
+        let log = server.process().log().join("\n");
+        assert!(log.contains("left aside"), "{log}");
+        let quotas = server.admin().quotas().await;
+        assert_eq!(quotas.0.len(), 10, "{quotas:?}");
+        assert_eq!(quotas.total("t1"), 1);
+        server.stop().await;
+        for extra in std::fs::read_dir(server.dir.join("snapshots"))
+            .unwrap()
+            .flatten()
+        {
+            if extra.path() > snapshot {
+                std::fs::remove_file(extra.path()).unwrap();
+            }
+        }
+    }
+    std::fs::write(&snapshot, &bytes).unwrap();
+    // Rows before the snapshot are not read again at start; verify reads them all.
+    sql(
+        &server.ledger(),
+        "UPDATE journal SET body = '{}' WHERE seq = 1",
+    );
+    server.serve().await;
+    assert_eq!(server.admin().quotas().await.0.len(), 10);
+    let verdict = verify(&server.dir);
+    assert!(!verdict.status.success(), "verify did not read row 1");
+}
