@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::folder::Folder;
 use crate::process::Invocation;
 use crate::quotas::document_put;
-use crate::scene::{Expect, Step};
+use crate::scene::Step;
 use crate::screen::Screen;
 use crate::story::story;
 use crate::tour::{Suggestion, suggestions};
@@ -76,12 +76,14 @@ async fn play(cluster: &mut Cluster, step: &Step) -> Result<Duration> {
     let begun = Instant::now();
     loop {
         cluster.check_alive()?;
-        let world = cluster.look().await?;
-        let unmet: Vec<String> = step
-            .expects
-            .iter()
-            .filter_map(|expect| Expect::unmet(expect, &world))
-            .collect();
+        let unmet: Vec<String> = match cluster.look().await {
+            Ok(world) => step
+                .expects
+                .iter()
+                .filter_map(|e| e.unmet(&world))
+                .collect(),
+            Err(error) => vec![format!("no answer: {error:#}")],
+        };
         if unmet.is_empty() {
             return Ok(begun.elapsed());
         }

@@ -43,9 +43,17 @@ pub(crate) async fn live(
             perform(cluster, &step, &mut turn).await?;
             while begun.elapsed() < DWELL || (turn.outcome.is_none() && begun.elapsed() < GIVE_UP) {
                 cluster.check_alive()?;
-                let world = cluster.look().await?;
-                if turn.outcome.is_none() && step.expects.iter().all(|e| e.unmet(&world).is_none())
-                {
+                let world = match cluster.look().await {
+                    Ok(world) => world,
+                    Err(error) if begun.elapsed() > GIVE_UP => return Err(error),
+                    // A machine with too much to do; the picture stays until it has time again.
+                    Err(_) => {
+                        sleep(REDRAW).await;
+                        continue;
+                    }
+                };
+                let all_met = || step.expects.iter().all(|e| e.unmet(&world).is_none());
+                if turn.outcome.is_none() && all_met() {
                     turn.outcome = Some(seen(begun));
                     tell_changes(screen, &turn, &world, &mut shown)?;
                 }

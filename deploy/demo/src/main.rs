@@ -94,7 +94,7 @@ async fn demo(cli: &Cli) -> Result<()> {
     match outcome {
         Ok(()) if cli.check => folder.remove(),
         Ok(()) => Ok(()),
-        Err(error) => Err(error.context(format!("the logs are in {}", shown(&folder.logs())))),
+        Err(error) => bail!("{error:#}\nlogs: {}", shown(&folder.logs())),
     }
 }
 
@@ -146,8 +146,15 @@ async fn shown_to_people(
 
 async fn stopped(cli: &Cli, cluster: &mut Cluster, screen: &mut Screen) -> Result<()> {
     let begun = Instant::now();
-    screen.progress("stopping")?;
+    screen.keep();
+    let said = if cli.check {
+        Ok(())
+    } else {
+        screen.say("\nstopping")
+    };
+    // Whether or not anybody reads.
     let killed = cluster.stop().await?;
+    said?;
     if !killed.is_empty() {
         bail!("had to be killed: {}", killed.join(", "));
     }

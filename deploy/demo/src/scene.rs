@@ -242,3 +242,35 @@ fn differs(what: &str, wanted: u32, seen: Option<f64>) -> Option<String> {
     let seen = seen.map_or("nothing".to_owned(), |seen| seen.to_string());
     Some(format!("{what}: {wanted}, seen {seen}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::Scrape;
+
+    #[test]
+    fn a_row_that_is_absent_is_zero_only_while_the_agent_sees() {
+        let held = |devices| Expect::Held {
+            node: "n",
+            tenant: "t",
+            gpu_model: "m",
+            devices,
+        };
+        let world = |metrics: &str| World {
+            agents: [("n".to_owned(), Scrape::parse(metrics))].into(),
+            ..World::default()
+        };
+        assert!(held(0).unmet(&World::default()).is_some());
+        assert!(held(0).unmet(&world("gpuquota_up 0\n")).is_some());
+        assert_eq!(held(0).unmet(&world("gpuquota_up 1\n")), None);
+        let one = "gpuquota_up 1\ngpuquota_tenant_devices{tenant=\"t\",gpu_model=\"m\"} 1\n";
+        assert_eq!(held(1).unmet(&world(one)), None);
+        assert!(
+            held(2)
+                .unmet(&world(one))
+                .is_some_and(|text| text.ends_with(": 2, seen 1"))
+        );
+        let violations = Expect::Violations(&[("t", "n", "foreign", 1)]);
+        assert!(violations.unmet(&world(one)).is_some());
+    }
+}

@@ -45,6 +45,12 @@ impl Screen {
         out.flush()
     }
 
+    /// Leaves what was drawn where it is. Ctrl-C discards what a terminal has not shown yet, so after it nobody knows
+    /// where the last drawing began.
+    pub(crate) fn keep(&mut self) {
+        self.drawn = 0;
+    }
+
     /// Writes a line that the next words replace; nothing where that is impossible.
     pub(crate) fn progress(&mut self, text: &str) -> io::Result<()> {
         if self.terminal {

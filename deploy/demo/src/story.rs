@@ -324,3 +324,25 @@ fn speech() -> QuotaKey {
 fn dedicated() -> QuotaKey {
     key("zjw1029", "assign", "dedicated", GPU)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_story_ends_as_it_began() {
+        let (mut jobs, mut dead) = (BTreeSet::new(), BTreeSet::new());
+        for act in story().iter().flat_map(|step| &step.acts) {
+            match act {
+                Act::Start { job, .. } => assert!(jobs.insert(*job), "{job} starts twice"),
+                Act::End { job } => assert!(jobs.remove(job), "{job} ends without a start"),
+                Act::KillAgent { node } => assert!(dead.insert(*node)),
+                Act::RestartAgent { node } => assert!(dead.remove(node)),
+                Act::Put { .. } | Act::CrashServer => {}
+            }
+        }
+        assert!(jobs.is_empty() && dead.is_empty(), "{jobs:?} {dead:?}");
+    }
+}

@@ -3,6 +3,7 @@
 use crate::world::{Device, Node, Quota, World};
 
 const MOST_BLOCKS: f64 = 8.0;
+const BLOCKS_WIDTH: usize = 10;
 
 /// A line's pieces, each with the way it is shown.
 pub(crate) type Line = Vec<(Look, String)>;
@@ -33,7 +34,7 @@ pub(crate) fn lines(world: &World) -> Vec<Line> {
             "TYPE",
             "MODEL",
             "USED/LIMIT",
-            "VIOLATIONS",
+            &format!("{:BLOCKS_WIDTH$}VIOLATIONS", ""),
         ],
     )];
     let mut shown = Vec::new();
@@ -46,7 +47,9 @@ pub(crate) fn lines(world: &World) -> Vec<Line> {
         let tenant = violation.tenant.as_str();
         if !shown.contains(&tenant) {
             shown.push(tenant);
-            let mut line = row(Look::Plain, [tenant, "-", "-", "no quota", "-", "", ""]);
+            let no_blocks = " ".repeat(BLOCKS_WIDTH);
+            let cells = [tenant, "-", "-", "no quota", "-", "", &no_blocks];
+            let mut line = row(Look::Plain, cells);
             line.push((Look::Bad, violations(world, tenant)));
             lines.push(line);
         }
@@ -118,7 +121,7 @@ fn quota_line(world: &World, quota: &Quota, with_violations: bool) -> Line {
         ],
     );
     let (within, over, free) = blocks(quota);
-    let gap = 9_usize.saturating_sub(within.len() + over.len() + free.len());
+    let gap = BLOCKS_WIDTH.saturating_sub(within.len() + over.len() + free.len());
     line.push((Look::Good, "#".repeat(within.len())));
     line.push((Look::Bad, "!".repeat(over.len())));
     line.push((Look::Dim, format!("{free}{}", " ".repeat(gap))));
