@@ -16,7 +16,7 @@ use gpuquota_fake_nvml::{SCENARIO_VARIABLE, file, preset, start_time};
 #[command(name = "gpuquota-fake-nvml", version)]
 struct Arguments {
     /// The scenario file; the one named by GPUQUOTA_FAKE_NVML when absent.
-    #[arg(long)]
+    #[arg(long, global = true)]
     scenario: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

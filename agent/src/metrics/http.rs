@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use gpuquota_proto::exposition::CONTENT_TYPE as CONTENT_TYPE_TEXT;
+
 use crate::clock::boottime_ms;
 use crate::report::wire::nvml_text;
 
@@ -32,7 +34,6 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// After an accept failed, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Who answers scrapes, and with what.
@@ -122,7 +123,7 @@ impl Server {
             return health(&view);
         }
         match text::render(&view) {
-            Ok(text) => with_type(StatusCode::OK, TEXT, text),
+            Ok(text) => with_type(StatusCode::OK, CONTENT_TYPE_TEXT, text),
             Err(error) => {
                 tracing::error!(%error, "metrics cannot be written");
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")

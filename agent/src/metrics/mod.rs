@@ -1,6 +1,5 @@
 //! What the agent says of itself and of the node to Prometheus.
 
-mod family;
 pub mod http;
 mod own;
 pub mod snapshot;

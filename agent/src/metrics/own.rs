@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::family::Families;
+use gpuquota_proto::exposition::Families;
 
 /// Clock ticks a second of `/proc/PID/stat` on every Linux that userspace sees.
 const TICKS_PER_SECOND: f64 = 100.0;

@@ -9,9 +9,9 @@ use crate::gpu::reading::{Health, NvmlState};
 use crate::observation::{Device, DeviceKey, Observation, Owner, Source};
 use crate::report::wire::{health_text, nvml_text};
 
-use super::family::{Families, truth};
 use super::own;
 use super::snapshot::{Reporting, View};
+use gpuquota_proto::exposition::{Families, truth};
 
 const NVML_STATES: [&str; 6] = [
     "ok",

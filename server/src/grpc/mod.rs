@@ -4,6 +4,7 @@
 //! peer whose certificate names nobody never reaches a handler.
 
 mod accept;
+mod agreement;
 mod convert;
 mod sessions;
 mod stream;

@@ -6,20 +6,20 @@ use std::time::Duration;
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::id::{NodeName, OpId, Region, SessionId};
 use gpuquota_core::node::NodeState;
-use gpuquota_core::{Command, Denied, Outcome, State};
+use gpuquota_core::{Command, Denied, Outcome};
 use gpuquota_proto::agent_v1::agent_message::Body as FromAgent;
 use gpuquota_proto::agent_v1::agent_server::Agent;
 use gpuquota_proto::agent_v1::server_message::Body as ToAgent;
 use gpuquota_proto::agent_v1::{
     Ack, AgentMessage, Heartbeat, Hello, Report, SendFull, ServerMessage, Welcome,
 };
-use gpuquota_proto::digest::{DigestRow, HolderDigest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::accept::Peer;
+use super::agreement::Agreement;
 use super::convert;
 use super::sessions::Sessions;
 use crate::clock::Clock;
@@ -99,8 +99,8 @@ impl Agent for AgentService {
             peer,
             session,
             answers,
-            digest: None,
             spools: Vec::new(),
+            agreement: Agreement::default(),
         };
         conversation.send(welcome).await?;
         tokio::spawn(conversation.run(inbound, superseded));
@@ -135,10 +135,10 @@ struct Conversation {
     peer: Peer,
     session: SessionId,
     answers: Answers,
-    /// Holder digest after the report with this number; the node's rows change by its reports alone.
-    digest: Option<(String, u64, Vec<u8>)>,
     /// Spools that reports came from, the last is the present one.
     spools: Vec<String>,
+    /// What heartbeats said so far against what the ledger has.
+    agreement: Agreement,
 }
 
 impl Conversation {
@@ -188,7 +188,10 @@ impl Conversation {
         let now_ms = self.service.clock.boot_ms();
         self.service.liveness.heard(&self.peer.node, now_ms);
         match message.body {
-            Some(FromAgent::Report(report)) => self.report(report).await,
+            Some(FromAgent::Report(report)) => {
+                self.agreement.report_came();
+                self.report(report).await
+            }
             Some(FromAgent::Heartbeat(heartbeat)) => self.heartbeat(heartbeat, now_ms).await,
             Some(FromAgent::Goodbye(_)) => {
                 let command = Command::MarkSilent {
@@ -255,36 +258,14 @@ impl Conversation {
             };
             self.submit(command, None).await?;
         }
-        let mark = known.spool.as_ref();
-        let same_report = mark.is_some_and(|mark| {
-            mark.spool == heartbeat.spool_id && mark.number == heartbeat.last_number
-        });
-        if !same_report {
-            // Reports are under way; the digest speaks of another state.
-            return Ok(());
+        match self.agreement.check(&committed.state, node, &heartbeat) {
+            None => Ok(()),
+            Some(reason) => {
+                tracing::warn!(node.name = %node, reason, "a full report is asked for");
+                let reason = reason.to_owned();
+                self.send(ToAgent::SendFull(SendFull { reason })).await
+            }
         }
-        if self.digest_of(&committed.state, &heartbeat) != heartbeat.holder_digest {
-            tracing::warn!(node.name = %self.peer.node, "node and ledger disagree; a full report is asked for");
-            let reason = "the holder digests differ".to_owned();
-            return self.send(ToAgent::SendFull(SendFull { reason })).await;
-        }
-        Ok(())
-    }
-
-    fn digest_of(&mut self, state: &State, heartbeat: &Heartbeat) -> Vec<u8> {
-        if let Some((spool, number, digest)) = &self.digest
-            && *spool == heartbeat.spool_id
-            && *number == heartbeat.last_number
-        {
-            return digest.clone();
-        }
-        let digest = holder_digest(state, &self.peer.node);
-        self.digest = Some((
-            heartbeat.spool_id.clone(),
-            heartbeat.last_number,
-            digest.clone(),
-        ));
-        digest
     }
 
     async fn submit(&self, command: Command, op: Option<OpId>) -> Result<Outcome, Refusal> {
@@ -346,28 +327,4 @@ fn status(error: LedgerError) -> Status {
         LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
         LedgerError::Denied(_) => Status::invalid_argument(text),
     }
-}
-
-fn holder_digest(state: &State, node: &NodeName) -> Vec<u8> {
-    let keys = state.node(node).map(|known| &known.devices);
-    let mut rows: Vec<(String, _)> = keys
-        .into_iter()
-        .flatten()
-        .filter_map(|key| Some((key.digest_text(), state.device(key)?)))
-        .collect();
-    rows.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut digest = HolderDigest::default();
-    for (key, device) in &rows {
-        let report = &device.report;
-        digest.push(DigestRow {
-            key,
-            kind: report.key.kind().as_str(),
-            gpu_model: report.gpu_model.as_str(),
-            health: report.health.as_str(),
-            partitioned: report.partitioned,
-            unattributed: report.unattributed,
-            tenants: &report.tenants,
-        });
-    }
-    digest.finish()
 }

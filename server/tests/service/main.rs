@@ -1,4 +1,5 @@
 //! The ledger service over real SQLite files: one writer, two writers, restarts, wrong clocks, failing storage.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod faults;
 mod replay;
