@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use reqwest::Client;
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::client::scrape;
@@ -200,10 +201,15 @@ impl Agent {
     }
 }
 
-/// Whether this machine has an NVML that answers.
-pub(crate) async fn real_nvml(programs: &Programs) -> bool {
+/// Whether this machine has an NVML that answers, and GPUs.
+pub(crate) async fn has_gpus(programs: &Programs) -> bool {
     let look = Invocation::new(&programs.agent, &["devices", "--json"]).without(FAKE_VARIABLE);
-    look.output().await.is_ok()
+    let Ok(seen) = look.output().await else {
+        return false;
+    };
+    let seen: Value = serde_json::from_str(&seen).unwrap_or_default();
+    let devices = seen.get("devices").and_then(Value::as_array);
+    devices.is_some_and(|devices| !devices.is_empty())
 }
 
 fn configured(issued: &str, port: u16) -> String {

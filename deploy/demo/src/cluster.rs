@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
-use crate::agent::{Agent, OWN_PLAN, PLANS, Plan, real_nvml};
+use crate::agent::{Agent, OWN_PLAN, PLANS, Plan, has_gpus};
 use crate::client::scrape;
 use crate::folder::Folder;
 use crate::process::{Invocation, Launcher};
@@ -66,7 +66,7 @@ impl Cluster {
             .output()
             .await?;
         let mut plans: Vec<Plan> = PLANS.to_vec();
-        if real_nvml(&self.programs).await {
+        if has_gpus(&self.programs).await {
             plans.push(OWN_PLAN);
         }
         let declared: Vec<Declared<'_>> = plans

@@ -4,6 +4,8 @@ use crate::world::{Device, Node, Quota, World};
 
 const MOST_BLOCKS: f64 = 8.0;
 const BLOCKS_WIDTH: usize = 10;
+// Left out of the table, which has to fit a terminal.
+const VENDOR: &str = "nvidia.com/";
 
 /// A line's pieces, each with the way it is shown.
 pub(crate) type Line = Vec<(Look, String)>;
@@ -58,7 +60,7 @@ pub(crate) fn lines(world: &World) -> Vec<Line> {
     lines.push(vec![(
         Look::Bold,
         format!(
-            "{:<14} {:<7} {:<9} DEVICES by the first letter of who holds them",
+            "{:<14} {:<7} {:<9} DEVICES, free (.) or with the first letter of who holds them",
             "NODE", "REGION", "STATE"
         ),
     )]);
@@ -115,7 +117,7 @@ fn quota_line(world: &World, quota: &Quota, with_violations: bool) -> Line {
             &key.region,
             &key.source,
             &key.quota_type,
-            &key.gpu_model,
+            key.gpu_model.strip_prefix(VENDOR).unwrap_or(&key.gpu_model),
             &figures(quota),
             "",
         ],
@@ -162,7 +164,7 @@ fn blocks(quota: &Quota) -> (String, String, String) {
 fn row(look: Look, cells: [&str; 7]) -> Line {
     let [tenant, region, source, quota_type, model, figures, last] = cells;
     let text = format!(
-        "{tenant:<18} {region:<6} {source:<8} {quota_type:<9} {model:<22} {figures:<11}{last}"
+        "{tenant:<18} {region:<6} {source:<8} {quota_type:<9} {model:<11} {figures:<11}{last}"
     );
     vec![(look, text)]
 }
@@ -176,8 +178,10 @@ fn node_line(node: &Node) -> Line {
     let mut devices = String::new();
     for device in &node.devices {
         devices.push(holder(device));
-        if let Some(profile) = device.gpu_model.strip_prefix("nvidia.com/mig-") {
-            devices.push_str(&format!("({profile})"));
+        if let Some(profile) = profile_of(device) {
+            // Compute slices say enough: 3g of 3g.40gb.
+            let slices = profile.split('.').next().unwrap_or(profile);
+            devices.push_str(&format!(":{slices}"));
         }
         devices.push(' ');
     }
@@ -192,6 +196,11 @@ fn node_line(node: &Node) -> Line {
         (look, format!("{:<9} ", node.state)),
         (Look::Plain, devices.trim_end().to_owned()),
     ]
+}
+
+fn profile_of(device: &Device) -> Option<&str> {
+    let model = device.gpu_model.strip_prefix(VENDOR);
+    model.and_then(|model| model.strip_prefix("mig-"))
 }
 
 fn holder(device: &Device) -> char {
@@ -253,6 +262,6 @@ mod tests {
         assert!(lines[3].starts_with("intern") && lines[3].ends_with("squatter on gpu01 x2"));
         let node = lines.last().unwrap();
         assert!(node.contains("silent"), "{node}");
-        assert!(node.ends_with("Z .(1g.10gb) +   dedicated to z"), "{node}");
+        assert!(node.ends_with("Z .:1g +   dedicated to z"), "{node}");
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
+use crate::agent::THIS_MACHINE;
 use crate::cluster::Cluster;
 use crate::folder::{Folder, shown};
 
@@ -102,6 +103,14 @@ pub(crate) fn introduction(cluster: &Cluster, folder: &Folder) -> Result<String>
     );
     for Suggestion { what, command, .. } in suggestions(cluster, folder)? {
         text.push_str(&format!("\n# {what}\n{command}\n"));
+    }
+    if let Some(agent) = cluster.agents.get(THIS_MACHINE) {
+        text.push_str(&format!(
+            "\n# this machine's own GPUs are node {THIS_MACHINE}; give a process on them, PID, to a tenant\n\
+             {} register --dir {} --tenant vision-lab --pid PID\n",
+            shown(&cluster.programs.agent),
+            shown(&agent.dir)
+        ));
     }
     Ok(text)
 }
