@@ -22,21 +22,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::peer::Peer;
 use super::stream::AgentService;
 
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Handshakes under way at once; further connections wait in the listen queue.
 const HANDSHAKES: usize = 256;
 const KEEPALIVE: Duration = Duration::from_secs(20);
-
-/// Who is at the other end of a connection, as its certificate says.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) node: NodeName,
-    pub(super) serial: String,
-    pub(super) not_after_unix_s: i64,
-    pub(super) address: SocketAddr,
-}
 
 /// Where agents connect, and with which certificates.
 #[derive(Debug)]

@@ -18,9 +18,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::accept::Peer;
 use super::agreement::Agreement;
 use super::convert;
+use super::peer::Peer;
 use super::sessions::Sessions;
 use crate::clock::Clock;
 use crate::service::liveness::Liveness;

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use gpuquota_core::Command;
 use gpuquota_core::id::OpId;
-use http::{Method, StatusCode};
-use serde::Serialize;
-use serde_json::Value;
+use http::Method;
 use sha2::{Digest as _, Sha256};
 
 use super::query::Query;
+use super::reply::Reply;
 use super::status::{Kind, Problem};
 use crate::auth::token::TokenKey;
 use crate::auth::{FailureLimiter, Principal};
@@ -47,28 +46,6 @@ pub(super) struct Call {
     pub(super) query: Query,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
-}
-
-/// A successful answer.
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) body: Value,
-}
-
-impl Reply {
-    /// 200 with this body.
-    pub(super) fn ok(body: impl Serialize) -> Result<Self, Problem> {
-        match serde_json::to_value(body) {
-            Ok(body) => Ok(Self {
-                status: StatusCode::OK,
-                body,
-            }),
-            Err(error) => {
-                tracing::error!(error = %error, "an answer cannot be written as JSON");
-                Err(Problem::new(Kind::Internal, "the answer cannot be written"))
-            }
-        }
-    }
 }
 
 /// What every handler returns.

@@ -9,6 +9,7 @@ mod gpu_quota;
 mod json;
 mod native;
 mod query;
+mod reply;
 mod routes;
 mod serve;
 mod status;

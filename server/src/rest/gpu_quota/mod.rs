@@ -7,7 +7,8 @@ mod wire;
 use gpuquota_core::Command;
 use serde_json::json;
 
-use super::call::{Api, Call, Reply};
+use super::call::{Api, Call};
+use super::reply::Reply;
 use super::status::Problem;
 
 pub(super) use fault::fault;

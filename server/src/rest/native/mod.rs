@@ -9,9 +9,9 @@ use gpuquota_core::id::{NodeName, Region};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::call::{Api, Call, Reply};
-use super::front::json_response;
+use super::call::{Api, Call};
 use super::json::{Fields, invalid, missing};
+use super::reply::{Reply, json_response};
 use super::status::{Kind, Problem};
 use super::time;
 
