@@ -6,7 +6,7 @@ use gpuquota_tests::program::s;
 use gpuquota_tests::quota::purchase;
 use gpuquota_tests::raw::{Raw, body, status};
 use gpuquota_tests::server::Server;
-use gpuquota_tests::skip::{skipped, slow};
+use gpuquota_tests::skip::{left_out, slow};
 use gpuquota_tests::wait::now;
 
 /// What the server may have used at most in all of this.
@@ -208,7 +208,7 @@ async fn case_24_one_byte_a_second_ends_at_a_deadline_and_stops_nobody() {
             "the headers' deadline came after {took:?}"
         );
     } else {
-        skipped(
+        left_out(
             "case 24, headers byte by byte",
             "takes 30 s; set GPUQUOTA_SLOW=1",
         );

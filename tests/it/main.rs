@@ -7,6 +7,8 @@
     reason = "a test that cannot go on says where it stood"
 )]
 
+mod agent_faults;
+mod cut_off;
 mod dialect_common;
 mod dialect_document;
 mod dialect_listing;
@@ -18,6 +20,9 @@ mod hostile_paths;
 mod hostile_tokens;
 mod line;
 mod mutual_tls;
+mod prometheus;
+mod repository_rules;
+mod services;
 mod sessions;
 mod tampering;
 mod tenants;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// How often a condition is looked at.
 const EVERY: Duration = Duration::from_millis(20);
 /// Long enough for anything that should happen soon on a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// This moment.
 #[must_use]
