@@ -38,7 +38,10 @@ pub(crate) struct BuildPlace {
 impl BuildPlace {
     /// Reads it off the path of the running program: `TARGET/[TRIPLE/]PROFILE/gpuquota-demo`.
     pub(crate) fn find() -> Result<Self> {
-        let program = std::env::current_exe()?;
+        Self::of(std::env::current_exe()?)
+    }
+
+    fn of(program: PathBuf) -> Result<Self> {
         let tagged = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();
         let place = program.parent().context("the demo lies nowhere")?;
         let target = place.ancestors().skip(1).take(2).find(tagged);
@@ -155,4 +158,26 @@ fn rendered_error(message: &Value) -> Option<String> {
         return None;
     }
     Some(diagnostic.get("rendered")?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profile_and_target_are_read_off_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path();
+        std::fs::write(target.join("CACHEDIR.TAG"), "").unwrap();
+        let plain = BuildPlace::of(target.join("debug/demo")).unwrap();
+        assert_eq!((plain.target.as_path(), plain.triple), (target, None));
+        assert_eq!(plain.profile, "debug");
+        let cross = BuildPlace::of(target.join("x86_64-unknown-linux-gnu/release/demo")).unwrap();
+        assert_eq!(cross.target, target);
+        assert_eq!(
+            cross.triple.as_deref(),
+            Some("x86_64-unknown-linux-gnu".as_ref())
+        );
+        assert_eq!(cross.profile, "release");
+    }
 }
