@@ -174,6 +174,8 @@ impl Cluster {
                 let (launcher, programs) = (self.launcher.clone(), self.programs.clone());
                 self.agent(node)?.run(&launcher, &programs).await
             }
+            Act::Lose { node, gpu } => self.edit_gpu(node, "lose", gpu).await,
+            Act::Restore { node, gpu } => self.edit_gpu(node, "restore", gpu).await,
             Act::CrashServer => {
                 let server = self.server.take().context("no server runs")?;
                 let server = server.crash_and_restart(&self.launcher, &self.programs);
@@ -181,6 +183,16 @@ impl Cluster {
                 Ok(())
             }
         }
+    }
+
+    async fn edit_gpu(&mut self, node: &str, edit: &str, gpu: &str) -> Result<()> {
+        let scenario = self.agent(node)?.scenario()?.to_owned();
+        Invocation::new(&self.programs.fake, &[])
+            .option("--scenario", scenario)
+            .words(&[edit, "--gpu", gpu])
+            .output()
+            .await
+            .map(drop)
     }
 
     fn agent(&mut self, node: &str) -> Result<&mut Agent> {

@@ -9,6 +9,7 @@ mod exposition;
 mod folder;
 mod leash;
 mod live;
+mod phrases;
 mod ports;
 mod process;
 mod programs;

@@ -53,6 +53,20 @@ pub(crate) enum Act {
         /// Of which node.
         node: &'static str,
     },
+    /// A GPU falls off the bus.
+    Lose {
+        /// Of which node.
+        node: &'static str,
+        /// Which.
+        gpu: &'static str,
+    },
+    /// It is back.
+    Restore {
+        /// Of which node.
+        node: &'static str,
+        /// Which.
+        gpu: &'static str,
+    },
     /// SIGKILL to the server, and it starts again.
     CrashServer,
 }
@@ -104,6 +118,15 @@ pub(crate) enum Expect {
         node: &'static str,
         /// expected, up or silent.
         state: &'static str,
+    },
+    /// GPUs of a node by state, in the agent's metrics.
+    Gpus {
+        /// Whose agent.
+        node: &'static str,
+        /// ok, lost, hung or unknown.
+        state: &'static str,
+        /// How many.
+        count: u32,
     },
     /// Every agent that runs has a session with the server.
     Sessions,
@@ -180,6 +203,11 @@ impl Expect {
                 let found = world.nodes.iter().find(|known| known.name == *node);
                 let seen = found.map_or("nothing", |found| found.state.as_str());
                 (seen != *state).then(|| format!("{node} is {state}, seen {seen}"))
+            }
+            Self::Gpus { node, state, count } => {
+                let labels = [("state", *state)];
+                let what = format!("gpuquota_gpus that are {state} on {node}");
+                agent_unmet(world, node, "gpuquota_gpus", &labels, *count, &what)
             }
             Self::Sessions => {
                 let running = u32::try_from(world.agents.len()).unwrap_or(u32::MAX);

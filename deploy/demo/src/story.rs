@@ -1,12 +1,12 @@
 //! The story: what happens to the demo's nodes, turn by turn, and what must be seen of it.
 
-use crate::quotas::{VISION_LAB_LIMIT, key, vision_lab};
-use crate::scene::{Act, Expect, Place, Step};
-use crate::world::QuotaKey;
+use crate::phrases::{
+    GPU, LARGE_MIG, SMALL_MIG, dedicated, gpu, gpus, held, mig, operator_gpu, operator_mig,
+    processes, put, speech, start, step, up, used, vision,
+};
+use crate::quotas::VISION_LAB_LIMIT;
+use crate::scene::{Act, Expect, Step};
 
-const GPU: &str = "nvidia.com/gpu";
-const SMALL_MIG: &str = "nvidia.com/mig-1g.10gb";
-const LARGE_MIG: &str = "nvidia.com/mig-3g.40gb";
 const RAISED_LIMIT: u32 = 6;
 const TRAINING: [&str; 4] = ["train-1", "train-2", "train-3", "train-4"];
 
@@ -162,6 +162,19 @@ fn others_devices() -> Vec<Step> {
 fn failures() -> Vec<Step> {
     vec![
         step(
+            "a GPU of gpu02 falls off the bus: lost, and still charged; the other one goes on",
+            vec![Act::Lose {
+                node: "gpu02",
+                gpu: "0",
+            }],
+            vec![
+                gpus("gpu02", "lost", 1),
+                gpus("gpu02", "ok", 1),
+                used(dedicated(), 1, 1),
+                held("gpu02", "platform-operator", GPU, 1),
+            ],
+        ),
+        step(
             "gpu02's agent is killed and its processes end unseen: silent, and still charged",
             vec![
                 Act::KillAgent { node: "gpu02" },
@@ -178,10 +191,17 @@ fn failures() -> Vec<Step> {
             ],
         ),
         step(
-            "the agent is back and tells what is true: freed",
-            vec![Act::RestartAgent { node: "gpu02" }],
+            "the GPU is reset, the agent is back and tells what is true: freed",
+            vec![
+                Act::Restore {
+                    node: "gpu02",
+                    gpu: "0",
+                },
+                Act::RestartAgent { node: "gpu02" },
+            ],
             vec![
                 up("gpu02"),
+                gpus("gpu02", "ok", 2),
                 used(dedicated(), 0, 1),
                 used(operator_gpu(), 0, 1),
                 held("gpu02", "zjw1029", GPU, 0),
@@ -233,98 +253,6 @@ fn ending() -> Step {
     )
 }
 
-fn step(title: &'static str, acts: Vec<Act>, expects: Vec<Expect>) -> Step {
-    Step {
-        title,
-        acts,
-        expects,
-    }
-}
-
-fn gpu(node: &'static str, gpu: u32) -> Place {
-    Place {
-        node,
-        gpu,
-        instance: None,
-        memory_mib: 20_000,
-    }
-}
-
-fn mig(gpu: u32, gi: u32) -> Place {
-    Place {
-        node: "gpu-a100",
-        gpu,
-        instance: Some((gi, 0)),
-        memory_mib: 4_000,
-    }
-}
-
-fn start(job: &'static str, tenant: &'static str, place: Place) -> Act {
-    Act::Start {
-        job,
-        tenant: Some(tenant),
-        place,
-    }
-}
-
-fn put(num: u32, status: u16) -> Act {
-    Act::Put {
-        tenant: "vision-lab",
-        body: vision_lab(num),
-        status,
-    }
-}
-
-fn used(key: QuotaKey, used: u32, limit: u32) -> Expect {
-    Expect::Quota { key, used, limit }
-}
-
-fn held(node: &'static str, tenant: &'static str, gpu_model: &'static str, devices: u32) -> Expect {
-    Expect::Held {
-        node,
-        tenant,
-        gpu_model,
-        devices,
-    }
-}
-
-fn processes(node: &'static str, tenant: &'static str, count: u32) -> Expect {
-    Expect::Processes {
-        node,
-        tenant,
-        count,
-    }
-}
-
-fn up(node: &'static str) -> Expect {
-    Expect::Node { node, state: "up" }
-}
-
-fn vision() -> QuotaKey {
-    key("vision-lab", "purchase", "flexible", GPU)
-}
-
-fn operator_gpu() -> QuotaKey {
-    key("platform-operator", "purchase", "flexible", GPU)
-}
-
-fn operator_mig() -> QuotaKey {
-    key(
-        "platform-operator",
-        "purchase",
-        "mig",
-        "nvidia.com/mig-1c10g",
-    )
-}
-
-fn speech() -> QuotaKey {
-    key("speech-lab", "assign", "mig", LARGE_MIG)
-}
-
-fn dedicated() -> QuotaKey {
-    key("zjw1029", "assign", "dedicated", GPU)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -333,16 +261,19 @@ mod tests {
 
     #[test]
     fn the_story_ends_as_it_began() {
-        let (mut jobs, mut dead) = (BTreeSet::new(), BTreeSet::new());
+        let (mut jobs, mut dead, mut lost) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for act in story().iter().flat_map(|step| &step.acts) {
             match act {
                 Act::Start { job, .. } => assert!(jobs.insert(*job), "{job} starts twice"),
                 Act::End { job } => assert!(jobs.remove(job), "{job} ends without a start"),
                 Act::KillAgent { node } => assert!(dead.insert(*node)),
                 Act::RestartAgent { node } => assert!(dead.remove(node)),
+                Act::Lose { node, gpu } => assert!(lost.insert((*node, *gpu))),
+                Act::Restore { node, gpu } => assert!(lost.remove(&(*node, *gpu))),
                 Act::Put { .. } | Act::CrashServer => {}
             }
         }
-        assert!(jobs.is_empty() && dead.is_empty(), "{jobs:?} {dead:?}");
+        let all_over = jobs.is_empty() && dead.is_empty() && lost.is_empty();
+        assert!(all_over, "{jobs:?} {dead:?} {lost:?}");
     }
 }

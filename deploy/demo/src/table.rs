@@ -60,7 +60,7 @@ pub(crate) fn lines(world: &World) -> Vec<Line> {
     lines.push(vec![(
         Look::Bold,
         format!(
-            "{:<14} {:<7} {:<9} DEVICES, free (.) or with the first letter of who holds them",
+            "{:<14} {:<7} {:<9} DEVICES: . free, else the first letter of who holds it; ! lost or hung",
             "NODE", "REGION", "STATE"
         ),
     )]);
@@ -178,6 +178,9 @@ fn node_line(node: &Node) -> Line {
     let mut devices = String::new();
     for device in &node.devices {
         devices.push(holder(device));
+        if !device.answers {
+            devices.push('!');
+        }
         if let Some(profile) = profile_of(device) {
             // Compute slices say enough: 3g of 3g.40gb.
             let slices = profile.split('.').next().unwrap_or(profile);
@@ -223,9 +226,9 @@ mod tests {
 
     fn world(metrics: &str) -> World {
         let nodes = json!({"nodes": [{"name": "gpu02", "region": "US", "state": "silent", "bound_tenant": "z",
-            "devices": [{"gpu_model": "nvidia.com/gpu", "tenants": ["zed"]},
-                {"gpu_model": "nvidia.com/mig-1g.10gb", "tenants": []},
-                {"gpu_model": "nvidia.com/gpu", "tenants": ["a", "b"]}]}]});
+            "devices": [{"gpu_model": "nvidia.com/gpu", "tenants": ["zed"], "health": "lost"},
+                {"gpu_model": "nvidia.com/mig-1g.10gb", "tenants": [], "health": "ok"},
+                {"gpu_model": "nvidia.com/gpu", "tenants": ["a", "b"], "health": "ok"}]}]});
         World::new(
             Value::Null,
             &nodes,
@@ -262,6 +265,6 @@ mod tests {
         assert!(lines[3].starts_with("intern") && lines[3].ends_with("squatter on gpu01 x2"));
         let node = lines.last().unwrap();
         assert!(node.contains("silent"), "{node}");
-        assert!(node.ends_with("Z .:1g +   dedicated to z"), "{node}");
+        assert!(node.ends_with("Z! .:1g +   dedicated to z"), "{node}");
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Device {
     pub(crate) tenants: Vec<String>,
     /// Whether somebody unknown holds it too.
     pub(crate) unattributed: bool,
+    /// Whether it answers: not lost, not hung.
+    pub(crate) answers: bool,
 }
 
 /// What REST and all `/metrics` say at one moment.
@@ -190,6 +192,7 @@ fn device(value: &Value) -> Device {
         gpu_model: text(value, "gpu_model").to_owned(),
         tenants: tenants.map(ToOwned::to_owned).collect(),
         unattributed: value.get("unattributed") == Some(&Value::Bool(true)),
+        answers: text(value, "health") == "ok",
     }
 }
 
