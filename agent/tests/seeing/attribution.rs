@@ -99,7 +99,12 @@ async fn only_the_kernel_names_the_tenant() {
     );
     let mut observer = Observer::new(&config(&rules), None).unwrap();
     let forged = node.path().join("nvidia-cuda-mps-server");
-    fs::copy("/bin/sleep", &forged).unwrap();
+    // Copied by a child: a copy that this process had open for writing could not be run while another test forks.
+    let copied = std::process::Command::new("cp")
+        .arg("/bin/sleep")
+        .arg(&forged)
+        .status();
+    assert!(copied.unwrap().success());
     let mut child = std::process::Command::new(&forged)
         .arg("600")
         .env("TENANT", "other")
