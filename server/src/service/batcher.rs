@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, decide};
-use super::fold::catch_up;
+use super::fold::{FoldError, overtaken};
 use super::{Committed, Counters, Job, Ledger, LedgerError, Origin, Snapshots};
 use crate::clock::Clock;
 use crate::store::{Appended, Store, StoreError};
@@ -105,14 +105,8 @@ impl Batcher {
                 decide(&from, &jobs, now, &self.settings.writer)
             }));
             let Ok(batch) = decided else {
-                let reason = "an invariant of the ledger is broken; see the log".to_owned();
-                tracing::error!(
-                    ledger.seq = from.state.seq().0,
-                    "{reason}; the server is read-only"
-                );
-                self.refuse(jobs, &reason);
-                self.broken = Some(reason);
-                return;
+                tracing::error!(ledger.seq = from.state.seq().0, "a decision panicked");
+                return self.close(jobs);
             };
             if batch.rows.is_empty() {
                 return self.answer(jobs, batch);
@@ -123,8 +117,12 @@ impl Batcher {
                     Counters::add(&self.ledger.counters.rows, batch.rows.len());
                     return self.answer(jobs, batch);
                 }
-                Ok(Appended::Behind) => match catch_up(&*self.store, &from).await {
+                Ok(Appended::Behind) => match overtaken(&*self.store, &from).await {
                     Ok(committed) => self.publish(committed),
+                    Err(FoldError::Broken(broken)) => {
+                        tracing::error!(error = %broken, "cannot catch up with the journal");
+                        return self.close(jobs);
+                    }
                     Err(error) => {
                         tracing::error!(error = %error, "cannot catch up with the journal");
                         return self.stop(jobs, "the journal cannot be read");
@@ -173,6 +171,14 @@ impl Batcher {
                 .reply
                 .send(Err(LedgerError::Unavailable(reason.to_owned())));
         }
+    }
+
+    // Reads go on, writes do not: a restart would end here again.
+    fn close(&mut self, jobs: Vec<Job>) {
+        let reason = "an invariant of the ledger is broken; see the log".to_owned();
+        tracing::error!("{reason}; the server is read-only");
+        self.refuse(jobs, &reason);
+        self.broken = Some(reason);
     }
 
     fn stop(&self, jobs: Vec<Job>, reason: &str) {

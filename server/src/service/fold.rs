@@ -1,5 +1,7 @@
 //! Folding the journal into a state: at start from a snapshot or from nothing, and to catch up with another writer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use gpuquota_core::event::Event;
 use gpuquota_core::id::Seq;
 use gpuquota_core::{Broken, Record};
@@ -30,6 +32,15 @@ pub enum FoldError {
         /// What does not fit.
         source: serde_json::Error,
     },
+    /// The last row that was known is not there any more, or another one is.
+    #[error(
+        "journal row {seq} is gone or another one: the journal was replaced or cut while the server ran; \
+         restart on the journal that is to count"
+    )]
+    WentBack {
+        /// Which row.
+        seq: Seq,
+    },
     /// The rows fold, but not into a state that may be.
     #[error(transparent)]
     Broken(#[from] Broken),
@@ -55,14 +66,32 @@ pub async fn fold(
             );
         }
     }
-    let committed = catch_up(store, &Committed::empty()).await?;
+    let committed = fold_rows(store, Committed::empty(), |_| {}).await?;
     committed.state.verify()?;
     Ok(committed)
 }
 
-/// Folds what came after `from`.
-pub(super) async fn catch_up(store: &dyn Store, from: &Committed) -> Result<Committed, FoldError> {
-    fold_rows(store, from.clone(), |_| {}).await
+/// Folds what another writer appended after `from`; there must be something.
+pub(super) async fn overtaken(store: &dyn Store, from: &Committed) -> Result<Committed, FoldError> {
+    let known = from.state.seq();
+    if !stands(store, from).await? {
+        return Err(FoldError::WentBack { seq: known });
+    }
+    let committed = fold_rows(store, from.clone(), |_| {}).await?;
+    if committed.state.seq() == known {
+        return Err(FoldError::WentBack { seq: known.next() });
+    }
+    Ok(committed)
+}
+
+// Whether the journal still holds the last row of `committed`, and not another in its place.
+async fn stands(store: &dyn Store, committed: &Committed) -> Result<bool, FoldError> {
+    let seq = committed.state.seq();
+    let Some(before) = seq.0.checked_sub(1) else {
+        return Ok(true);
+    };
+    let row = store.rows_after(Seq(before), 1).await?;
+    Ok(row.first().map(|row| (row.seq, row.hash)) == Some((seq, committed.head)))
 }
 
 // A snapshot counts only when the row that it ends at has its hash and a later row notes its digest.
@@ -70,14 +99,10 @@ async fn fold_from(
     store: &dyn Store,
     candidate: &Candidate,
 ) -> Result<Option<Committed>, FoldError> {
-    let seq = candidate.committed.state.seq();
-    let Some(last) = seq.0.checked_sub(1) else {
-        return Ok(None);
-    };
-    let row = store.rows_after(Seq(last), 1).await?;
-    if row.first().map(|row| (row.seq, row.hash)) != Some((seq, candidate.committed.head)) {
+    if !stands(store, &candidate.committed).await? {
         return Ok(None);
     }
+    let seq = candidate.committed.state.seq();
     let mut noted = false;
     let committed = fold_rows(store, candidate.committed.clone(), |event| {
         if let Event::SnapshotTaken { seq: of, digest } = event {
@@ -103,7 +128,16 @@ async fn fold_rows(
             let record = parse(row)?;
             record.events.iter().for_each(&mut seen);
             let op = caller_op(row, &record);
-            committed.state.apply(row.seq, row.at, op.as_ref(), &record);
+            let state = &mut committed.state;
+            catch_unwind(AssertUnwindSafe(|| {
+                state.apply(row.seq, row.at, op.as_ref(), &record);
+            }))
+            .map_err(|_| {
+                Broken(format!(
+                    "journal row {} contradicts those before it",
+                    row.seq
+                ))
+            })?;
             committed.head = row.hash;
         }
     }

@@ -1,6 +1,7 @@
 //! The ledger service over real SQLite files: one writer, two writers, restarts, wrong clocks, failing storage.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod behind;
 mod faults;
 mod replay;
 mod restart;

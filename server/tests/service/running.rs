@@ -54,7 +54,7 @@ impl Clock for SetClock {
 pub(crate) struct Running {
     pub(crate) ledger: Ledger,
     pub(crate) clock: Arc<SetClock>,
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
