@@ -85,6 +85,14 @@ pub enum Denied {
         /// Whose it is.
         owner: NodeName,
     },
+    /// A node claims more than any node has.
+    #[error(
+        "with this report the node would have more than {most} devices; send a full report of those it has"
+    )]
+    TooManyDevices {
+        /// How many it may have.
+        most: usize,
+    },
     /// A report contradicts itself.
     #[error("the report names {device} twice, or as changed and gone")]
     DeviceTwice {

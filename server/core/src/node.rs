@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::device::DeviceKey;
 use crate::id::{Region, SessionId, Timestamp};
 
+/// Devices of one node at most, whatever it reports: no agent fills the ledger.
+pub const MOST_DEVICES: usize = 2048;
+
 /// Whether a node is heard. While it is not, what it holds stays charged and is shown as unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

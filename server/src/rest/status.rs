@@ -182,6 +182,7 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::StaleSession
         | Denied::ReportGap { .. }
         | Denied::DeviceOfOtherNode { .. }
+        | Denied::TooManyDevices { .. }
         | Denied::DeviceTwice { .. } => Kind::Internal,
     }
 }

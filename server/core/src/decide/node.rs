@@ -7,7 +7,7 @@ use crate::device::DeviceKey;
 use crate::event::{Event, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{NodeName, Region, SessionId, Timestamp};
-use crate::node::{Node, NodeState};
+use crate::node::{MOST_DEVICES, Node, NodeState};
 use crate::state::State;
 
 use super::done;
@@ -89,6 +89,7 @@ impl State {
         }
         check_order(node, report)?;
         self.check_ownership(report)?;
+        check_count(node, report)?;
         Ok(Decision {
             events: vec![Event::NodeReported {
                 node: report.node.clone(),
@@ -149,6 +150,23 @@ fn journalled(node: &Node, spool: &str) -> Option<u64> {
         .flatten()
         .find(|mark| mark.spool == spool)
         .map(|mark| mark.number)
+}
+
+// What a node has after the report, each key standing once in it.
+fn check_count(node: &Node, report: &NodeReport) -> Result<(), Denied> {
+    let has = |key: &&DeviceKey| node.devices.contains(*key);
+    let reported = report.devices.iter().map(|device| &device.key);
+    let count = if report.full {
+        report.devices.len()
+    } else {
+        let new = reported.filter(|key| !has(key)).count();
+        let gone = report.gone.iter().filter(has).count();
+        node.devices.len() + new - gone
+    };
+    if count > MOST_DEVICES {
+        return Err(Denied::TooManyDevices { most: MOST_DEVICES });
+    }
+    Ok(())
 }
 
 // A full report may follow any gap; an increment only the report right before it.

@@ -1,6 +1,6 @@
 //! Rules that the documents leave to us, one by one.
 
-use gpuquota_core::command::QuotaName;
+use gpuquota_core::command::{NodeReport, QuotaName};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::id::{QuotaId, SessionId, Timestamp};
@@ -140,6 +140,31 @@ fn a_node_that_never_opened_a_session_is_not_heard() {
             Err("stale_session".into())
         );
     }
+}
+
+#[test]
+fn no_series_of_reports_gives_a_node_more_devices_than_a_node_has() {
+    const MOST: u16 = 2048;
+    let mut ledger = with_nodes(&["n0"]);
+    let held = |range: std::ops::Range<u16>| -> Vec<DeviceReport> {
+        range
+            .map(|n| held_gpu(&format!("GPU-{n}"), &["a"]))
+            .collect()
+    };
+    ledger.report("n0", 1, held(0..MOST)).unwrap();
+    let mut more = full_report("n0", 2, held(MOST - 1..MOST + 1));
+    more.full = false;
+    let ask = |ledger: &mut Ledger, report: &NodeReport| {
+        said(&ledger.ask(&Command::Report(report.clone()), START, None))
+    };
+    let refused = Err("too_many_devices".to_owned());
+    assert_eq!(ask(&mut ledger, &more), refused);
+    assert_eq!(ledger.state.devices().count(), usize::from(MOST));
+    let full = full_report("n0", 2, held(0..MOST + 1));
+    assert_eq!(ask(&mut ledger, &full), refused);
+    more.gone = vec![DeviceKey::gpu("GPU-0").unwrap()];
+    assert_eq!(ask(&mut ledger, &more), Ok(Outcome::Reported(2)));
+    assert_eq!(ledger.state.devices().count(), usize::from(MOST));
 }
 
 #[test]
