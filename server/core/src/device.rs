@@ -182,6 +182,7 @@ impl DeviceHealth {
 
 /// What a node says of one of its devices; the body of a report row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DeviceReport {
     /// Its address.
     pub key: DeviceKey,

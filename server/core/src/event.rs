@@ -1,4 +1,7 @@
 //! What can happen. An event's shape is never edited, only added to: old journals must fold for ever.
+//!
+//! What this program does not know it refuses to read, fields too: a row that a newer one wrote must not be folded into
+//! half of what it says.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +16,7 @@ use crate::quota::QuotaKey;
 
 /// The body of one journal row: everything that one command did, with who asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// Who asked: `admin:SUBJECT`, `node:NAME`, `server`.
     pub actor: String,
@@ -28,6 +32,7 @@ pub struct Record {
 
 /// An answer kept for repetitions of its operation id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Replay {
     /// Digest of method, path and body: another request under the same id is refused.
     pub fingerprint: String,
@@ -37,7 +42,7 @@ pub struct Replay {
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
     /// A tenant is known from now on.
     TenantCreated {

@@ -8,7 +8,7 @@ use crate::quota::QuotaKey;
 
 /// Why a command was not granted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "rule", rename_all = "snake_case")]
+#[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Denied {
     /// A limit may not be set below what is in use.
     #[error(

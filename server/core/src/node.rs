@@ -38,6 +38,7 @@ impl NodeState {
 
 /// What a node says of itself besides its devices. Unknown is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NodeFacts {
     /// Logical CPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

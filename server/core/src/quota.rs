@@ -89,6 +89,7 @@ impl std::str::FromStr for QuotaType {
 
 /// What makes a quota that quota (dialects D1.2).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct QuotaKey {
     /// Whose it is.
     pub tenant: TenantName,

@@ -149,3 +149,58 @@ fn parse(row: &Row) -> Result<Record, FoldError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Hash;
+    use gpuquota_core::id::Timestamp;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn case_47_a_row_with_a_field_of_a_newer_program_is_refused() {
+        let key = json!({"tenant": "a", "region": "r", "source": "assign", "type": "mig", "gpu_model": "m"});
+        let denied = json!({"denied": {"rule": "reference_taken", "reference": 1, "key": key}});
+        let device = json!({"key": "GPU-1", "health": "ok", "model": "m", "gpu_model": "m"});
+        let body = json!({
+            "actor": "server",
+            "replay": {"fingerprint": "f", "answer": denied},
+            "events": [
+                {"type": "tenant_created", "tenant": "a"},
+                {"type": "quota_set", "quota": 0, "key": key, "limit": {"finite": 1},
+                 "expires_at": null, "reference": null},
+                {"type": "node_reported", "node": "n", "spool": "s", "number": 1, "observed_at": 1,
+                 "full": true, "facts": {"nvml": "ok"}, "devices": [device]},
+            ],
+        });
+        let read = |body: &Value| {
+            let body = body.to_string();
+            parse(&Row::new(
+                Hash::EMPTY,
+                Seq(1),
+                Timestamp(1),
+                "w",
+                None,
+                body,
+            ))
+        };
+        assert!(read(&body).is_ok());
+        for place in [
+            "",
+            "/replay",
+            "/replay/answer/denied",
+            "/replay/answer/denied/key",
+            "/events/0",
+            "/events/1",
+            "/events/1/key",
+            "/events/2",
+            "/events/2/facts",
+            "/events/2/devices/0",
+        ] {
+            let mut newer = body.clone();
+            newer.pointer_mut(place).unwrap()["of_a_later_version"] = json!(1);
+            let refused = read(&newer);
+            assert!(matches!(refused, Err(FoldError::Unknown { .. })), "{place}");
+        }
+    }
+}
