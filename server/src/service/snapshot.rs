@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use gpuquota_core::State;
 use gpuquota_core::id::Seq;
@@ -26,6 +26,8 @@ const KEEP: usize = 3;
 pub struct Snapshots {
     dir: PathBuf,
     every_rows: u64,
+    /// Last row of the snapshot that was begun last, whatever became of it.
+    begun: Arc<AtomicU64>,
     writing: Arc<AtomicBool>,
 }
 
@@ -50,14 +52,22 @@ impl Snapshots {
         Self {
             dir,
             every_rows,
+            begun: Arc::default(),
             writing: Arc::default(),
         }
     }
 
+    /// Whether one is due; whoever hears so writes it. One that failed or is not noted yet is tried again only when the
+    /// next is due, for a full disk would get fuller with each attempt.
     pub(super) fn due(&self, state: &State) -> bool {
-        let last = state.snapshot().map_or(0, |seq| seq.0);
-        state.seq().0.saturating_sub(last) >= self.every_rows
-            && !self.writing.swap(true, Ordering::AcqRel)
+        let begun = self.begun.load(Ordering::Acquire);
+        let last = state.snapshot().map_or(0, |seq| seq.0).max(begun);
+        let due = state.seq().0.saturating_sub(last) >= self.every_rows
+            && !self.writing.swap(true, Ordering::AcqRel);
+        if due {
+            self.begun.store(state.seq().0, Ordering::Release);
+        }
+        due
     }
 
     /// Writes one; its last row and digest. Failure costs only start-up time, so it is logged and over.
@@ -91,10 +101,10 @@ impl Snapshots {
         serde_json::to_writer(&mut bytes, &committed.state)?;
         let path = self.dir.join(format!("{:020}.snapshot", seq.0));
         let temporary = path.with_extension("writing");
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
+        put(&temporary, &bytes, &path).inspect_err(|_| {
+            // What is half written only takes space.
+            let _ = fs::remove_file(&temporary);
+        })?;
         fs::File::open(&self.dir)?.sync_all()?;
         for old in self.files().into_iter().skip(KEEP) {
             fs::remove_file(old)?;
@@ -131,6 +141,13 @@ impl Snapshots {
     }
 }
 
+fn put(temporary: &Path, bytes: &[u8], path: &Path) -> io::Result<()> {
+    let mut file = fs::File::create(temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)
+}
+
 fn read(path: &Path) -> io::Result<Candidate> {
     let bytes = fs::read(path)?;
     let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
@@ -157,4 +174,42 @@ fn digest(bytes: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gpuquota_core::Record;
+    use gpuquota_core::id::Timestamp;
+
+    #[tokio::test]
+    async fn case_56_one_that_cannot_be_written_leaves_nothing_and_is_not_tried_for_every_row() {
+        let dir = tempfile::tempdir().unwrap();
+        // A directory stands where the file should be.
+        let place = dir.path().join(format!("{:020}.snapshot", 2));
+        fs::create_dir(&place).unwrap();
+        let snapshots = Snapshots::new(dir.path().to_owned(), 2);
+        let mut committed = Committed::empty();
+        let record = Record {
+            actor: "server".into(),
+            request_id: None,
+            replay: None,
+            events: Vec::new(),
+        };
+        let mut tried = Vec::new();
+        for seq in 1..=4 {
+            committed.state.apply(Seq(seq), Timestamp(1), None, &record);
+            if snapshots.due(&committed.state) {
+                let written = snapshots.write(Arc::new(committed.clone())).await;
+                tried.push((seq, written.is_some()));
+            }
+        }
+        assert_eq!(tried, [(2, false), (4, true)]);
+        let names = fs::read_dir(dir.path()).unwrap();
+        let left = names.map(|entry| entry.unwrap().path());
+        let half: Vec<_> = left
+            .filter(|path| path.extension().is_some_and(|end| end == "writing"))
+            .collect();
+        assert!(half.is_empty(), "{half:?}");
+    }
 }
