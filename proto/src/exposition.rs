@@ -1,75 +1,94 @@
-//! What a Prometheus scrape is answered: metric families built for one scrape, in the text exposition format.
+//! What a Prometheus scrape is answered: metric families written for one scrape, in the text exposition format.
 //!
-//! A family without rows is left out: unknown is absent, never 0.
+//! Rows are written as they come, so that a scrape of many thousands costs little more than its text. A family without
+//! rows is left out: unknown is absent, never 0.
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Encoder as _, TextEncoder};
+use std::fmt::Write as _;
 
 /// `Content-Type` of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Families in the order in which they were begun.
 #[derive(Debug, Default)]
-pub struct Families(Vec<MetricFamily>);
+pub struct Families {
+    text: String,
+    misnamed: Option<String>,
+}
 
 /// Rows of one family.
 #[derive(Debug)]
-pub struct Rows<'a>(&'a mut MetricFamily);
+pub struct Rows<'a> {
+    text: &'a mut String,
+    name: String,
+    /// What stands before the first row.
+    head: Option<String>,
+}
 
 impl Families {
     /// Begins a family of gauges.
     pub fn gauge(&mut self, name: &str, help: &str) -> Rows<'_> {
-        self.family(name, help, MetricType::GAUGE)
+        self.family(name, help, "gauge")
     }
 
     /// Begins a family of counters; the name ends in `_total`.
     pub fn counter(&mut self, name: &str, help: &str) -> Rows<'_> {
-        self.family(name, help, MetricType::COUNTER)
+        self.family(name, help, "counter")
     }
 
     /// The text exposition format, version 0.0.4.
     ///
     /// # Errors
-    /// When a family is not one that the encoder can write.
-    pub fn text(mut self) -> Result<Vec<u8>, prometheus::Error> {
-        self.0.retain(|family| !family.get_metric().is_empty());
-        let mut text = Vec::with_capacity(8192);
-        TextEncoder::new().encode(&self.0, &mut text)?;
-        Ok(text)
+    /// When a family has a name that Prometheus does not read.
+    pub fn text(self) -> Result<Vec<u8>, prometheus::Error> {
+        match self.misnamed {
+            None => Ok(self.text.into_bytes()),
+            Some(name) => Err(prometheus::Error::Msg(format!("{name:?} names no metric"))),
+        }
     }
 
-    fn family(&mut self, name: &str, help: &str, kind: MetricType) -> Rows<'_> {
-        let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
-        let index = self.0.len();
-        self.0.push(family);
-        Rows(&mut self.0[index])
+    fn family(&mut self, name: &str, help: &str, kind: &str) -> Rows<'_> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b':';
+        if !name.bytes().all(plain) || name.bytes().next().is_none_or(|b| b.is_ascii_digit()) {
+            self.misnamed = Some(name.to_owned());
+        }
+        let mut head = format!("# HELP {name} ");
+        escape(&mut head, help, false);
+        head.push_str("\n# TYPE ");
+        head.push_str(name);
+        head.push(' ');
+        head.push_str(kind);
+        head.push('\n');
+        Rows {
+            text: &mut self.text,
+            name: name.to_owned(),
+            head: Some(head),
+        }
     }
 }
 
 impl Rows<'_> {
     /// Adds a row.
     pub fn row(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
-        let mut metric = Metric::default();
-        let pair = |(name, value): &(&str, &str)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        };
-        metric.set_label(labels.iter().map(pair).collect());
-        if self.0.get_field_type() == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
+        if let Some(head) = self.head.take() {
+            self.text.push_str(&head);
         }
-        self.0.mut_metric().push(metric);
+        self.text.push_str(&self.name);
+        for (at, (name, value)) in labels.iter().enumerate() {
+            self.text.push(if at == 0 { '{' } else { ',' });
+            self.text.push_str(name);
+            self.text.push_str("=\"");
+            escape(self.text, value, true);
+            self.text.push('"');
+        }
+        self.text
+            .push_str(if labels.is_empty() { " " } else { "} " });
+        // Writing to a text cannot fail.
+        let _ = match value {
+            f64::INFINITY => self.text.write_str("+Inf"),
+            f64::NEG_INFINITY => self.text.write_str("-Inf"),
+            value => write!(self.text, "{value}"),
+        };
+        self.text.push('\n');
         self
     }
 
@@ -79,8 +98,52 @@ impl Rows<'_> {
     }
 }
 
+fn escape(text: &mut String, raw: &str, quoted: bool) {
+    if !raw.contains(['\\', '\n', '"']) {
+        return text.push_str(raw);
+    }
+    for c in raw.chars() {
+        match c {
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '"' if quoted => text.push_str("\\\""),
+            other => text.push(other),
+        }
+    }
+}
+
 /// 1 or 0.
 #[must_use]
 pub fn truth(is: bool) -> f64 {
     f64::from(u8::from(is))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrape_is_escaped_complete_and_without_empty_families() {
+        let mut families = Families::default();
+        families.gauge("empty", "Nothing.");
+        let mut rows = families.gauge("a_b", "Says \"x\\y\"\nand more.");
+        rows.row(&[("one", "q\"\\\n{ä}"), ("two", "")], 0.5);
+        rows.row(&[("one", "2")], f64::INFINITY).row(&[], f64::NAN);
+        families.counter("c_total", "Counts.").value(3e6);
+        let text = String::from_utf8(families.text().unwrap()).unwrap();
+        let expected = [
+            r#"# HELP a_b Says "x\\y"\nand more."#,
+            "# TYPE a_b gauge",
+            r#"a_b{one="q\"\\\n{ä}",two=""} 0.5"#,
+            r#"a_b{one="2"} +Inf"#,
+            "a_b NaN",
+            "# HELP c_total Counts.",
+            "# TYPE c_total counter",
+            "c_total 3000000\n",
+        ];
+        assert_eq!(text, expected.join("\n"));
+        families = Families::default();
+        families.gauge("1 bad", "").value(1.0);
+        assert!(families.text().is_err());
+    }
 }

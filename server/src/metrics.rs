@@ -44,7 +44,13 @@ pub struct Metrics {
 pub fn router(metrics: Arc<Metrics>) -> Router {
     Router::new().fallback(move |request: Request| {
         let metrics = metrics.clone();
-        async move { metrics.answer(&request) }
+        async move {
+            // Many thousand rows take a while; no task of the runtime, such as a report, waits for them.
+            let answer = tokio::task::spawn_blocking(move || metrics.answer(&request));
+            answer
+                .await
+                .unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n"))
+        }
     })
 }
 
