@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -39,8 +40,8 @@ pub async fn init(dir: &Path, hosts: &[String], now: Timestamp) -> anyhow::Resul
         &format!("{}\n", random_hex()),
         SECRET,
     )?;
-    let url = hosts.first().map_or("localhost", String::as_str);
-    let config = DEFAULT.replace("https://localhost:8443", &format!("https://{url}:8443"));
+    let host = hosts.first().map_or("localhost", String::as_str);
+    let config = DEFAULT.replace("https://localhost:8443", &agents_url(host));
     write(&dir.join(FILE), &config, PUBLIC)?;
     let store = SqliteStore::open(&Config::read(dir)?.ledger.path).await?;
     store.close().await;
@@ -81,6 +82,14 @@ pub fn issue_agent(
     Ok(())
 }
 
+// An IPv6 address stands in brackets in a URL.
+fn agents_url(host: &str) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("https://[{address}]:8443"),
+        Err(_) => format!("https://{host}:8443"),
+    }
+}
+
 fn make_dir(dir: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -105,4 +114,25 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 fn random_hex() -> String {
     let bytes: [u8; 32] = rand::random();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn agents_are_told_a_url_that_can_be_dialled() {
+        for (host, url) in [
+            ("gpuquota.example", "https://gpuquota.example:8443"),
+            ("192.0.2.1", "https://192.0.2.1:8443"),
+            ("2001:db8::1", "https://[2001:db8::1]:8443"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let now = Timestamp(1_800_000_000_000);
+            init(dir.path(), &[host.to_owned()], now).await.unwrap();
+            let told = Config::read(dir.path()).unwrap().agents.url;
+            assert_eq!(told, url);
+            assert!(url.parse::<http::Uri>().is_ok());
+        }
+    }
 }
