@@ -12,13 +12,13 @@ use super::status::{Kind, Problem};
 /// A successful answer.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    pub(super) body: Value,
+    pub(super) body: Vec<u8>,
 }
 
 impl Reply {
     /// 200 with this body.
     pub(super) fn ok(body: impl Serialize) -> Result<Self, Problem> {
-        match serde_json::to_value(body) {
+        match serde_json::to_vec(&body) {
             Ok(body) => Ok(Self {
                 status: StatusCode::OK,
                 body,
@@ -33,7 +33,12 @@ impl Reply {
 
 /// A JSON body as an HTTP response.
 pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
+    response_of(status, body.to_string().into())
+}
+
+/// A body that is JSON already as an HTTP response.
+pub(super) fn response_of(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -5,6 +5,7 @@ mod listing;
 mod wire;
 
 use gpuquota_core::Command;
+use serde::Serialize;
 use serde_json::json;
 
 use super::call::{Api, Call};
@@ -30,10 +31,19 @@ pub(super) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
     Reply::ok(json!({ "code": 0 }))
 }
 
+#[derive(Serialize)]
+struct Listed<'a> {
+    code: u32,
+    data: listing::Page<'a>,
+}
+
 /// Lists quotas, grouped and paged by tenant.
 pub(super) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let filter = wire::read_filter(call)?;
     let committed = api.ledger.read();
     let page = listing::page(&committed.state, &call.principal, &filter);
-    Reply::ok(json!({ "code": 0, "data": page }))
+    Reply::ok(Listed {
+        code: 0,
+        data: page,
+    })
 }
