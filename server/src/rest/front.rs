@@ -21,7 +21,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::call::{Api, Call, key_problem};
 use super::query::Query;
-use super::reply::{Reply, json_response};
+use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
 use super::{gpu_quota, native};
@@ -49,7 +49,15 @@ pub fn router(api: Arc<Api>) -> Router {
     router
         .route(
             "/healthz",
-            any(|request: Request| async move { native::health(&request) }),
+            any(|request: Request| async move {
+                let mut response = native::health(&request);
+                set(
+                    &mut response,
+                    "x-request-id",
+                    &request_id(request.headers()),
+                );
+                response
+            }),
         )
         .fallback(move |request: Request| {
             let api = api.clone();
@@ -66,7 +74,7 @@ async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Respo
     let mut unread = !body.is_end_stream();
     let served = serve(api, routes, &mut parts, body, &request_id, &mut unread).await;
     let mut response = match served {
-        Ok(reply) => json_response(reply.status, &reply.body),
+        Ok(reply) => response_of(reply.status, reply.body.into()),
         Err(problem) => {
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {

@@ -17,7 +17,7 @@ impl Query {
     /// The value of a parameter that may stand once.
     ///
     /// # Errors
-    /// When it stands twice.
+    /// When it stands twice or is no UTF-8.
     pub(super) fn single(&self, name: &str) -> Result<Option<&str>, Problem> {
         let mut values = self.0.iter().filter(|(key, _)| key == name);
         let first = values.next().map(|(_, value)| value.as_str());
@@ -25,6 +25,13 @@ impl Query {
             return Err(Problem::new(
                 Kind::InvalidField,
                 format!("{name} is given more than once"),
+            ));
+        }
+        // The decoder puts this character for bytes that are no UTF-8; several names would become one.
+        if first.is_some_and(|value| value.contains(char::REPLACEMENT_CHARACTER)) {
+            return Err(Problem::new(
+                Kind::InvalidField,
+                format!("{name} is not valid percent-encoded UTF-8"),
             ));
         }
         Ok(first)

@@ -4,6 +4,7 @@
 mod behind;
 mod faults;
 mod replay;
+mod rest;
 mod restart;
 mod running;
 mod writers;

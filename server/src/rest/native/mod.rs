@@ -6,7 +6,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use gpuquota_core::Command;
 use gpuquota_core::id::{NodeName, Region};
-use http::{Method, StatusCode};
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::call::{Api, Call};
@@ -92,7 +93,10 @@ pub(super) fn health(request: &Request) -> Response {
         _ => {
             let problem = Problem::new(Kind::MethodNotAllowed, "this path takes GET, HEAD");
             let (status, body) = fault(&problem);
-            json_response(status, &body)
+            let mut response = json_response(status, &body);
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, allowed);
+            response
         }
     }
 }

@@ -1,0 +1,86 @@
+//! The REST surface on a running ledger, where no socket is needed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use gpuquota_core::id::Timestamp;
+use gpuquota_server::auth::token::{Grant, TokenKey};
+use gpuquota_server::auth::{FailureLimiter, Role};
+use gpuquota_server::rest::{Api, router};
+use gpuquota_server::service::liveness::Liveness;
+use tower::ServiceExt as _;
+
+use crate::running::{Running, START, SetClock};
+
+struct Rest {
+    router: Router,
+    token: String,
+}
+
+impl Rest {
+    fn on(running: &Running) -> Self {
+        let tokens = TokenKey::new(&[7; 32]).unwrap();
+        let grant = Grant {
+            subject: "t".into(),
+            role: Role::Admin,
+            tenants: BTreeSet::new(),
+            projects: BTreeSet::new(),
+        };
+        let token = tokens.issue(&grant, "id", Timestamp(START), 60).unwrap();
+        let api = Api {
+            ledger: running.ledger.clone(),
+            clock: running.clock.clone(),
+            liveness: Arc::new(Liveness::new(0)),
+            tokens,
+            failures: Arc::new(FailureLimiter::default()),
+        };
+        Self {
+            router: router(Arc::new(api)),
+            token,
+        }
+    }
+
+    async fn ask(&self, method: &str, target: &str) -> Response {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(target)
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("x-request-id", "mine-1")
+            .body(Body::empty())
+            .unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn health_too_echoes_the_request_id_and_says_which_methods_it_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::on(dir.path(), SetClock::new(START)).await;
+    let rest = Rest::on(&running);
+    for (method, status) in [("GET", 200), ("POST", 405), ("TRACE", 405)] {
+        let answer = rest.ask(method, "/healthz").await;
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()["x-request-id"], "mine-1", "{method}");
+        let allowed = answer.headers().get("allow");
+        assert_eq!(allowed.is_some(), status == 405, "{method}");
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn case_28_a_parameter_that_is_no_utf_8_is_refused_and_not_read_as_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::on(dir.path(), SetClock::new(START)).await;
+    let rest = Rest::on(&running);
+    let target = "/api/v1/quotas/a?quota_source=assign&gpu_model=m&region=";
+    let absent = rest.ask("DELETE", &format!("{target}US")).await;
+    assert_eq!(absent.status(), 404);
+    for bytes in ["%FF", "%C3", "US%80"] {
+        let refused = rest.ask("DELETE", &format!("{target}{bytes}")).await;
+        assert_eq!(refused.status(), 400, "{bytes}");
+    }
+    running.end().await;
+}
