@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpuquota_core::event::SilenceReason;
-use gpuquota_core::id::{NodeName, OpId, Region, SessionId};
+use gpuquota_core::id::{NodeName, OpId, Region, SessionId, Timestamp};
 use gpuquota_core::node::NodeState;
 use gpuquota_core::{Command, Denied, Outcome};
 use gpuquota_proto::agent_v1::agent_message::Body as FromAgent;
@@ -71,6 +71,8 @@ impl Agent for AgentService {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.ok_or_else(|| Status::unauthenticated("no client certificate"))?;
+        // A connection outlives the handshake that looked at the dates.
+        left(&peer, self.clock.wall())?;
         let mut inbound = request.into_inner();
         let first = tokio::time::timeout(HELLO_DEADLINE, inbound.message());
         let first = first
@@ -144,18 +146,19 @@ struct Conversation {
 impl Conversation {
     async fn run(mut self, mut inbound: Streaming<AgentMessage>, superseded: CancellationToken) {
         let stop = self.service.stop.clone();
-        let now_s = self.service.clock.wall().0.div_euclid(1000);
-        let valid_s = u64::try_from(self.peer.not_after_unix_s - now_s).unwrap_or(0);
-        let certificate_end = tokio::time::sleep(Duration::from_secs(valid_s));
+        let valid = left(&self.peer, self.service.clock.wall()).unwrap_or(Duration::ZERO);
+        let certificate_end = tokio::time::sleep(valid);
         tokio::pin!(certificate_end);
         let end = loop {
+            // What ends a session goes before what the agent still says.
             let message = tokio::select! {
+                biased;
                 () = superseded.cancelled() => {
                     break Err(Status::aborted("a newer session of this node took over"));
                 }
                 () = stop.cancelled() => break Err(Status::unavailable("the server is stopping")),
                 () = &mut certificate_end => {
-                    break Err(Status::unauthenticated("the client certificate has expired"));
+                    break Err(expired());
                 }
                 message = inbound.message() => message,
             };
@@ -286,6 +289,19 @@ impl Conversation {
     }
 }
 
+// How long the peer's certificate is still valid.
+fn left(peer: &Peer, now: Timestamp) -> Result<Duration, Status> {
+    let seconds = peer.not_after_unix_s.saturating_sub(now.0.div_euclid(1000));
+    match u64::try_from(seconds) {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(expired()),
+    }
+}
+
+fn expired() -> Status {
+    Status::unauthenticated("the client certificate has expired; renew it")
+}
+
 enum Refusal {
     Gap(String),
     End(Status),
@@ -326,5 +342,26 @@ fn status(error: LedgerError) -> Status {
         LedgerError::Denied(Denied::StaleSession) => Status::aborted(text),
         LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
         LedgerError::Denied(_) => Status::invalid_argument(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_3_no_session_outlives_its_certificate() {
+        let peer = Peer {
+            node: NodeName::new("n").unwrap(),
+            serial: String::new(),
+            not_after_unix_s: 100,
+            address: ([127, 0, 0, 1], 1).into(),
+        };
+        let left = |ms| left(&peer, Timestamp(ms)).map_err(|status| status.code());
+        assert_eq!(left(98_999), Ok(Duration::from_secs(2)));
+        assert_eq!(left(99_999), Ok(Duration::from_secs(1)));
+        for late in [100_000, 1_000_000, i64::MAX] {
+            assert_eq!(left(late), Err(Code::Unauthenticated));
+        }
     }
 }
