@@ -75,7 +75,8 @@ impl Observer {
             facts,
             registered,
         } = self;
-        let mut owner_of = |pid: u32| match facts.ask(pid, at_boottime_ms) {
+        let listed_ms = collected.asked_boottime_ms;
+        let mut owner_of = |pid: u32| match facts.ask(pid, listed_ms, at_boottime_ms) {
             Told::Facts(facts) => {
                 let registered = registered
                     .as_ref()

@@ -60,6 +60,8 @@ pub struct Collected {
     pub nvml: NvmlState,
     /// `None` when it does not.
     pub reading: Option<Reading>,
+    /// CLOCK_BOOTTIME before the reading began, milliseconds: a process that started later is not in it.
+    pub asked_boottime_ms: u64,
 }
 
 /// Counters and states for metrics.
@@ -141,13 +143,15 @@ impl Sampler {
         {
             return nothing(state.clone());
         }
-        let end = Instant::now() + self.config.call_deadline * 4;
+        let begun = Instant::now();
+        let end = begun + self.config.call_deadline * 4;
         let mut last = NvmlState::Unresponsive("no time left".to_owned());
         for _ in 0..ATTEMPTS {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
+            let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0);
             let reply = match self.worker() {
                 Ok(worker) => worker.ask(left).await,
                 Err(state) => return self.fail(state, now_boottime_ms),
@@ -161,7 +165,10 @@ impl Sampler {
                 } => {
                     self.stats.nvml_calls += calls;
                     self.stats.last_return_code = code.unwrap_or(0);
-                    return self.succeed(reading, unidentified, now_boottime_ms);
+                    return Collected {
+                        asked_boottime_ms: now_boottime_ms.saturating_add(waited_ms),
+                        ..self.succeed(reading, unidentified, now_boottime_ms)
+                    };
                 }
                 Reply::Failed { state, code } => {
                     self.stats.last_return_code = code.unwrap_or(999);
@@ -293,6 +300,7 @@ impl Sampler {
         Collected {
             nvml: NvmlState::Ok,
             reading: Some(reading),
+            asked_boottime_ms: now_boottime_ms,
         }
     }
 
@@ -338,6 +346,7 @@ fn nothing(nvml: NvmlState) -> Collected {
     Collected {
         nvml,
         reading: None,
+        asked_boottime_ms: 0,
     }
 }
 

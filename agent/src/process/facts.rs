@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::cgroup::{self, Membership};
-use super::procfs::{ProcessFolder, Silence, Uids};
+use super::procfs::{ProcessFolder, Silence, Uids, start_time};
 
 /// Facts older than this are read again although the process is the same: it may have been moved or changed its user.
 const REFRESH_MS: u64 = 5_000;
+/// Milliseconds of a clock tick as `/proc` counts them for user space (`USER_HZ`).
+const TICK_MS: u64 = 10;
 
 /// What the kernel says of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +52,16 @@ pub struct FactsCache {
 #[derive(Debug)]
 struct Entry {
     read_ms: u64,
+    asked_ms: u64,
     used: bool,
-    facts: Option<ProcessFacts>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Lives(ProcessFacts),
+    JustGone,
+    StillListed,
 }
 
 impl FactsCache {
@@ -67,39 +77,33 @@ impl FactsCache {
         }
     }
 
-    /// Facts of one process at `now_ms`.
-    pub fn ask(&mut self, pid: u32, now_ms: u64) -> Told<'_> {
-        let known = self.entries.remove(&pid);
-        let first_absence = !matches!(&known, Some(Entry { facts: None, .. }));
-        let read = match known.and_then(|entry| entry.facts.map(|facts| (entry.read_ms, facts))) {
-            Some((read_ms, facts)) if now_ms.saturating_sub(read_ms) < REFRESH_MS => {
-                match ProcessFolder::open(pid).and_then(|folder| Ok((folder.start_time()?, folder)))
-                {
-                    Ok((start_time, _)) if start_time == facts.start_time => Ok((read_ms, facts)),
-                    Ok((start_time, folder)) => self
-                        .read(pid, start_time, &folder)
-                        .map(|facts| (now_ms, facts)),
-                    Err(silence) => Err(silence),
+    /// Facts at `now_ms` of a process that the driver listed at `listed_ms` or later. One that began after that is
+    /// another process, to which the pid of the listed one went. Asked again within the same look, for another GPU, the
+    /// answer is the same.
+    pub fn ask(&mut self, pid: u32, listed_ms: u64, now_ms: u64) -> Told<'_> {
+        let entry = match self.entries.remove(&pid) {
+            Some(known) if known.asked_ms == now_ms => known,
+            known => {
+                let absent =
+                    matches!(&known, Some(entry) if !matches!(entry.state, State::Lives(_)));
+                let (read_ms, state) = match self.look_up(pid, known, listed_ms, now_ms) {
+                    Ok((read_ms, facts)) => (read_ms, State::Lives(facts)),
+                    Err(Silence::Denied) => return Told::Denied,
+                    Err(Silence::Gone) if absent => (now_ms, State::StillListed),
+                    Err(Silence::Gone) => (now_ms, State::JustGone),
+                };
+                Entry {
+                    read_ms,
+                    asked_ms: now_ms,
+                    used: true,
+                    state,
                 }
             }
-            _ => ProcessFolder::open(pid)
-                .and_then(|folder| self.read(pid, folder.start_time()?, &folder))
-                .map(|facts| (now_ms, facts)),
         };
-        let (read_ms, facts) = match read {
-            Ok((read_ms, facts)) => (read_ms, Some(facts)),
-            Err(Silence::Denied) => return Told::Denied,
-            Err(Silence::Gone) => (now_ms, None),
-        };
-        let entry = Entry {
-            read_ms,
-            used: true,
-            facts,
-        };
-        match &self.entries.entry(pid).insert_entry(entry).into_mut().facts {
-            Some(facts) => Told::Facts(facts),
-            None if first_absence => Told::JustGone,
-            None => Told::StillListed,
+        match &self.entries.entry(pid).insert_entry(entry).into_mut().state {
+            State::Lives(facts) => Told::Facts(facts),
+            State::JustGone => Told::JustGone,
+            State::StillListed => Told::StillListed,
         }
     }
 
@@ -107,6 +111,29 @@ impl FactsCache {
     pub fn prune(&mut self) {
         self.entries
             .retain(|_, entry| std::mem::take(&mut entry.used));
+    }
+
+    fn look_up(
+        &self,
+        pid: u32,
+        known: Option<Entry>,
+        listed_ms: u64,
+        now_ms: u64,
+    ) -> Result<(u64, ProcessFacts), Silence> {
+        if let Some(entry) = known
+            && let State::Lives(facts) = entry.state
+            && now_ms.saturating_sub(entry.read_ms) < REFRESH_MS
+            && start_time(pid)? == facts.start_time
+        {
+            return Ok((entry.read_ms, facts));
+        }
+        let folder = ProcessFolder::open(pid)?;
+        let start_time = folder.start_time()?;
+        if start_time.saturating_mul(TICK_MS) > listed_ms {
+            return Err(Silence::Gone);
+        }
+        self.read(pid, start_time, &folder)
+            .map(|facts| (now_ms, facts))
     }
 
     fn read(
@@ -151,25 +178,48 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let mut cache = FactsCache::new(vec![rustix::process::getuid().as_raw()]);
         let pid = child.id();
-        let first = match cache.ask(pid, 1_000) {
+        let first = match cache.ask(pid, u64::MAX, 1_000) {
             Told::Facts(facts) => facts.clone(),
             told => panic!("{told:?}"),
         };
         assert_eq!(first.uids.real, rustix::process::getuid().as_raw());
-        assert_eq!(cache.ask(pid, 2_000), Told::Facts(&first));
-        assert_eq!(cache.ask(pid, 2_000 + REFRESH_MS), Told::Facts(&first));
+        assert_eq!(cache.ask(pid, u64::MAX, 2_000), Told::Facts(&first));
+        assert_eq!(
+            cache.ask(pid, u64::MAX, 2_000 + REFRESH_MS),
+            Told::Facts(&first)
+        );
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert_eq!(cache.ask(pid, 9_000), Told::JustGone);
-        assert_eq!(cache.ask(pid, 10_000), Told::StillListed);
+        assert_eq!(cache.ask(pid, u64::MAX, 9_000), Told::JustGone);
+        assert_eq!(
+            cache.ask(pid, u64::MAX, 9_000),
+            Told::JustGone,
+            "on its second GPU in the same look"
+        );
+        assert_eq!(cache.ask(pid, u64::MAX, 10_000), Told::StillListed);
         cache.prune();
         assert_eq!(
-            cache.ask(pid, 11_000),
+            cache.ask(pid, u64::MAX, 11_000),
             Told::StillListed,
             "asked for before the pruning"
         );
         cache.prune();
         cache.prune();
-        assert_eq!(cache.ask(pid, 12_000), Told::JustGone);
+        assert_eq!(cache.ask(pid, u64::MAX, 12_000), Told::JustGone);
+    }
+    /// Case 68: between the driver's list and the question the pid went to somebody else.
+    #[test]
+    fn a_process_that_began_after_the_list_is_not_the_listed_one() {
+        let listed_ms = crate::clock::boottime_ms();
+        std::thread::sleep(std::time::Duration::from_millis(25));
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id();
+        let mut cache = FactsCache::new(Vec::new());
+        assert_eq!(cache.ask(pid, listed_ms, 1_000), Told::JustGone);
+        let listed_ms = crate::clock::boottime_ms();
+        let told = cache.ask(pid, listed_ms, 2_000);
+        assert!(matches!(told, Told::Facts(_)), "{told:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

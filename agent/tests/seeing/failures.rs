@@ -146,7 +146,7 @@ async fn nvml_that_hangs_as_a_whole_is_unresponsive_until_it_answers() {
         }
         let collected = timely(&mut sampler).await;
         assert!(
-            matches!(&collected, Collected { nvml: NvmlState::Unresponsive(detail), reading: None } if detail.contains(function)),
+            matches!(&collected, Collected { nvml: NvmlState::Unresponsive(detail), reading: None, .. } if detail.contains(function)),
             "{collected:?}"
         );
         assert_eq!(sampler.stats().quarantined, 0);
@@ -352,5 +352,24 @@ async fn a_call_that_fails_makes_one_figure_unknown() {
     node.answer("nvmlDeviceGetMemoryInfo_v2", None, 13);
     let memory = reading(&mut sampler).await.gpus[0].memory.unwrap();
     assert_eq!((memory.reserved, memory.used >= 1 << 30), (None, true));
+    sampler.shutdown().await;
+}
+
+/// A handle of an instance that is no more may answer as if its GPU were gone (28); the GPU is not.
+#[tokio::test]
+async fn an_instance_that_vanishes_does_not_take_its_gpu_along() {
+    let node = Node::new("a100-mig");
+    let held = node.run_on("1", Some((1, 0)));
+    let mut sampler = node.sampler();
+    reading(&mut sampler).await;
+    let instance = node.edit(|scenario| Ok(scenario.gpus[1].mig[1].uuid.clone()));
+    node.answer("nvmlDeviceGetMemoryInfo_v2", Some(&instance), 28);
+    for _ in 0..3 {
+        let seen = reading(&mut sampler).await;
+        assert_eq!(healths(&seen), [Health::Ok; 4]);
+        assert_eq!(pids(&seen.gpus[1]), [held]);
+        let memory = seen.gpus[1].instances.iter().map(|i| i.memory.is_some());
+        assert_eq!(memory.collect::<Vec<_>>(), [true, false, true]);
+    }
     sampler.shutdown().await;
 }

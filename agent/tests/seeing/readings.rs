@@ -1,9 +1,10 @@
 //! Readings while NVML works: all facts of full GPUs and instances, and what changes between passes.
 
 use gpuquota_agent::gpu::reading::{GpuProcess, Health, ProcessKind};
-use gpuquota_fake_nvml::scenario::{Kind, Process};
+use gpuquota_agent::gpu::sampler::Collected;
+use gpuquota_fake_nvml::scenario::{Action, Fault, Kind, Process};
 
-use crate::node::{Node, healths, pids, reading};
+use crate::node::{Node, healths, pids, reading, sample_until};
 
 const MIB: u64 = 1 << 20;
 
@@ -183,6 +184,66 @@ async fn instances_that_are_cut_anew_are_seen_at_once() {
     );
     assert_eq!(pids(&seen.gpus[1]), [pid]);
     assert_eq!(sampler.stats().workers_restarted, 0);
+    sampler.shutdown().await;
+}
+
+/// The same UUID is not the same instance: one that is made anew in the same place may be another profile of the same size.
+#[tokio::test]
+async fn a_profile_that_changes_under_the_same_uuid_is_noticed() {
+    let node = Node::new("a100-mig");
+    let mut sampler = node.sampler();
+    let before = reading(&mut sampler).await.gpus[1].instances[0].clone();
+    assert_eq!(before.profile.as_deref(), Some("3g.40gb"));
+    node.edit(|scenario| {
+        scenario.gpus[1].mig[0].profile = "4g.40gb".to_owned();
+        Ok(())
+    });
+    let profile = |collected: &Collected| {
+        let reading = collected.reading.as_ref()?;
+        reading.gpus[1].instances[0].profile.clone()
+    };
+    sample_until(&mut sampler, |collected| {
+        profile(collected).as_deref() == Some("4g.40gb")
+    })
+    .await;
+    sampler.shutdown().await;
+}
+
+/// Without privileges a GPU in MIG mode does not tell; what is on its instances is known, and without any it is nothing.
+#[tokio::test]
+async fn processes_of_instances_without_the_right_to_ask_their_gpu() {
+    let node = Node::new("a100-mig");
+    let held = node.run_on("1", Some((1, 0)));
+    let shared = node.workload();
+    node.edit(|scenario| {
+        scenario.gpus[0].mig_mode = Some(true);
+        scenario.gpus[0].mig.clear();
+        let (gi, ci) = (scenario.gpus[1].mig[1].gi, scenario.gpus[1].mig[1].ci);
+        scenario.add_process(Process {
+            kind: Kind::Mps,
+            gi: Some(gi),
+            ci: Some(ci),
+            ..Process::new("1", shared)
+        })
+    });
+    // The first call of each list on each of the two is the one about the GPU itself.
+    for gpu in ["0", "1"] {
+        let fault = Fault {
+            gpu: Some(gpu.to_owned()),
+            code: Some(4),
+            times: 1,
+            ..Fault::new("nvmlDeviceGetComputeRunningProcesses_v3", Action::Return)
+        };
+        node.edit(|scenario| scenario.add_fault(fault));
+    }
+    let mut sampler = node.sampler();
+    let seen = reading(&mut sampler).await;
+    let mut on = pids(&seen.gpus[1]);
+    on.sort_unstable();
+    let mut expected = [held, shared];
+    expected.sort_unstable();
+    assert_eq!(on, expected);
+    assert_eq!(seen.gpus[0].processes, Some(Vec::new()));
     sampler.shutdown().await;
 }
 

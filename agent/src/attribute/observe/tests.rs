@@ -49,6 +49,7 @@ fn collected(gpus: Vec<GpuReading>) -> Collected {
     Collected {
         nvml: NvmlState::Ok,
         reading: Some(reading),
+        asked_boottime_ms: 0,
     }
 }
 
@@ -157,6 +158,7 @@ fn what_does_not_answer_keeps_its_last_holders() {
     let broken = Collected {
         nvml: NvmlState::Broken("x".to_owned()),
         reading: None,
+        asked_boottime_ms: 0,
     };
     let blind = look(broken.clone(), Some(&before));
     assert_eq!(blind.devices.len(), before.devices.len());

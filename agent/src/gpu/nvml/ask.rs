@@ -5,6 +5,9 @@ use nvml_wrapper::error::NvmlError;
 use super::{Unavailable, code};
 use crate::gpu::gate::Gate;
 
+/// `NVML_ERROR_GPU_NOT_FOUND`, which the wrapper does not know.
+const GPU_NOT_FOUND: u32 = 28;
+
 /// What an NVML error says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
@@ -31,8 +34,7 @@ fn meaning(error: &NvmlError) -> Meaning {
         | E::NoData
         | E::UnexpectedVariant(25) => Meaning::Lacking,
         E::InvalidArg | E::NotFound => Meaning::Stale,
-        // 28 is NVML_ERROR_GPU_NOT_FOUND, which the wrapper does not know.
-        E::GpuLost | E::ResetRequired | E::UnexpectedVariant(28) => Meaning::Lost,
+        E::GpuLost | E::ResetRequired | E::UnexpectedVariant(GPU_NOT_FOUND) => Meaning::Lost,
         E::Uninitialized | E::DriverNotLoaded | E::LibRmVersionMismatch | E::LibraryNotFound => {
             Meaning::Library
         }
@@ -70,6 +72,7 @@ pub(super) struct Asker<'g> {
     pub(super) unavailable: Option<Unavailable>,
     /// Newest return code that is a fault.
     pub(super) code: Option<u32>,
+    instances: bool,
 }
 
 impl<'g> Asker<'g> {
@@ -80,7 +83,16 @@ impl<'g> Asker<'g> {
             stale: false,
             unavailable: None,
             code: None,
+            instances: false,
         }
+    }
+
+    /// Calls on handles of MIG instances: "no such GPU" (28) then says that the instance is no more.
+    pub(super) fn on_instances<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.instances = true;
+        let outcome = act(self);
+        self.instances = false;
+        outcome
     }
 
     pub(super) fn over(&self) -> bool {
@@ -100,7 +112,12 @@ impl<'g> Asker<'g> {
             Ok(value) => return Got::Value(value),
             Err(error) => error.into(),
         };
-        let meaning = meaning(&error);
+        let meaning = match meaning(&error) {
+            Meaning::Lost if self.instances && code(&error) == Some(GPU_NOT_FOUND) => {
+                Meaning::Stale
+            }
+            meaning => meaning,
+        };
         if meaning == Meaning::Lacking {
             return Got::Lacking;
         }

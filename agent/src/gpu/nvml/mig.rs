@@ -19,17 +19,28 @@ pub(super) struct Instance<'n> {
     pub(super) total: Option<u64>,
 }
 
-/// All MIG devices on `parent`. What is known of an instance by its UUID is not asked again.
+/// All MIG devices on `parent`. Of an instance that is known by its UUID only the profile is asked again: the same UUID
+/// comes back when an instance is made anew in its place.
 pub(super) fn walk<'n>(
     asker: &mut Asker<'_>,
     parent: &Device<'n>,
-    mut known: Vec<Instance<'n>>,
+    known: Vec<Instance<'n>>,
 ) -> Vec<Instance<'n>> {
     let slots = asker.ask("nvmlDeviceGetMaxMigDeviceCount", || {
         parent.mig_device_count()
     });
+    let slots = slots.value().unwrap_or(0);
+    asker.on_instances(|asker| walk_slots(asker, parent, slots, known))
+}
+
+fn walk_slots<'n>(
+    asker: &mut Asker<'_>,
+    parent: &Device<'n>,
+    slots: u32,
+    mut known: Vec<Instance<'n>>,
+) -> Vec<Instance<'n>> {
     let mut found = Vec::new();
-    for slot in 0..slots.value().unwrap_or(0) {
+    for slot in 0..slots {
         let device = asker.ask("nvmlDeviceGetMigDeviceHandleByIndex", || {
             or_none(parent.mig_device_by_index(slot))
         });
@@ -42,10 +53,14 @@ pub(super) fn walk<'n>(
             continue;
         };
         let instance = match known.iter().position(|instance| instance.uuid == uuid) {
-            Some(at) => Some(Instance {
-                device,
-                ..known.swap_remove(at)
-            }),
+            Some(at) => {
+                let before = known.swap_remove(at);
+                Some(Instance {
+                    profile: profile_of(asker, &device).or(before.profile),
+                    device,
+                    ..before
+                })
+            }
             None => describe(asker, device, uuid),
         };
         found.extend(instance);
@@ -64,12 +79,23 @@ fn describe<'n>(asker: &mut Asker<'_>, device: Device<'n>, uuid: String) -> Opti
             raw::compute_instance_id(&device)
         })
         .value()?;
+    Some(Instance {
+        profile: profile_of(asker, &device),
+        device,
+        uuid,
+        gi,
+        ci,
+        total: None,
+    })
+}
+
+fn profile_of(asker: &mut Asker<'_>, device: &Device<'_>) -> Option<String> {
     let name = asker.ask("nvmlDeviceGetName", || device.name()).value();
     let by_name = name
         .as_deref()
         .and_then(profile::from_name)
         .map(str::to_owned);
-    let profile = by_name.or_else(|| {
+    by_name.or_else(|| {
         let attributes = asker
             .ask("nvmlDeviceGetAttributes_v2", || device.attributes())
             .value()?;
@@ -78,14 +104,6 @@ fn describe<'n>(asker: &mut Asker<'_>, device: Device<'n>, uuid: String) -> Opti
             compute: attributes.compute_instance_slice_count,
             memory_mib: attributes.memory_size_mb,
         })
-    });
-    Some(Instance {
-        device,
-        uuid,
-        gi,
-        ci,
-        profile,
-        total: None,
     })
 }
 

@@ -40,27 +40,25 @@ pub(super) fn on(
     Got::Value(merged(found))
 }
 
-/// Without privileges the parent of MIG instances does not tell; each instance may.
+/// Without privileges the parent of MIG instances does not tell; each instance may. Graphics do not run on them.
 pub(super) fn on_each(
     asker: &mut Asker<'_>,
     buffer: &mut ProcessBuffer,
     instances: &[Instance<'_>],
+    lacking: &mut u8,
 ) -> Option<Vec<GpuProcess>> {
-    if instances.is_empty() {
-        return None;
-    }
     let mut found = Vec::new();
     for instance in instances {
         let place = Some((instance.gi, instance.ci));
-        list(
-            asker,
-            buffer,
-            &instance.device,
-            ProcessKind::Compute,
-            place,
-            &mut found,
-        )
-        .value()?;
+        let mut ask = |kind| list(asker, buffer, &instance.device, kind, place, &mut found);
+        ask(ProcessKind::Compute).value()?;
+        if *lacking & MPS == 0 {
+            match ask(ProcessKind::Mps) {
+                Got::Value(()) => {}
+                Got::Lacking => *lacking |= MPS,
+                Got::Unknown => return None,
+            }
+        }
     }
     Some(merged(found))
 }

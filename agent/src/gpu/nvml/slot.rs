@@ -174,6 +174,10 @@ impl<'n> Slot<'n> {
 
     /// Memory of each instance, in their order; asked once for a GPU instance, whose compute instances share it.
     fn instance_memories(&mut self, asker: &mut Asker<'_>) -> Vec<Option<Memory>> {
+        asker.on_instances(|asker| self.read_instance_memories(asker))
+    }
+
+    fn read_instance_memories(&mut self, asker: &mut Asker<'_>) -> Vec<Option<Memory>> {
         let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.instances.len());
         for (at, instance) in self.instances.iter().enumerate() {
             let twin = self
@@ -239,8 +243,11 @@ impl<'n> Slot<'n> {
     ) -> Option<Vec<GpuProcess>> {
         match processes::on(asker, buffer, &self.device, &mut self.lacking) {
             Got::Value(found) => Some(found),
-            Got::Lacking => processes::on_each(asker, buffer, &self.instances),
-            Got::Unknown => None,
+            Got::Lacking if self.facts.mig_enabled == Some(true) => {
+                let (instances, lacking) = (&self.instances, &mut self.lacking);
+                asker.on_instances(|asker| processes::on_each(asker, buffer, instances, lacking))
+            }
+            Got::Lacking | Got::Unknown => None,
         }
     }
 }
