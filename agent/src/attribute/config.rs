@@ -117,8 +117,10 @@ pub enum ConfigError {
         /// Last uid.
         last: u32,
     },
-    /// An empty name.
-    #[error("gpu_model: {0:?} stands for an empty name")]
+    /// A name that the server takes from nobody; it would refuse every report.
+    #[error(
+        "gpu_model: {0:?} must stand for 1 to 253 characters without control characters or blanks at the ends"
+    )]
     GpuModel(String),
 }
 

@@ -148,6 +148,13 @@ pub(crate) fn is_tenant_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != ".."
 }
 
+/// What the server takes as the name of a model: 1 to 253 characters, none of them control, no blanks at the ends.
+pub(super) fn is_model_name(name: &str) -> bool {
+    (1..=253).contains(&name.chars().count())
+        && !name.contains(char::is_control)
+        && name.trim() == name
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -254,6 +261,14 @@ mod tests {
             assert_eq!(tenant_name(bad), None, "{bad}");
         }
         assert!(tenant_name(&"a".repeat(255)).is_some());
+    }
+
+    #[test]
+    fn a_model_is_called_what_the_server_takes() {
+        assert!(is_model_name("nvidia.com/gpu") && is_model_name("NVIDIA L4"));
+        for bad in ["", " ", "a ", "\ta", "a\nb", &"a".repeat(254)] {
+            assert!(!is_model_name(bad), "{bad:?}");
+        }
     }
 
     proptest! {

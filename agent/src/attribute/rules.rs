@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::config::{AttributionConfig, CheckedRule, ConfigError, Test};
-use super::pattern::{is_tenant_name, tenant_name};
+use super::pattern::{is_model_name, is_tenant_name, tenant_name};
 use super::users::uid_of;
 use crate::observation::{Owner, Reason, Source};
 use crate::process::cgroup::Membership;
@@ -49,7 +49,7 @@ impl Attributor {
         config: &AttributionConfig,
         uid_of: &dyn Fn(&str) -> Option<u32>,
     ) -> Result<Self, ConfigError> {
-        if let Some((from, _)) = config.gpu_model.iter().find(|(_, to)| to.trim().is_empty()) {
+        if let Some((from, _)) = config.gpu_model.iter().find(|(_, to)| !is_model_name(to)) {
             return Err(ConfigError::GpuModel(from.clone()));
         }
         let mut unresolved = Vec::new();
