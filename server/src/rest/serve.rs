@@ -47,13 +47,14 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let free = Arc::new(Semaphore::new(limits.connections));
     loop {
-        // Never closed, so a permit always comes.
-        let Ok(permit) = free.clone().acquire_owned().await else {
-            break;
+        let next = async {
+            // Never closed, so a permit always comes.
+            let permit = free.clone().acquire_owned().await.ok();
+            (permit, listener.accept().await)
         };
-        let accepted = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            next = next => next,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,

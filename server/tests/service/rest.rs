@@ -1,7 +1,8 @@
-//! The REST surface on a running ledger, where no socket is needed.
+//! The REST surface on a running ledger, and its listener where that is easier told from inside.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -9,8 +10,11 @@ use axum::response::Response;
 use gpuquota_core::id::Timestamp;
 use gpuquota_server::auth::token::{Grant, TokenKey};
 use gpuquota_server::auth::{FailureLimiter, Role};
-use gpuquota_server::rest::{Api, router};
+use gpuquota_server::rest::{Api, ServeLimits, router, serve};
 use gpuquota_server::service::liveness::Liveness;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::running::{Running, START, SetClock};
@@ -83,4 +87,24 @@ async fn case_28_a_parameter_that_is_no_utf_8_is_refused_and_not_read_as_another
         assert_eq!(refused.status(), 400, "{bytes}");
     }
     running.end().await;
+}
+
+#[tokio::test]
+async fn a_listener_with_all_its_connections_taken_still_stops() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServeLimits {
+        connections: 1,
+        ..ServeLimits::default()
+    };
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(serve(listener, Router::new(), limits, stop.clone()));
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(idle.read(&mut [0; 512]).await.unwrap() > 0);
+    stop.cancel();
+    let stopped = tokio::time::timeout(Duration::from_secs(4), served).await;
+    assert!(stopped.is_ok(), "it waits for a connection to end");
 }
