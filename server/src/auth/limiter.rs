@@ -36,8 +36,8 @@ impl FailureLimiter {
     }
 }
 
-// One IPv6 customer has a whole /64 to choose from.
-fn network(address: IpAddr) -> IpAddr {
+/// The address that is bounded: one IPv6 customer has a whole /64 to choose from.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

@@ -11,6 +11,7 @@ use gpuquota_core::id::TenantName;
 use serde::{Deserialize, Serialize};
 
 pub use limiter::FailureLimiter;
+pub(crate) use limiter::network;
 
 /// What a token lets its bearer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

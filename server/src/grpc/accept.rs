@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::handshakes::Handshakes;
 use super::peer::Peer;
 use super::stream::AgentService;
 
@@ -80,6 +81,7 @@ async fn accept(
     stop: CancellationToken,
 ) {
     let free = Arc::new(Semaphore::new(HANDSHAKES));
+    let handshakes = Handshakes::default();
     let mut stamp = modified(&agents.files);
     loop {
         let Ok(permit) = free.clone().acquire_owned().await else {
@@ -97,6 +99,10 @@ async fn accept(
                 continue;
             }
         };
+        let Some(begun) = handshakes.begin(address.ip()) else {
+            tracing::debug!(peer.address = %address, "too many handshakes from one address");
+            continue;
+        };
         let now = modified(&agents.files);
         if now != stamp {
             match server_config(&agents.files) {
@@ -112,7 +118,9 @@ async fn accept(
         }
         let (acceptor, accepted) = (TlsAcceptor::from(config.clone()), accepted.clone());
         tokio::spawn(async move {
-            if let Some(connection) = handshake(acceptor, stream, address).await {
+            let shaken = handshake(acceptor, stream, address).await;
+            drop(begun);
+            if let Some(connection) = shaken {
                 // The server has stopped when nobody takes it.
                 let _ = accepted.send(Ok(connection)).await;
             }

@@ -6,6 +6,7 @@
 mod accept;
 mod agreement;
 mod convert;
+mod handshakes;
 mod peer;
 mod sessions;
 mod stream;
