@@ -132,6 +132,13 @@ impl Batcher {
                     tracing::error!(error = %error, "the ledger's disk is full; writes are refused");
                     return self.refuse(jobs, "its disk is full; free space and try again");
                 }
+                Err(StoreError::Busy(error)) => {
+                    tracing::error!(error = %error, "another program holds the ledger locked; writes are refused");
+                    return self.refuse(
+                        jobs,
+                        "another program holds its file locked; end that one and try again",
+                    );
+                }
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,

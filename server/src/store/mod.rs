@@ -36,6 +36,9 @@ pub enum StoreError {
     /// No space is left. Nothing was written; it may work again later.
     #[error("the ledger's disk is full")]
     Full(#[source] sqlx::Error),
+    /// Another program holds the database locked. Nothing was written; it may work again later.
+    #[error("another program holds the ledger locked")]
+    Busy(#[source] sqlx::Error),
     /// The database cannot be trusted any more, such as after a failed fsync: stop, restart, replay.
     #[error("the ledger's storage failed")]
     Fatal(#[source] sqlx::Error),

@@ -27,6 +27,7 @@ const ROWS_AFTER: &str = "\
 SELECT seq, at, writer, op, body, hash FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 
 // SQLite result codes, https://www.sqlite.org/rescode.html
+const SQLITE_BUSY: i32 = 5;
 const SQLITE_FULL: i32 = 13;
 
 /// A journal in one SQLite file.
@@ -153,6 +154,7 @@ fn classify(error: sqlx::Error) -> StoreError {
         .and_then(|database| database.code()?.parse::<i32>().ok());
     // The low byte is the primary code.
     match code.map(|code| code & 0xff) {
+        Some(SQLITE_BUSY) => StoreError::Busy(error),
         Some(SQLITE_FULL) => StoreError::Full(error),
         _ => StoreError::Fatal(error),
     }
@@ -166,6 +168,29 @@ mod tests {
     fn row(previous: Hash, seq: u64, op: Option<&str>, body: &str) -> Row {
         let op = op.map(|op| OpId::new(op).unwrap());
         Row::new(previous, Seq(seq), Timestamp(1), "w", op, body.into())
+    }
+
+    #[tokio::test]
+    async fn a_lock_of_another_program_is_waited_out_and_no_failure_of_the_storage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let options = SqliteConnectOptions::new().filename(&path);
+        let other = SqlitePool::connect_with(options).await.unwrap();
+        let mut other = other.acquire().await.unwrap();
+        let begin = sqlx::query("BEGIN IMMEDIATE").execute(&mut *other);
+        begin.await.unwrap();
+        // As in the store, but without its patience.
+        let impatient = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(Duration::ZERO);
+        let impatient = SqlitePool::connect_with(impatient).await.unwrap();
+        let error = sqlx::query("DELETE FROM journal").execute(&impatient).await;
+        let error = classify(error.unwrap_err());
+        assert!(matches!(error, StoreError::Busy(_)), "{error:?}");
+        sqlx::query("ROLLBACK").execute(&mut *other).await.unwrap();
+        let row = row(Hash::EMPTY, 1, None, "{}");
+        assert_eq!(store.append(&[row]).await.unwrap(), Appended::Written);
     }
 
     #[tokio::test]
