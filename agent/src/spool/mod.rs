@@ -306,6 +306,9 @@ impl Spool {
         self.writable = false;
         self.retry_at_ms = None;
         self.numbering = self.numbering.anew();
+        if let Some(disk) = &mut self.disk {
+            disk.close();
+        }
     }
 }
 

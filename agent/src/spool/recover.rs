@@ -51,7 +51,8 @@ pub(super) struct Recovered {
     pub(super) scope: Option<(Arc<Header>, u64)>,
     /// Bytes that were cut off because a crash left them unfinished.
     pub(super) torn_bytes: usize,
-    acked: Vec<Acked>,
+    /// Highest number that the server has, by scope.
+    acked: BTreeMap<String, u64>,
 }
 
 /// Reads all segments in their order.
@@ -67,9 +68,8 @@ pub(super) fn read_folder(dir: &Path) -> Result<Recovered, DiskError> {
     }
     let acked = std::mem::take(&mut recovered.acked);
     recovered.reports.retain(|report| {
-        !acked
-            .iter()
-            .any(|mark| mark.spool_id == report.scope.spool_id && report.number <= mark.number)
+        let mark = acked.get(&report.scope.spool_id);
+        mark.is_none_or(|acked| report.number > *acked)
     });
     for report in &recovered.reports {
         if let Some(segment) = recovered.segments.get_mut(&report.place.segment) {
@@ -134,7 +134,10 @@ impl Recovered {
                         place,
                     });
                 }
-                (Record::Acked(mark), Some(_)) => self.acked.push(mark),
+                (Record::Acked(Acked { spool_id, number }), Some(_)) => {
+                    let highest = self.acked.entry(spool_id).or_default();
+                    *highest = number.max(*highest);
+                }
                 _ => return Err(corrupt_at(span.offset)),
             }
         }

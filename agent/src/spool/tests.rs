@@ -108,6 +108,24 @@ fn a_window_bounds_what_is_in_flight_and_odd_acks_change_nothing() {
     assert_eq!((spool.records(), spool.in_flight()), (0, 0));
 }
 
+/// A note of the acknowledgement cannot be written, so the file itself has to go.
+#[test]
+fn what_is_acknowledged_while_the_disk_fails_is_not_sent_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), "boot");
+    spool.append(&full(), 0).unwrap();
+    let before = spool.spool_id().to_owned();
+    spool.sync_failed(&std::io::ErrorKind::StorageFull.into());
+    assert!(spool.in_memory_only());
+    assert_eq!(drain(&mut spool).len(), 1);
+    spool.acked(&before, 1);
+    assert_eq!(spool.append(&full(), 5), Ok(1));
+    drop(spool);
+    let mut spool = open(dir.path(), "boot");
+    assert_eq!(drain(&mut spool), []);
+    assert_ne!(spool.spool_id(), before);
+}
+
 #[test]
 fn too_much_becomes_one_full_report_of_a_new_scope() {
     let dir = tempfile::tempdir().unwrap();
