@@ -3,6 +3,8 @@
 //! One item holds the quotas of a tenant that share source and model, and for source assign the region; dedicated
 //! quotas stand in items of their own, where the model moves to the type. Pages are cut between tenants.
 
+use std::collections::BTreeMap;
+
 use gpuquota_core::State;
 use gpuquota_core::id::TenantName;
 use gpuquota_core::limit::Limit;
@@ -94,19 +96,18 @@ fn wanted(quota: &Quota, filter: &Filter) -> bool {
 fn items<'a>(state: &'a State, tenant: &'a TenantName, filter: &Filter) -> Vec<Item<'a>> {
     let usage = usage(state, tenant);
     let mut items: Vec<Item<'a>> = Vec::new();
+    // A tenant may have thousands of quotas, so items are found and not searched for.
+    let mut places = BTreeMap::new();
     for quota in state.quotas_of(tenant).filter(|q| wanted(q, filter)) {
-        let mut item = empty_item(tenant, quota);
-        let of_type = empty_type(quota);
-        let known = items.iter_mut().find(|known| {
-            (known.quota_source, known.gpu_model, known.region)
-                == (item.quota_source, item.gpu_model, item.region)
-        });
-        match known {
-            Some(known) => add(known, of_type, quota, &usage),
-            None => {
-                add(&mut item, of_type, quota, &usage);
-                items.push(item);
-            }
+        let item = empty_item(tenant, quota);
+        let place = *places
+            .entry((item.quota_source, item.gpu_model, item.region))
+            .or_insert(items.len());
+        if place == items.len() {
+            items.push(item);
+        }
+        if let Some(item) = items.get_mut(place) {
+            add(item, empty_type(quota), quota, &usage);
         }
     }
     items
