@@ -15,6 +15,20 @@ pub struct Families {
     misnamed: Option<String>,
 }
 
+/// The labels of a row as they are written, for rows of several families.
+#[derive(Debug)]
+pub struct Labels(String);
+
+impl Labels {
+    /// Writes names and values down.
+    #[must_use]
+    pub fn new(labels: &[(&str, &str)]) -> Self {
+        let mut text = String::new();
+        write_labels(&mut text, labels);
+        Self(text)
+    }
+}
+
 /// Rows of one family.
 #[derive(Debug)]
 pub struct Rows<'a> {
@@ -69,19 +83,27 @@ impl Families {
 impl Rows<'_> {
     /// Adds a row.
     pub fn row(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
+        self.begin();
+        write_labels(self.text, labels);
+        self.end(value)
+    }
+
+    /// Adds a row whose labels are written down already.
+    pub fn labelled(&mut self, labels: &Labels, value: f64) -> &mut Self {
+        self.begin();
+        self.text.push_str(&labels.0);
+        self.end(value)
+    }
+
+    fn begin(&mut self) {
         if let Some(head) = self.head.take() {
             self.text.push_str(&head);
         }
         self.text.push_str(&self.name);
-        for (at, (name, value)) in labels.iter().enumerate() {
-            self.text.push(if at == 0 { '{' } else { ',' });
-            self.text.push_str(name);
-            self.text.push_str("=\"");
-            escape(self.text, value, true);
-            self.text.push('"');
-        }
-        self.text
-            .push_str(if labels.is_empty() { " " } else { "} " });
+    }
+
+    fn end(&mut self, value: f64) -> &mut Self {
+        self.text.push(' ');
         // Writing to a text cannot fail.
         let _ = match value {
             f64::INFINITY => self.text.write_str("+Inf"),
@@ -98,8 +120,21 @@ impl Rows<'_> {
     }
 }
 
+fn write_labels(text: &mut String, labels: &[(&str, &str)]) {
+    for (at, (name, value)) in labels.iter().enumerate() {
+        text.push(if at == 0 { '{' } else { ',' });
+        text.push_str(name);
+        text.push_str("=\"");
+        escape(text, value, true);
+        text.push('"');
+    }
+    if !labels.is_empty() {
+        text.push('}');
+    }
+}
+
 fn escape(text: &mut String, raw: &str, quoted: bool) {
-    if !raw.contains(['\\', '\n', '"']) {
+    if !raw.bytes().any(|b| matches!(b, b'\\' | b'\n' | b'"')) {
         return text.push_str(raw);
     }
     for c in raw.chars() {
@@ -128,7 +163,8 @@ mod tests {
         families.gauge("empty", "Nothing.");
         let mut rows = families.gauge("a_b", "Says \"x\\y\"\nand more.");
         rows.row(&[("one", "q\"\\\n{ä}"), ("two", "")], 0.5);
-        rows.row(&[("one", "2")], f64::INFINITY).row(&[], f64::NAN);
+        rows.labelled(&Labels::new(&[("one", "2")]), f64::INFINITY)
+            .row(&[], f64::NAN);
         families.counter("c_total", "Counts.").value(3e6);
         let text = String::from_utf8(families.text().unwrap()).unwrap();
         let expected = [

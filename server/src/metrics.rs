@@ -16,7 +16,7 @@ use gpuquota_core::limit::Limit;
 use gpuquota_core::node::{Node, NodeState};
 use gpuquota_core::quota::Quota;
 use gpuquota_core::usage::{Usage, ViolationClass, usage};
-use gpuquota_proto::exposition::{CONTENT_TYPE, Families};
+use gpuquota_proto::exposition::{CONTENT_TYPE, Families, Labels, truth};
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use subtle::ConstantTimeEq as _;
@@ -198,53 +198,56 @@ fn usages(state: &State) -> BTreeMap<&TenantName, Usage> {
 }
 
 fn quotas(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName, Usage>) {
-    let used = |quota: &Quota| {
-        usages
-            .get(&quota.key.tenant)
-            .map_or(0, |usage| usage.of(quota.id)) as f64
-    };
-    let limit = |quota: &Quota| match quota.limit {
-        Limit::Unlimited => f64::INFINITY,
-        Limit::Finite(limit) => f64::from(limit),
-    };
-    let mut family = |name, help, value: &dyn Fn(&Quota) -> f64| {
-        let mut rows = families.gauge(name, help);
-        for quota in state.quotas() {
-            let labels = [
+    // Labels are the same in every family, and with many quotas most of the work.
+    let labelled: Vec<(Labels, f64, &Quota)> = state
+        .quotas()
+        .map(|quota| {
+            let labels = Labels::new(&[
                 ("tenant", quota.key.tenant.as_str()),
                 ("region", quota.key.region.as_str()),
                 ("source", quota.key.source.as_str()),
                 ("type", quota.key.quota_type.as_str()),
                 ("gpu_model", quota.key.gpu_model.as_str()),
-            ];
-            rows.row(&labels, value(quota));
+            ]);
+            let usage = usages.get(&quota.key.tenant);
+            let used = usage.map_or(0, |usage| usage.of(quota.id)) as f64;
+            (labels, used, quota)
+        })
+        .collect();
+    let mut family = |name, help, value: &dyn Fn(&Quota, f64) -> f64| {
+        let mut rows = families.gauge(name, help);
+        for (labels, used, quota) in &labelled {
+            rows.labelled(labels, value(quota, *used));
         }
     };
     family(
         "gpuquota_quota_limit",
         "Devices that the quota entitles to; +Inf is unlimited.",
-        &limit,
+        &|quota, _| match quota.limit {
+            Limit::Unlimited => f64::INFINITY,
+            Limit::Finite(limit) => f64::from(limit),
+        },
     );
     family(
         "gpuquota_quota_active",
         "1 while the quota grants, 0 once it has expired.",
-        &|quota| f64::from(u8::from(!quota.expired)),
+        &|quota, _| truth(!quota.expired),
     );
     family(
         "gpuquota_quota_used",
         "Devices charged to the quota.",
-        &used,
+        &|_, used| used,
     );
     // No command makes leases yet, so none can exist.
     family(
         "gpuquota_quota_leased",
         "Devices of the quota that are leased.",
-        &|_| 0.0,
+        &|_, _| 0.0,
     );
     family(
         "gpuquota_quota_observed",
         "Devices of the quota that processes hold now.",
-        &used,
+        &|_, used| used,
     );
 }
 
