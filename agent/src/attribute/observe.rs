@@ -40,7 +40,7 @@ impl Observer {
         }
         if in_host_pid_namespace() == Some(false) {
             tracing::warn!(
-                "this is not the host's pid namespace: processes outside of it cannot be attributed"
+                "this is not the host's pid namespace: a pid that the driver tells may be another process here"
             );
         }
         Ok(Self {
@@ -155,7 +155,11 @@ fn add_gpu(
             .unwrap_or_default()
     };
     let mut processes = gpu.processes.filter(|_| health == Health::Ok);
-    for instance in gpu.instances {
+    let mut instances = gpu.instances;
+    if gpu.mig_enabled == Some(true) {
+        add_unseen(&mut instances, processes.as_deref().unwrap_or_default());
+    }
+    for instance in instances {
         let key = DeviceKey::Mig(gpu.uuid.clone(), instance.gi, instance.ci);
         let here = processes
             .as_mut()
@@ -165,7 +169,7 @@ fn add_gpu(
             model: model.clone(),
             gpu_model: mig_model(models, instance.profile.as_deref()),
             profile: instance.profile,
-            mig_uuid: Some(instance.uuid),
+            mig_uuid: Some(instance.uuid).filter(|uuid| !uuid.is_empty()),
             minor: gpu.minor,
             partitioned: false,
             memory: instance.memory,
@@ -191,7 +195,26 @@ fn add_gpu(
     devices.insert(key, device);
 }
 
-/// The processes of one instance; what stays belongs to the GPU itself, or to an instance that nobody can see.
+/// Instances that processes stand on although the driver shows none there. They are held all the same, and on the GPU
+/// around them nothing is counted.
+fn add_unseen(instances: &mut Vec<MigReading>, processes: &[GpuProcess]) {
+    for (gi, ci) in processes
+        .iter()
+        .filter_map(|process| process.gi.zip(process.ci))
+    {
+        if !instances.iter().any(|seen| (seen.gi, seen.ci) == (gi, ci)) {
+            instances.push(MigReading {
+                uuid: String::new(),
+                gi,
+                ci,
+                profile: None,
+                memory: None,
+            });
+        }
+    }
+}
+
+/// The processes of one instance; what stays belongs to the GPU itself.
 fn take_from(processes: &mut Vec<GpuProcess>, instance: &MigReading) -> Vec<GpuProcess> {
     let place = (Some(instance.gi), Some(instance.ci));
     processes

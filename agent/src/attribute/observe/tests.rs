@@ -107,16 +107,18 @@ fn a_process_on_an_instance_is_not_on_the_gpu() {
     assert_eq!(holders(&seen, &mig(1, 1)), ["b"], "15 had gone");
     assert_eq!(holders(&seen, &mig(2, 0)), [""; 0]);
     assert_eq!(
-        holders(&seen, &full("G")),
+        holders(&seen, &mig(9, 9)),
         ["c"],
         "on an instance that nobody can see"
     );
+    assert_eq!(holders(&seen, &full("G")), [""; 0]);
     assert!(seen.devices[&full("G")].partitioned);
     let model = |key: &DeviceKey| seen.devices[key].gpu_model.as_str();
     assert_eq!(model(&mig(1, 0)), "nvidia.com/mig-1c.2g.20gb");
     assert_eq!(model(&mig(1, 1)), "nvidia.com/mig-1g.10gb.me");
     assert_eq!(model(&mig(2, 0)), "acme/two");
     assert_eq!(model(&mig(3, 0)), "nvidia.com/mig-unknown");
+    assert_eq!(model(&mig(9, 9)), "nvidia.com/mig-unknown");
     assert_eq!(model(&full("G")), "nvidia.com/gpu");
 }
 
