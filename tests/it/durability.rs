@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use gpuquota_tests::journal::{sql, verified};
-use gpuquota_tests::program::succeed;
+use gpuquota_tests::program::{free_address, succeed};
 use gpuquota_tests::quota::{GPU, purchase, quota};
 use gpuquota_tests::rest::Rest;
 use gpuquota_tests::server::Server;
@@ -118,9 +118,8 @@ async fn case_44_a_second_server_on_the_same_directory_does_not_come_up() {
         .await
         .expect_done();
     let ports = (server.rest, server.agents, server.metrics);
-    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    (server.rest, server.agents, server.metrics) = (any, any, any);
-    let reason = server.refused_start();
+    (server.rest, server.agents, server.metrics) = (free_address(), free_address(), free_address());
+    let reason = server.refused_start().await;
     (server.rest, server.agents, server.metrics) = ports;
     assert!(reason.contains("another server runs"), "{reason}");
     server

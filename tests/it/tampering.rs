@@ -60,7 +60,7 @@ async fn case_43_a_changed_row_is_named_and_nothing_starts_over_it() {
         let statement = statement.replace("'t3', 't9'", "'TW', 'US'");
         sql(&ledger, &statement);
         let rows = sql(&ledger, "SELECT * FROM journal");
-        let reason = server.refused_start();
+        let reason = server.refused_start().await;
         assert!(
             reason.contains(&format!("row {row} ")),
             "{statement}: {reason}"
@@ -89,7 +89,7 @@ async fn case_47_a_journal_of_a_newer_program_is_refused_with_its_row() {
     let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                  VALUES (9999, 'of a newer program', 1, x'00', 0)";
     sql(&server.ledger(), newer);
-    let reason = server.refused_start();
+    let reason = server.refused_start().await;
     assert!(reason.contains("newer program"), "{reason}");
     assert_eq!(sql(&server.ledger(), "SELECT max(seq) FROM journal"), last);
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use gpuquota_fake_nvml::scenario::{Process, Scenario, ScenarioError};
 use gpuquota_fake_nvml::{file, link, preset};
 
-use crate::program::{Running, Workload, free_port, program, succeed};
+use crate::program::{Running, Workload, free_address, program, succeed};
 use crate::rest::Rest;
 use crate::scrape::Scrape;
 use crate::server::Server;
@@ -58,7 +58,7 @@ impl Node {
             scenario,
             library,
             process: None,
-            metrics: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            metrics: free_address(),
         };
         node.configure("[attribution]\nregistered = true\n");
         node

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::program::{Running, output, program, succeed};
+use crate::program::{Running, free_address, program, succeed};
 use crate::rest::Rest;
 use crate::scrape::Scrape;
 
@@ -47,15 +47,14 @@ impl Server {
     pub async fn in_dir(home: TempDir, dir: PathBuf, edits: &[(&str, &str)]) -> Self {
         init(&dir);
         edit(&dir.join("server.toml"), edits);
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let token = token(&dir, &["--role", "admin"]);
         let mut server = Self {
             home,
             dir,
             process: None,
-            rest: any,
-            agents: any,
-            metrics: any,
+            rest: free_address(),
+            agents: free_address(),
+            metrics: free_address(),
             token,
         };
         server.serve().await;
@@ -182,12 +181,12 @@ impl Server {
     }
 
     /// Starts a further server on this directory that must not come up; what it says.
-    #[must_use]
-    pub fn refused_start(&self) -> String {
+    pub async fn refused_start(&self) -> String {
         let mut command = self.command();
-        let ended = output(command.env("RUST_LOG", "warn"));
-        let text = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert!(!ended.status.success(), "it came up: {text}");
+        let mut process = Running::start("refused server", command.env("RUST_LOG", "warn"));
+        let status = process.ended().await;
+        let text = process.log().join("\n");
+        assert!(!status.success(), "it came up: {text}");
         text
     }
 }
