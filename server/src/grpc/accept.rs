@@ -22,13 +22,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::handshakes::Handshakes;
+use super::handshakes::{HANDSHAKES, Handshakes};
 use super::peer::Peer;
 use super::stream::AgentService;
 
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Handshakes under way at once; further connections wait in the listen queue.
-const HANDSHAKES: usize = 256;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// Where agents connect, and with which certificates.

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::network;
 
-/// Handshakes under way at once from one address.
-const PER_ADDRESS: usize = 32;
+/// Handshakes under way at once; further connections wait in the listen queue.
+pub(super) const HANDSHAKES: usize = 256;
+/// Handshakes under way at once from one address: half of all, for a whole fleet may stand behind one.
+const PER_ADDRESS: usize = HANDSHAKES / 2;
 
 /// Handshakes under way.
 #[derive(Clone, Debug, Default)]
