@@ -54,7 +54,6 @@ pub struct NeedsFull;
 #[derive(Debug)]
 pub struct Spool {
     dir: PathBuf,
-    node: String,
     limits: Limits,
     disk: Option<Disk>,
     writable: bool,
@@ -80,7 +79,7 @@ impl Spool {
                 return Err(NeedsFull);
             }
             let number = self.last_number() + 1;
-            let report = self.numbering.encode(contents, &self.node);
+            let report = self.numbering.encode(contents);
             if self.is_full(report.len()) {
                 self.restart("it is full");
                 continue;

@@ -18,22 +18,23 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
-    /// A new scope of this boot.
-    pub(super) fn new(boot_id: &str) -> Self {
+    /// A new scope of this node and boot.
+    pub(super) fn new(node: &str, boot_id: &str) -> Self {
         Self {
             scope: Arc::new(Header {
                 spool_id: uuid::Uuid::new_v4().to_string(),
                 boot_id: boot_id.to_owned(),
                 first_number: 1,
+                node: node.to_owned(),
             }),
             last: 0,
             needs_full: true,
         }
     }
 
-    /// A new scope of the same boot.
+    /// A new scope of the same node and boot.
     pub(super) fn anew(&self) -> Self {
-        Self::new(&self.scope.boot_id)
+        Self::new(&self.scope.node, &self.scope.boot_id)
     }
 
     /// An earlier run of this boot is gone on with.
@@ -60,9 +61,9 @@ impl Numbering {
     }
 
     /// The next report as it is stored.
-    pub(super) fn encode(&self, contents: &Contents, node: &str) -> Vec<u8> {
+    pub(super) fn encode(&self, contents: &Contents) -> Vec<u8> {
         let report = Report {
-            node: node.to_owned(),
+            node: self.scope.node.clone(),
             boot_id: self.scope.boot_id.clone(),
             spool_id: self.scope.spool_id.clone(),
             number: self.last + 1,

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::disk::Disk;
 use super::numbering::Numbering;
 use super::queue::{Entry, Queue};
-use super::recover::{DiskError, set_aside};
+use super::recover::{DiskError, Recovered, set_aside};
 use super::{Limits, Spool};
 
 impl Spool {
@@ -14,11 +14,10 @@ impl Spool {
     pub fn open(dir: &Path, node: &str, boot_id: &str, limits: Limits) -> Self {
         let mut spool = Self {
             dir: dir.to_owned(),
-            node: node.to_owned(),
             limits,
             disk: None,
             writable: false,
-            numbering: Numbering::new(boot_id),
+            numbering: Numbering::new(node, boot_id),
             queue: Queue::default(),
             retry_at_ms: None,
         };
@@ -29,7 +28,7 @@ impl Spool {
     }
 
     fn open_disk(&mut self) -> Result<(), DiskError> {
-        let (disk, recovered) = match Disk::open(&self.dir) {
+        let (mut disk, mut recovered) = match Disk::open(&self.dir) {
             Err(DiskError::Corrupt { path, offset }) => {
                 let aside = set_aside(&self.dir)?;
                 tracing::error!(
@@ -45,6 +44,12 @@ impl Spool {
                 torn.bytes = recovered.torn_bytes,
                 "spool ended in an unfinished record, which was cut off"
             );
+        }
+        let node = &self.numbering.scope().node;
+        if recovered.scopes().any(|scope| scope.node != *node) {
+            tracing::warn!("spool is of a node with another name and given up");
+            disk.wipe();
+            recovered = Recovered::default();
         }
         for report in recovered.reports {
             self.queue.push(Entry {

@@ -22,6 +22,9 @@ pub struct Header {
     /// Number of the first report in this segment.
     #[prost(uint64, tag = "3")]
     pub first_number: u64,
+    /// The node that its records speak of.
+    #[prost(string, tag = "4")]
+    pub node: String,
 }
 
 /// A report as it is stored.

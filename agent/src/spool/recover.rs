@@ -92,6 +92,12 @@ pub(super) fn set_aside(dir: &Path) -> io::Result<PathBuf> {
 }
 
 impl Recovered {
+    /// The scopes of everything that is still of use.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = &Header> {
+        let reports = self.reports.iter().map(|report| &*report.scope);
+        reports.chain(self.scope.iter().map(|(scope, _)| &**scope))
+    }
+
     fn read_segment(&mut self, number: u64, path: PathBuf, last: bool) -> Result<(), DiskError> {
         let bytes = fs::read(&path)?;
         let (records, end) = record::scan(&bytes);

@@ -66,6 +66,26 @@ fn the_first_report_is_full_and_a_restart_goes_on_with_the_numbers() {
     assert_eq!(spool.append(&full(), 0), Ok(3));
 }
 
+/// The server would refuse them for ever, and everything behind them.
+#[test]
+fn reports_of_a_node_of_another_name_are_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path(), "boot");
+    spool.append(&full(), 0).unwrap();
+    let before = spool.spool_id().to_owned();
+    drop(spool);
+    let mut spool = Spool::open(&dir.path().join("spool"), "node2", "boot", LIMITS);
+    assert_ne!(spool.spool_id(), before);
+    spool.append(&full(), 0).unwrap();
+    let reports = drain(&mut spool);
+    let told: Vec<_> = reports
+        .iter()
+        .map(|r| (r.node.as_str(), r.number))
+        .collect();
+    assert_eq!(told, [("node2", 1)]);
+    assert_eq!(segments(dir.path()).len(), 1);
+}
+
 #[test]
 fn a_new_boot_sends_the_old_one_first_without_ages() {
     let dir = tempfile::tempdir().unwrap();
