@@ -160,8 +160,17 @@ fn nothing_stale_is_shown() {
         "processes",
         "device_info",
         "unattributed",
+        "nvml_state",
+        "driver_unresponsive",
     ] {
         assert!(!stale.contains(&format!("gpuquota_{family}")), "{stale}");
+    }
+    for row in [
+        r#"gpuquota_gpus{state="ok"} 0"#,
+        r#"gpuquota_gpus{state="hung"} 1"#,
+        r#"gpuquota_gpus{state="unknown"} 1"#,
+    ] {
+        assert!(stale.lines().any(|line| line == row), "{row}\n{stale}");
     }
     let empty = Board::new(Duration::from_secs(1), Duration::from_secs(8), None);
     let none = text(&empty, 1);

@@ -73,6 +73,15 @@ fn about_the_agent(families: &mut Families, view: &View) {
 }
 
 fn about_nvml(families: &mut Families, view: &View, observation: &Observation) {
+    // A pass that does not come back: that NVML answered before says nothing of now.
+    let overdue = !view.fresh && observation.nvml == NvmlState::Ok;
+    if !overdue {
+        about_its_state(families, view, observation);
+    }
+    about_gpus(families, view, observation, overdue);
+}
+
+fn about_its_state(families: &mut Families, view: &View, observation: &Observation) {
     let (now, _) = nvml_text(&observation.nvml);
     let mut states = families.gauge(
         "gpuquota_nvml_state",
@@ -96,6 +105,13 @@ fn about_nvml(families: &mut Families, view: &View, observation: &Observation) {
             "Newest NVML return code that is a fault, 0 when the last reading had none.",
         )
         .value(f64::from(view.pass.sampler.last_return_code));
+}
+
+fn about_gpus(families: &mut Families, view: &View, observation: &Observation, overdue: bool) {
+    let health_of = |gpu: &Device| match gpu.health {
+        Health::Ok if overdue => Health::Unknown,
+        health => health,
+    };
     let gpus: Vec<&Device> = observation
         .devices
         .iter()
@@ -108,7 +124,7 @@ fn about_nvml(families: &mut Families, view: &View, observation: &Observation) {
     }
     let mut rows = families.gauge("gpuquota_gpus", "GPUs of this node by state.");
     for health in [Health::Ok, Health::Lost, Health::Hung, Health::Unknown] {
-        let mut count = gpus.iter().filter(|gpu| gpu.health == health).count() as f64;
+        let mut count = gpus.iter().filter(|gpu| health_of(gpu) == health).count() as f64;
         if health == Health::Lost {
             count += f64::from(view.pass.sampler.unidentified);
         }
