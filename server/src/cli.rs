@@ -78,7 +78,7 @@ pub struct Token {
     #[arg(long = "project", value_parser = |text: &str| TenantName::new(text))]
     pub projects: Vec<TenantName>,
     /// Name under which the journal keeps what the bearer does
-    #[arg(long, default_value = "cli")]
+    #[arg(long, default_value = "cli", value_parser = subject)]
     pub subject: String,
     /// How long it counts: a number with s, m, h or d
     #[arg(long, default_value = "24h", value_parser = seconds)]
@@ -119,6 +119,14 @@ pub enum Journal {
         #[arg(long)]
         dir: PathBuf,
     },
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    if (1..=255).contains(&text.len()) && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 255 bytes without control characters".into())
+    }
 }
 
 fn seconds(text: &str) -> Result<i64, String> {

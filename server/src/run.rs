@@ -140,7 +140,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         "serving"
     );
     notify(&[sd_notify::NotifyState::Ready]);
-    parts.spawn(watchdog(stop.clone()));
+    tokio::spawn(watchdog(stop.clone()));
 
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
@@ -151,6 +151,11 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
             Err(error) => Err(error.into()),
         },
         _ = &mut batcher => Err(anyhow::anyhow!("the ledger's writer ended; see the log")),
+        // None of them ends before `stop`; whoever lives on without one of them only looks alive.
+        _ = parts.join_next() => match stop.is_cancelled() {
+            true => Ok(()),
+            false => Err(anyhow::anyhow!("a part of the server ended; see the log")),
+        },
     };
     notify(&[sd_notify::NotifyState::Stopping]);
     stop.cancel();

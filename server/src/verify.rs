@@ -18,7 +18,7 @@ pub async fn verify(dir: &Path) -> anyhow::Result<String> {
         "there is no journal at {}",
         config.ledger.path.display()
     );
-    let store = SqliteStore::open(&config.ledger.path).await?;
+    let store = SqliteStore::open_read_only(&config.ledger.path).await?;
     // Without a snapshot, so that every row is looked at.
     let committed = service::fold(&store, None).await;
     store.close().await;

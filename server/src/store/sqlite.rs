@@ -30,6 +30,9 @@ SELECT seq, at, writer, op, body, hash FROM journal WHERE seq > ?1 ORDER BY seq 
 const SQLITE_BUSY: i32 = 5;
 const SQLITE_FULL: i32 = 13;
 
+/// How long another program may hold the file before it counts as busy.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// A journal in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -52,7 +55,7 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5));
+            .busy_timeout(BUSY);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -72,6 +75,29 @@ impl SqliteStore {
             .await
             .map_err(|e| open(e.to_string()))?;
         Ok(Self { writer, readers })
+    }
+
+    /// Opens the journal at `path` for reading only; nothing is made and nothing changed.
+    ///
+    /// # Errors
+    /// When there is no journal that can be read.
+    pub async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(BUSY);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await
+            .map_err(|e| StoreError::Open {
+                path: path.display().to_string(),
+                reason: e.to_string(),
+            })?;
+        Ok(Self {
+            writer: readers.clone(),
+            readers,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::command::{Decision, Outcome, QuotaName, ReleaseQuota, SetQuota};
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{NodeName, QuotaId, Timestamp};
+use crate::limit::Limit;
 use crate::profile::{CanonicalModel, implied_type};
 use crate::quota::{Quota, QuotaKey, QuotaType};
 use crate::state::State;
@@ -55,7 +56,9 @@ impl State {
             created_at: now,
             updated_at: now,
         };
-        self.check_excess(old, &judged)?;
+        if old.is_none_or(|old| may_take_away(old, &judged)) {
+            self.check_excess(old, &judged)?;
+        }
         let mut events = Vec::new();
         if !self.rows.tenants.contains_key(&key.tenant) {
             events.push(Event::TenantCreated {
@@ -188,4 +191,14 @@ impl State {
             excess,
         })
     }
+}
+
+// More of the same can leave nothing unjustified, and the check costs a look at all that the tenant holds.
+fn may_take_away(old: &Quota, new: &Quota) -> bool {
+    let less = match (old.limit, new.limit) {
+        (_, Limit::Unlimited) => false,
+        (Limit::Unlimited, Limit::Finite(_)) => true,
+        (Limit::Finite(old), Limit::Finite(new)) => new < old,
+    };
+    less || old.expired != new.expired || old.nodes != new.nodes
 }
