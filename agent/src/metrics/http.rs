@@ -1,5 +1,6 @@
 //! The listener: `GET /metrics` and `GET /healthz`, few connections, little patience.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io;
@@ -15,7 +16,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use gpuquota_proto::exposition::CONTENT_TYPE as CONTENT_TYPE_TEXT;
@@ -26,6 +26,7 @@ use crate::report::wire::nvml_text;
 use super::snapshot::{Board, View};
 use super::text;
 
+/// Beyond that many the oldest one makes room: whoever is on the node can open some and leave them idle.
 const CONNECTIONS: usize = 16;
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection ends after this, so that nobody can hold one for ever.
@@ -46,14 +47,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers until `stop`. Connections beyond the limit wait to be accepted.
+    /// Answers until `stop`.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let server = Arc::new(self);
-        let seats = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut open: VecDeque<CancellationToken> = VecDeque::with_capacity(CONNECTIONS);
         loop {
-            let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
-                return;
-            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
@@ -66,7 +64,14 @@ impl Server {
                 }
             };
             let server = Arc::clone(&server);
-            let stop = stop.clone();
+            open.retain(|connection| !connection.is_cancelled());
+            if open.len() >= CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.cancel();
+            }
+            let end = stop.child_token();
+            open.push_back(end.clone());
             tokio::spawn(async move {
                 let answer = service_fn(move |request| {
                     let response = server.answer(&request, boottime_ms());
@@ -80,9 +85,9 @@ impl Server {
                 // How a scraper leaves is its own affair.
                 tokio::select! {
                     _ = tokio::time::timeout(CONNECTION_DEADLINE, connection) => {}
-                    () = stop.cancelled() => {}
+                    () = end.cancelled() => {}
                 }
-                drop(seat);
+                end.cancel();
             });
         }
     }

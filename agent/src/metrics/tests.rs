@@ -236,6 +236,28 @@ async fn the_listener_knows_two_paths_and_two_methods() {
     }
 }
 
+/// Case 66: whoever is on the node can open connections; that must not keep the scraper out.
+#[tokio::test]
+async fn idle_connections_do_not_keep_a_scraper_waiting() {
+    let address = serve(None).await;
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\n")
+            .await
+            .unwrap();
+        idle.push(stream);
+    }
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = tokio::time::timeout(Duration::from_secs(5), ask(address, request)).await;
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200"));
+    // The oldest one made room for it.
+    let mut rest = Vec::new();
+    let _ = idle[0].read_to_end(&mut rest).await;
+    assert!(rest.is_empty());
+}
+
 #[tokio::test]
 async fn case_66_without_the_token_nothing_is_told() {
     let address = serve(Some("a-token-of-some-length")).await;
