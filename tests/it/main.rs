@@ -7,6 +7,7 @@
 )]
 
 mod agent_faults;
+mod backup;
 mod cut_off;
 mod dialect_common;
 mod dialect_document;
