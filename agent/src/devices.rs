@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::attribute::{AttributionConfig, Observer};
 use crate::clock::boottime_ms;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::gpu::library::check_library;
 use crate::gpu::reading::{Health, NvmlState};
-use crate::gpu::sampler::{Sampler, SamplerConfig};
+use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner};
 
 /// NVML is absent or does not answer.
@@ -62,6 +62,8 @@ async fn look(options: &DevicesOptions) -> Result<(Observation, u32), Box<dyn st
     let mut sampling = SamplerConfig::default();
     let mut attribution = AttributionConfig::default();
     let mut state = None;
+    // A library that is not there is a state of the node, not a mistake of the caller.
+    let mut absent = None;
     match &options.dir {
         Some(dir) => {
             let overrides = Overrides {
@@ -69,18 +71,34 @@ async fn look(options: &DevicesOptions) -> Result<(Observation, u32), Box<dyn st
                 standalone: true,
                 ..Overrides::default()
             };
-            let config = Config::load(dir, overrides)?;
-            sampling.nvml_library = config.nvml_library;
-            sampling.call_deadline = config.call_deadline;
-            attribution = config.attribution;
-            state = Some(config.state);
+            match Config::load(dir, overrides) {
+                Err(ConfigError::Library(refused)) if refused.is_absence() => {
+                    absent = Some(refused.to_string());
+                }
+                config => {
+                    let config = config?;
+                    sampling.nvml_library = config.nvml_library;
+                    sampling.call_deadline = config.call_deadline;
+                    attribution = config.attribution;
+                    state = Some(config.state);
+                }
+            }
         }
-        None => {
-            let library = options.nvml_library.as_deref().map(check_library);
-            sampling.nvml_library = library.transpose()?;
-        }
+        None => match options.nvml_library.as_deref().map(check_library) {
+            Some(Err(refused)) if refused.is_absence() => absent = Some(refused.to_string()),
+            library => sampling.nvml_library = library.transpose()?,
+        },
     }
     let mut observer = Observer::new(&attribution, state.as_deref())?;
+    if let Some(reason) = absent {
+        let now_ms = boottime_ms();
+        let collected = Collected {
+            nvml: NvmlState::Absent(reason),
+            reading: None,
+            asked_boottime_ms: now_ms,
+        };
+        return Ok((observer.observe(collected, None, now_ms), 0));
+    }
     let mut sampler = Sampler::start(sampling);
     let now_ms = boottime_ms();
     let collected = sampler.sample(now_ms).await;

@@ -8,6 +8,11 @@ use std::fmt::Write as _;
 /// `Content-Type` of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// A family has a name that Prometheus does not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no metric")]
+pub struct Misnamed(String);
+
 /// Families in the order in which they were begun.
 #[derive(Debug, Default)]
 pub struct Families {
@@ -53,10 +58,10 @@ impl Families {
     ///
     /// # Errors
     /// When a family has a name that Prometheus does not read.
-    pub fn text(self) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn text(self) -> Result<Vec<u8>, Misnamed> {
         match self.misnamed {
             None => Ok(self.text.into_bytes()),
-            Some(name) => Err(prometheus::Error::Msg(format!("{name:?} names no metric"))),
+            Some(name) => Err(Misnamed(name)),
         }
     }
 

@@ -32,6 +32,14 @@ pub enum LibraryRefused {
     },
 }
 
+impl LibraryRefused {
+    /// There is no such file, so nothing was refused that could have been loaded.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Checks a path given as `--nvml-library` and returns it absolute, without links, as it must be loaded.
 ///
 /// # Errors

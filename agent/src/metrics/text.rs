@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gpuquota_proto::exposition::{Families, Misnamed, truth};
+
 use crate::gpu::reading::{Health, NvmlState};
 use crate::observation::{Device, DeviceKey, Observation, Owner, Source};
 use crate::report::wire::{health_text, nvml_text};
 
 use super::own;
 use super::snapshot::{Reporting, View};
-use gpuquota_proto::exposition::{Families, truth};
 
 const NVML_STATES: [&str; 6] = [
     "ok",
@@ -23,7 +24,7 @@ const NVML_STATES: [&str; 6] = [
 ];
 
 /// The answer to a scrape, format 0.0.4.
-pub(super) fn render(view: &View) -> Result<Vec<u8>, prometheus::Error> {
+pub(super) fn render(view: &View) -> Result<Vec<u8>, Misnamed> {
     let mut families = Families::default();
     about_the_agent(&mut families, view);
     if let Some(observation) = view.pass.observation.as_deref() {

@@ -173,3 +173,21 @@ fn a_stuck_worker_ends_with_its_agent() {
         test_kill_process(worker).is_err().then_some(())
     });
 }
+
+#[test]
+fn a_named_library_that_is_not_there_is_a_node_without_nvml() {
+    let node = Node::new("t4x1");
+    let output = agent(&node)
+        .args([
+            "devices",
+            "--json",
+            "--nvml-library",
+            "/nonexistent/library.so",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["devices"], Value::Array(Vec::new()));
+    assert_eq!(told["error"]["state"], "absent");
+}
