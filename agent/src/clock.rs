@@ -8,6 +8,12 @@ pub fn boottime_ms() -> u64 {
     milliseconds(clock_gettime(ClockId::Boottime))
 }
 
+/// CLOCK_MONOTONIC, milliseconds. It stands still while the machine is suspended, so waking up makes no call overdue.
+#[must_use]
+pub(crate) fn monotonic_ms() -> u64 {
+    milliseconds(clock_gettime(ClockId::Monotonic))
+}
+
 /// Wall clock, whole seconds since 1970 (UTC). For certificates only: it may jump.
 #[must_use]
 pub fn unix_s() -> i64 {

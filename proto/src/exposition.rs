@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use subtle::ConstantTimeEq as _;
+
 /// `Content-Type` of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -150,6 +152,18 @@ fn escape(text: &mut String, raw: &str, quoted: bool) {
             other => text.push(other),
         }
     }
+}
+
+/// Whether a scrape with this `Authorization` header may see the metrics: always where no token is asked for. The time it
+/// takes does not depend on how much of a token is right.
+#[must_use]
+pub fn admits(token: Option<&str>, authorization: Option<&[u8]>) -> bool {
+    let Some(token) = token else {
+        return true;
+    };
+    authorization
+        .and_then(|value| value.strip_prefix(b"Bearer "))
+        .is_some_and(|given| given.ct_eq(token.as_bytes()).into())
 }
 
 /// 1 or 0.

@@ -16,10 +16,9 @@ use gpuquota_core::limit::Limit;
 use gpuquota_core::node::{Node, NodeState};
 use gpuquota_core::quota::Quota;
 use gpuquota_core::usage::{Usage, ViolationClass, usage};
-use gpuquota_proto::exposition::{CONTENT_TYPE, Families, Labels, truth};
+use gpuquota_proto::exposition::{CONTENT_TYPE, Families, Labels, admits, truth};
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
-use subtle::ConstantTimeEq as _;
 
 use crate::clock::Clock;
 use crate::grpc::Sessions;
@@ -65,7 +64,11 @@ impl Metrics {
             response.headers_mut().insert(ALLOW, allowed);
             return response;
         }
-        if !self.admits(request.headers().get(AUTHORIZATION)) {
+        let authorization = request.headers().get(AUTHORIZATION);
+        if !admits(
+            self.token.as_deref(),
+            authorization.map(HeaderValue::as_bytes),
+        ) {
             let mut response = plain(StatusCode::UNAUTHORIZED, "unauthorized\n");
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
@@ -78,16 +81,6 @@ impl Metrics {
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
             }
         }
-    }
-
-    // Time does not depend on how much of a token is right.
-    fn admits(&self, authorization: Option<&HeaderValue>) -> bool {
-        let Some(token) = &self.token else {
-            return true;
-        };
-        authorization
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-            .is_some_and(|given| given.ct_eq(token.as_bytes()).into())
     }
 
     fn families(&self) -> Families {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::clock::monotonic_ms;
 
 use super::protocol::Target;
 
@@ -73,17 +73,6 @@ impl Gate {
     fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// CLOCK_MONOTONIC, milliseconds. It stands still while the machine is suspended, so waking up makes no call overdue.
-#[must_use]
-pub(super) fn monotonic_ms() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    seconds
-        .saturating_mul(1000)
-        .saturating_add(nanoseconds / 1_000_000)
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::gate::{Gate, monotonic_ms};
+use super::gate::Gate;
 use super::nvml::{self, Reader, Scope};
 use super::protocol::{Answer, SAMPLE, Target};
+use crate::clock::monotonic_ms;
 
 /// Command line of the hidden subcommand `nvml-worker`.
 #[derive(Clone, Debug, clap::Args)]

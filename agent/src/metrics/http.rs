@@ -14,11 +14,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use gpuquota_proto::exposition::CONTENT_TYPE as CONTENT_TYPE_TEXT;
+use gpuquota_proto::exposition::{CONTENT_TYPE as CONTENT_TYPE_TEXT, admits};
 
 use crate::clock::boottime_ms;
 use crate::report::wire::nvml_text;
@@ -117,7 +116,8 @@ impl Server {
             response.headers_mut().insert(ALLOW, allowed);
             return response;
         }
-        if !self.admits(authorization) {
+        let authorization = authorization.map(HeaderValue::as_bytes);
+        if !admits(self.token.as_deref(), authorization) {
             let mut response = plain(StatusCode::UNAUTHORIZED, "unauthorized\n");
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
@@ -134,16 +134,6 @@ impl Server {
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
             }
         }
-    }
-
-    // Time does not depend on how much of a token is right.
-    fn admits(&self, authorization: Option<&HeaderValue>) -> bool {
-        let Some(token) = &self.token else {
-            return true;
-        };
-        authorization
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-            .is_some_and(|given| given.ct_eq(token.as_bytes()).into())
     }
 }
 
