@@ -38,10 +38,8 @@ async fn case_43_a_changed_row_is_named_and_nothing_starts_over_it() {
         .parse()
         .unwrap();
     let tampering = [
-        (
-            "UPDATE journal SET body = replace(body, 't3', 't9') WHERE seq = 5",
-            5,
-        ),
+        // Which command row 5 holds varies, because a snapshot is noted whenever it is written.
+        ("UPDATE journal SET body = body || ' ' WHERE seq = 5", 5),
         ("UPDATE journal SET at = at + 1 WHERE seq = 2", 2),
         ("UPDATE journal SET writer = 'x' WHERE seq = 1", 1),
         ("UPDATE journal SET op = 'x' WHERE seq = 3", 3),
@@ -56,9 +54,7 @@ async fn case_43_a_changed_row_is_named_and_nothing_starts_over_it() {
         ),
     ];
     for (statement, row) in tampering {
-        // Row 5 may speak of another tenant than the text that is replaced.
-        let statement = statement.replace("'t3', 't9'", "'TW', 'US'");
-        sql(&ledger, &statement);
+        sql(&ledger, statement);
         let rows = sql(&ledger, "SELECT * FROM journal");
         let reason = server.refused_start().await;
         assert!(
