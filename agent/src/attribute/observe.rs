@@ -94,7 +94,7 @@ impl Observer {
             Told::Denied => Some((None, Owner::Unattributed(Reason::Denied))),
         };
         let observation = observe(collected, previous, models, &mut owner_of, at_boottime_ms);
-        facts.prune();
+        facts.end_look();
         observation
     }
 }

@@ -44,6 +44,8 @@ pub enum Told<'f> {
 #[derive(Debug)]
 pub struct FactsCache {
     entries: HashMap<u32, Entry>,
+    /// Number of the present look.
+    look: u64,
     /// Users whose executables matter.
     system_uids: Vec<u32>,
     host_namespace: Option<String>,
@@ -52,7 +54,8 @@ pub struct FactsCache {
 #[derive(Debug)]
 struct Entry {
     read_ms: u64,
-    asked_ms: u64,
+    /// The look in which it was last asked for.
+    look: u64,
     used: bool,
     state: State,
 }
@@ -72,6 +75,7 @@ impl FactsCache {
         let init = ProcessFolder::open(1).ok();
         Self {
             entries: HashMap::new(),
+            look: 0,
             system_uids,
             host_namespace: init.and_then(|init| init.mount_namespace().ok()),
         }
@@ -82,7 +86,7 @@ impl FactsCache {
     /// answer is the same.
     pub fn ask(&mut self, pid: u32, listed_ms: u64, now_ms: u64) -> Told<'_> {
         let entry = match self.entries.remove(&pid) {
-            Some(known) if known.asked_ms == now_ms => known,
+            Some(known) if known.look == self.look => known,
             known => {
                 let absent =
                     matches!(&known, Some(entry) if !matches!(entry.state, State::Lives(_)));
@@ -94,7 +98,7 @@ impl FactsCache {
                 };
                 Entry {
                     read_ms,
-                    asked_ms: now_ms,
+                    look: self.look,
                     used: true,
                     state,
                 }
@@ -107,8 +111,9 @@ impl FactsCache {
         }
     }
 
-    /// Forgets processes that were not asked for since the last call.
-    pub fn prune(&mut self) {
+    /// Ends a look, and forgets processes that were not asked for in it.
+    pub fn end_look(&mut self) {
+        self.look += 1;
         self.entries
             .retain(|_, entry| std::mem::take(&mut entry.used));
     }
@@ -183,30 +188,36 @@ mod tests {
             told => panic!("{told:?}"),
         };
         assert_eq!(first.uids.real, rustix::process::getuid().as_raw());
+        cache.end_look();
         assert_eq!(cache.ask(pid, u64::MAX, 2_000), Told::Facts(&first));
+        cache.end_look();
         assert_eq!(
             cache.ask(pid, u64::MAX, 2_000 + REFRESH_MS),
             Told::Facts(&first)
         );
         drop(child.stdin.take());
         child.wait().unwrap();
+        cache.end_look();
         assert_eq!(cache.ask(pid, u64::MAX, 9_000), Told::JustGone);
         assert_eq!(
             cache.ask(pid, u64::MAX, 9_000),
             Told::JustGone,
             "on its second GPU in the same look"
         );
-        assert_eq!(cache.ask(pid, u64::MAX, 10_000), Told::StillListed);
-        cache.prune();
+        cache.end_look();
+        // Two looks may fall into one millisecond.
+        assert_eq!(cache.ask(pid, u64::MAX, 9_000), Told::StillListed);
+        cache.end_look();
         assert_eq!(
             cache.ask(pid, u64::MAX, 11_000),
             Told::StillListed,
-            "asked for before the pruning"
+            "asked for in the look before"
         );
-        cache.prune();
-        cache.prune();
+        cache.end_look();
+        cache.end_look();
         assert_eq!(cache.ask(pid, u64::MAX, 12_000), Told::JustGone);
     }
+
     /// Case 68: between the driver's list and the question the pid went to somebody else.
     #[test]
     fn a_process_that_began_after_the_list_is_not_the_listed_one() {
@@ -216,6 +227,7 @@ mod tests {
         let pid = child.id();
         let mut cache = FactsCache::new(Vec::new());
         assert_eq!(cache.ask(pid, listed_ms, 1_000), Told::JustGone);
+        cache.end_look();
         let listed_ms = crate::clock::boottime_ms();
         let told = cache.ask(pid, listed_ms, 2_000);
         assert!(matches!(told, Told::Facts(_)), "{told:?}");
