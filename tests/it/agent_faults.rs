@@ -2,38 +2,14 @@
 
 use gpuquota_fake_nvml::scenario::{Action, Fault};
 use gpuquota_tests::node::{Node, Place};
+use gpuquota_tests::pair::{server, uses};
 use gpuquota_tests::program::pid;
-use gpuquota_tests::quota::{GPU, purchase};
+use gpuquota_tests::quota::GPU;
 use gpuquota_tests::scrape::Scrape;
 use gpuquota_tests::server::{QUICK, Server};
 use gpuquota_tests::wait::{SOON, throughout, until};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
-
-async fn server() -> Server {
-    let server = Server::with(QUICK).await;
-    for tenant in ["a", "b"] {
-        server
-            .admin()
-            .put(tenant, purchase("default", 4))
-            .await
-            .expect_done();
-    }
-    server
-}
-
-async fn uses(server: &Server, expected: [u64; 2]) {
-    until(&format!("a and b use {expected:?}"), SOON, async || {
-        let quotas = server.admin().quotas().await;
-        let seen = ["a", "b"].map(|tenant| quotas.used(tenant, "flexible", GPU));
-        if seen == expected {
-            Ok(())
-        } else {
-            Err(format!("{seen:?}"))
-        }
-    })
-    .await;
-}
 
 async fn health(server: &Server, node: &Node, index: usize, expected: &str) {
     let uuid = node.uuid(index);
@@ -63,7 +39,7 @@ fn gpus(scrape: &Scrape, state: &str) -> Option<f64> {
 
 #[tokio::test]
 async fn case_72_a_killed_worker_is_replaced_and_nothing_is_forgotten() {
-    let server = server().await;
+    let server = server(QUICK).await;
     let mut node = Node::start(&server, "n1", "h100x4").await;
     let held = node.workload("a", Place::Gpu("0"));
     uses(&server, [1, 0]).await;
@@ -99,7 +75,7 @@ async fn case_72_a_killed_worker_is_replaced_and_nothing_is_forgotten() {
 
 #[tokio::test]
 async fn case_72_a_call_that_hangs_takes_its_own_gpu_only() {
-    let server = server().await;
+    let server = server(QUICK).await;
     let mut node = Node::new(&server, "n1", "h100x4");
     node.configure("call_deadline = \"700ms\"\n");
     node.run().await;
@@ -146,7 +122,7 @@ async fn case_72_a_call_that_hangs_takes_its_own_gpu_only() {
 
 #[tokio::test]
 async fn case_72_a_lost_gpu_is_told_and_the_others_go_on() {
-    let server = server().await;
+    let server = server(QUICK).await;
     let mut node = Node::start(&server, "n1", "h100x4").await;
     let held = node.workload("a", Place::Gpu("2"));
     uses(&server, [1, 0]).await;
@@ -166,7 +142,7 @@ async fn case_72_a_lost_gpu_is_told_and_the_others_go_on() {
 
 #[tokio::test]
 async fn case_72_a_crash_inside_the_driver_is_survived() {
-    let server = server().await;
+    let server = server(QUICK).await;
     let mut node = Node::start(&server, "n1", "h100x4").await;
     let held = node.workload("a", Place::Gpu("0"));
     uses(&server, [1, 0]).await;
@@ -200,7 +176,7 @@ async fn case_72_a_crash_inside_the_driver_is_survived() {
 
 #[tokio::test]
 async fn case_72_no_driver_at_all_is_a_state_and_not_an_empty_node() {
-    let server = server().await;
+    let server = server(QUICK).await;
     let mut node = Node::start(&server, "n1", "h100x4").await;
     let held = node.workload("a", Place::Gpu("0"));
     uses(&server, [1, 0]).await;

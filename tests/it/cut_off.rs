@@ -4,40 +4,11 @@ use std::time::Duration;
 
 use gpuquota_tests::journal::{sql, verified};
 use gpuquota_tests::node::{Node, Place};
-use gpuquota_tests::quota::{GPU, purchase};
+use gpuquota_tests::pair::{server, used, uses};
 use gpuquota_tests::server::{QUICK, Server};
 use gpuquota_tests::session::{Session, full, gpu};
 use gpuquota_tests::skip::{measured, slow};
 use gpuquota_tests::wait::{SOON, now, throughout, until};
-
-async fn server(edits: &[(&str, &str)]) -> Server {
-    let server = Server::with(edits).await;
-    for tenant in ["a", "b"] {
-        server
-            .admin()
-            .put(tenant, purchase("default", 4))
-            .await
-            .expect_done();
-    }
-    server
-}
-
-async fn uses(server: &Server, expected: [u64; 2]) {
-    until(&format!("a and b use {expected:?}"), SOON, async || {
-        let seen = used(server).await;
-        if seen == expected {
-            Ok(())
-        } else {
-            Err(format!("{seen:?}"))
-        }
-    })
-    .await;
-}
-
-async fn used(server: &Server) -> [u64; 2] {
-    let quotas = server.admin().quotas().await;
-    ["a", "b"].map(|tenant| quotas.used(tenant, "flexible", GPU))
-}
 
 async fn state(server: &Server, node: &str, expected: &str) {
     until(&format!("{node} is {expected}"), SOON, async || {

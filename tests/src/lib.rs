@@ -11,6 +11,7 @@
 pub mod journal;
 pub mod mtls;
 pub mod node;
+pub mod pair;
 pub mod program;
 pub mod quota;
 pub mod raw;

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use gpuquota_core::State;
 use gpuquota_core::id::Seq;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::Committed;
 use crate::store::Hash;
@@ -109,7 +108,7 @@ impl Snapshots {
         for old in self.files().into_iter().skip(KEEP) {
             fs::remove_file(old)?;
         }
-        Ok((seq, digest(&bytes)))
+        Ok((seq, Hash::of(&bytes).to_string()))
     }
 
     /// Readable snapshots, newest first, read one by one.
@@ -165,15 +164,8 @@ fn read(path: &Path) -> io::Result<Candidate> {
     Ok(Candidate {
         path: path.to_owned(),
         committed: Committed { state, head },
-        digest: digest(&bytes),
+        digest: Hash::of(&bytes).to_string(),
     })
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]

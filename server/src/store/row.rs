@@ -14,6 +14,12 @@ impl Hash {
     /// The head of an empty journal.
     pub const EMPTY: Self = Self([0; 32]);
 
+    /// SHA-256 of some bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
     /// The first 6 bytes as a number, which a metric can carry exactly.
     #[must_use]
     pub fn prefix(self) -> u64 {
