@@ -1,11 +1,10 @@
 //! The command line.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use gpuquota_core::id::{NodeName, TenantName};
+use gpuquota_core::id::{NodeName, ProjectId, TenantName};
 
 use crate::auth::Role;
 
@@ -75,22 +74,14 @@ pub struct Token {
     #[arg(long = "tenant", value_parser = |text: &str| TenantName::new(text))]
     pub tenants: Vec<TenantName>,
     /// Project that the token is for; may be repeated
-    #[arg(long = "project", value_parser = |text: &str| TenantName::new(text))]
-    pub projects: Vec<TenantName>,
+    #[arg(long = "project", value_parser = |text: &str| ProjectId::new(text))]
+    pub projects: Vec<ProjectId>,
     /// Name under which the journal keeps what the bearer does
     #[arg(long, default_value = "cli", value_parser = subject)]
     pub subject: String,
     /// How long it counts: a number with s, m, h or d
     #[arg(long, default_value = "24h", value_parser = seconds)]
     pub ttl: i64,
-}
-
-impl Token {
-    /// Projects as a set.
-    #[must_use]
-    pub fn project_set(&self) -> BTreeSet<String> {
-        self.projects.iter().map(ToString::to_string).collect()
-    }
 }
 
 /// Arguments of `issue-agent`.

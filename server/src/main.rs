@@ -63,7 +63,7 @@ fn token(args: &Token, now: gpuquota_core::id::Timestamp) -> anyhow::Result<Stri
         subject: args.subject.clone(),
         role: args.role,
         tenants: args.tenants.iter().cloned().collect(),
-        projects: args.project_set(),
+        projects: args.projects.iter().cloned().collect(),
     };
     let id = uuid::Uuid::new_v4().to_string();
     Ok(key.issue(&grant, &id, now, args.ttl)?)

@@ -78,6 +78,13 @@ name!(
     |text| slug(text, 255, |b| b.is_ascii_alphanumeric() || b"._@-".contains(&b))
 );
 name!(
+    /// A project of a tenant, as portals and clouds name it.
+    ProjectId,
+    "project",
+    "1 to 255 of A-Z a-z 0-9 . _ @ - and not '.' or '..'",
+    |text| slug(text, 255, |b| b.is_ascii_alphanumeric() || b"._@-".contains(&b))
+);
+name!(
     /// A GPU host, as its certificate names it.
     NodeName,
     "node",

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use gpuquota_core::id::TenantName;
+use gpuquota_core::id::{ProjectId, TenantName};
 use serde::{Deserialize, Serialize};
 
 pub use limiter::FailureLimiter;
@@ -62,6 +62,8 @@ pub struct Principal {
     pub role: Role,
     /// Whom it may do it for; an admin may for all.
     pub tenants: BTreeSet<TenantName>,
+    /// Projects it may act in besides those of its tenants; an admin may in all.
+    pub projects: BTreeSet<ProjectId>,
 }
 
 impl Principal {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use gpuquota_core::id::{TenantName, Timestamp};
+use gpuquota_core::id::{ProjectId, TenantName, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,7 +52,7 @@ pub struct Grant {
     /// For whom.
     pub tenants: BTreeSet<TenantName>,
     /// In which projects.
-    pub projects: BTreeSet<String>,
+    pub projects: BTreeSet<ProjectId>,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,7 +62,7 @@ struct Issued<'a> {
     sub: &'a str,
     role: Role,
     tenants: &'a BTreeSet<TenantName>,
-    projects: &'a BTreeSet<String>,
+    projects: &'a BTreeSet<ProjectId>,
     jti: &'a str,
     iat: i64,
     exp: i64,
@@ -74,6 +74,8 @@ struct Claims {
     role: Role,
     #[serde(default)]
     tenants: BTreeSet<TenantName>,
+    #[serde(default)]
+    projects: BTreeSet<ProjectId>,
     #[serde(default)]
     jti: Option<String>,
     #[serde(default)]
@@ -199,6 +201,7 @@ impl TokenKey {
                 subject: claims.sub,
                 role: claims.role,
                 tenants: claims.tenants,
+                projects: claims.projects,
             },
             id: claims.jti,
             until,

@@ -1,5 +1,8 @@
 //! The configuration file `server.toml`. Its commented default is the manual; unknown keys are refused.
 
+mod rest;
+mod tokens;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,10 +12,13 @@ use gpuquota_core::id::{NodeName, Region};
 use gpuquota_proto::tls::TlsFiles;
 use serde::Deserialize;
 
+pub use rest::Rest;
+pub use tokens::Tokens;
+
 /// Name of the file in the server's directory.
 pub const FILE: &str = "server.toml";
 /// The default file, as `init` writes it.
-pub const DEFAULT: &str = include_str!("../server.default.toml");
+pub const DEFAULT: &str = include_str!("../../server.default.toml");
 
 /// All of it.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,16 +41,6 @@ pub struct Config {
     /// Where nodes stand.
     #[serde(default)]
     pub node: Vec<DeclaredNode>,
-}
-
-/// The REST listener.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rest {
-    /// Address.
-    pub listen: SocketAddr,
-    /// Open connections at most.
-    pub connections: usize,
 }
 
 /// The agents' listener.
@@ -88,14 +84,6 @@ pub struct LedgerSettings {
     pub snapshot_every_rows: u64,
     /// Commands that may wait.
     pub queue: usize,
-}
-
-/// Tokens.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tokens {
-    /// The signing key.
-    pub key: PathBuf,
 }
 
 /// The log.
@@ -180,9 +168,7 @@ impl Config {
         if self.ledger.snapshot_every_rows == 0 || self.ledger.queue == 0 {
             return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
         }
-        if self.rest.connections == 0 {
-            return Err("rest.connections must be at least 1".into());
-        }
+        self.rest.check()?;
         Ok(())
     }
 
@@ -197,13 +183,7 @@ impl Config {
                 self.metrics.listen
             ));
         }
-        if !self.rest.listen.ip().is_loopback() {
-            return Err(format!(
-                "REST on {} would carry tokens unencrypted; listen on 127.0.0.1 behind a TLS proxy",
-                self.rest.listen
-            ));
-        }
-        Ok(())
+        self.rest.check_listener()
     }
 
     /// TLS files of the agents' listener.
