@@ -78,6 +78,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         clock: clock.clone(),
         liveness: liveness.clone(),
         tokens,
+        dialects: config.dialects.clone(),
         failures: failures.clone(),
     });
     let limits = ServeLimits {
