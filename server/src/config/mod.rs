@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gpuquota_core::id::{NodeName, Region};
-use gpuquota_proto::tls::TlsFiles;
+use gpuquota_proto::tls::{HttpsFiles, TlsFiles};
 use serde::Deserialize;
 
 pub use dialects::Dialects;
@@ -77,6 +77,20 @@ pub struct Metrics {
     /// File with the bearer token that scrapes must carry.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// Own chain; with it the listener speaks HTTPS only.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// Own private key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+impl Metrics {
+    /// The files of HTTPS; `None` is plain HTTP.
+    #[must_use]
+    pub fn https(&self) -> Option<HttpsFiles> {
+        rest::https(self.certificate.as_ref(), self.key.as_ref())
+    }
 }
 
 /// The journal.
@@ -150,7 +164,11 @@ impl Config {
             Some(&mut config.agents.ca),
             Some(&mut config.agents.certificate),
             Some(&mut config.agents.key),
+            config.rest.certificate.as_mut(),
+            config.rest.key.as_mut(),
             config.metrics.token_file.as_mut(),
+            config.metrics.certificate.as_mut(),
+            config.metrics.key.as_mut(),
             Some(&mut config.ledger.path),
             Some(&mut config.tokens.key),
         ]
@@ -173,9 +191,14 @@ impl Config {
         if self.ledger.snapshot_every_rows == 0 || self.ledger.queue == 0 {
             return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
         }
-        self.rest.check()?;
+        let metrics = &self.metrics;
+        rest::both(
+            "metrics",
+            metrics.certificate.as_ref(),
+            metrics.key.as_ref(),
+        )?;
         self.dialects.check()?;
-        Ok(())
+        self.rest.check()
     }
 
     /// Refuses listeners that would show figures to the whole network.
@@ -183,10 +206,12 @@ impl Config {
     /// # Errors
     /// With what to do.
     pub fn check_listeners(&self) -> Result<(), String> {
-        if !self.metrics.listen.ip().is_loopback() && self.metrics.token_file.is_none() {
+        let metrics = &self.metrics;
+        let guarded = metrics.token_file.is_some() || metrics.certificate.is_some();
+        if !metrics.listen.ip().is_loopback() && !guarded {
             return Err(format!(
-                "metrics on {} need metrics.token_file; or listen on 127.0.0.1",
-                self.metrics.listen
+                "metrics on {} need metrics.token_file, or metrics.certificate and metrics.key; or listen on 127.0.0.1",
+                metrics.listen
             ));
         }
         self.rest.check_listener()
@@ -229,7 +254,37 @@ mod tests {
         assert!(parse(&DEFAULT.replace("heartbeat_seconds = 1", "heartbeat_seconds = 9")).is_err());
         let nodes = format!("{DEFAULT}\n[[node]]\nname = \"gpu02\"\nregion = \"US\"\n");
         assert_eq!(parse(&nodes).unwrap().node.len(), 1);
-        let open = DEFAULT.replace("127.0.0.1:9402", "0.0.0.0:9402");
-        assert!(parse(&open).unwrap().check_listeners().is_err());
+    }
+
+    #[test]
+    fn off_loopback_a_listener_needs_what_protects_it() {
+        let parse = |edits: &[(&str, &str)]| {
+            let mut text = DEFAULT.to_owned();
+            for (from, to) in edits {
+                assert!(text.contains(from), "{from}");
+                text = text.replace(from, to);
+            }
+            Config::parse(&text, Path::new("/d"))
+        };
+        let metrics = ("127.0.0.1:9402", "0.0.0.0:9402");
+        let refused = parse(&[metrics]).unwrap().check_listeners().unwrap_err();
+        assert!(refused.contains("metrics.token_file"), "{refused}");
+        let rest = ("127.0.0.1:8080", "0.0.0.0:8080");
+        let refused = parse(&[rest]).unwrap().check_listeners().unwrap_err();
+        assert!(refused.contains("rest.certificate"), "{refused}");
+        let plain = ("plain_http = false", "plain_http = true");
+        assert!(parse(&[rest, plain]).unwrap().check_listeners().is_ok());
+        // Both tables show the same two lines.
+        let certificate = ("# certificate = ", "certificate = ");
+        let key = ("# key = ", "key = ");
+        let both = parse(&[rest, metrics, certificate, key]).unwrap();
+        assert!(both.check_listeners().is_ok());
+        let files = both.rest.https().unwrap();
+        assert_eq!(files.certificate, Path::new("/d/server.crt"));
+        assert_eq!(files.key, Path::new("/d/server.key"));
+        assert!(both.metrics.https().is_some());
+        for half in [&[certificate][..], &[key], &[certificate, key, plain]] {
+            assert!(parse(half).is_err(), "{half:?}");
+        }
     }
 }

@@ -17,4 +17,4 @@ mod time;
 
 pub use call::Api;
 pub use front::router;
-pub use serve::{ServeLimits, serve};
+pub use serve::{HttpListener, ServeLimits, serve};

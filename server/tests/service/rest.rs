@@ -99,7 +99,7 @@ async fn a_listener_with_all_its_connections_taken_still_stops() {
         ..ServeLimits::default()
     };
     let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, Router::new(), limits, stop.clone()));
+    let served = tokio::spawn(serve(listener.into(), Router::new(), limits, stop.clone()));
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
