@@ -1,5 +1,6 @@
 //! One authenticated request as a handler sees it, and what a handler answers.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -62,6 +63,18 @@ impl Call {
         let mut segments = self.segments.iter();
         let found = segments.find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value)
+    }
+
+    /// The value in the path under this name, validated by its own rule.
+    ///
+    /// # Errors
+    /// When it breaks the rule.
+    pub(super) fn named<T, E: fmt::Display>(
+        &self,
+        name: &str,
+        new: fn(&str) -> Result<T, E>,
+    ) -> Result<T, Problem> {
+        new(self.segment(name)).map_err(|e| Problem::new(Kind::InvalidPath, e.to_string()))
     }
 
     /// Asks the ledger in the caller's name.
