@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use gpuquota_core::Command;
-use gpuquota_core::command::DeclareNode;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -75,7 +73,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         settings,
         ledger_stop.clone(),
     );
-    declare_nodes(&ledger, &config).await?;
+    declare(&ledger, &config).await?;
 
     let liveness = Arc::new(Liveness::new(clock.boot_ms()));
     let sessions = Sessions::default();
@@ -218,14 +216,14 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token.to_owned())
 }
 
-async fn declare_nodes(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
-    for declared in &config.node {
-        let declared_node = DeclareNode::at(declared.name.clone(), declared.region.clone());
-        let command = Command::DeclareNode(declared_node);
+async fn declare(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
+    for declared in config.declarations() {
+        let command = declared.command();
+        let what = format!("{command:?}");
         ledger
             .submit(command, Origin::server())
             .await
-            .with_context(|| format!("cannot declare node {}", declared.name))?;
+            .with_context(|| format!("server.toml declares what the ledger refuses: {what}"))?;
     }
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! method, credential, role, body limits); a dialect's folder holds its handlers, its bodies and its error shape.
 
 mod call;
-mod duration;
 mod front;
 mod gpu_quota;
 mod json;
@@ -12,6 +11,7 @@ mod native;
 mod query;
 mod reply;
 mod routes;
+pub(crate) mod run_time;
 mod serve;
 mod status;
 mod time;

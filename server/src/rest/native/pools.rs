@@ -10,9 +10,9 @@ use gpuquota_core::pool::{Accelerator, CardLimitKey, HostResource, RegionProfile
 use serde::Serialize;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::duration;
 use crate::rest::json::{Fields, invalid, missing};
 use crate::rest::reply::Reply;
+use crate::rest::run_time;
 use crate::rest::status::{Kind, Problem};
 
 #[derive(Debug, Serialize)]
@@ -99,7 +99,7 @@ pub(in crate::rest) async fn list_groups(api: &Api, _call: &Call) -> Result<Repl
         let limits = state.card_limits().filter(|(key, _)| key.group == *name);
         GroupBody {
             resource_group: name,
-            max_time: duration::format(group.and_then(|group| group.max_time_s)),
+            max_time: run_time::format(group.and_then(|group| group.max_time_s)),
             tenants: group
                 .and_then(|group| group.tenants.as_ref())
                 .map(|tenants| tenants.iter().collect()),
@@ -130,7 +130,7 @@ pub(in crate::rest) async fn put_group(api: &Api, call: &Call) -> Result<Reply, 
     let fields = Fields::parse(&call.body)?;
     let max_time_s = match fields.text("max_time")? {
         None => None,
-        Some(text) => duration::parse(text)
+        Some(text) => run_time::parse(text)
             .ok_or_else(|| invalid("max_time", "must be unlimited or D-HH:MM:SS"))?,
     };
     let group = ResourceGroup {
@@ -141,7 +141,7 @@ pub(in crate::rest) async fn put_group(api: &Api, call: &Call) -> Result<Reply, 
     call.submit(api, Command::SetGroup(group.clone())).await?;
     Reply::ok(GroupSaid {
         resource_group: &group.group,
-        max_time: duration::format(group.max_time_s),
+        max_time: run_time::format(group.max_time_s),
         tenants: group.tenants.as_ref(),
     })
 }

@@ -5,7 +5,7 @@ const UNLIMITED: &str = "unlimited";
 
 /// Writes seconds; `None` is unlimited.
 #[must_use]
-pub(super) fn format(seconds: Option<u64>) -> String {
+pub(crate) fn format(seconds: Option<u64>) -> String {
     let Some(seconds) = seconds else {
         return UNLIMITED.to_owned();
     };
@@ -16,7 +16,7 @@ pub(super) fn format(seconds: Option<u64>) -> String {
 
 /// Reads a run time of less than 100,000 days; `None` when it is none.
 #[must_use]
-pub(super) fn parse(text: &str) -> Option<Option<u64>> {
+pub(crate) fn parse(text: &str) -> Option<Option<u64>> {
     if text == UNLIMITED {
         return Some(None);
     }
