@@ -1,6 +1,16 @@
 //! Who a caller is and what that lets it do.
 
+mod access_key;
+mod algorithm;
+mod authenticator;
+mod canonical;
+mod claims;
+mod foreign;
+mod jwks;
+mod lifetime;
 mod limiter;
+mod revocation;
+mod signing;
 pub mod token;
 
 use std::collections::BTreeSet;
@@ -10,8 +20,13 @@ use std::str::FromStr;
 use gpuquota_core::id::{ProjectId, TenantName};
 use serde::{Deserialize, Serialize};
 
+pub use access_key::SIGNATURE_SCHEME;
+pub use algorithm::Algorithm;
+pub use authenticator::{Authenticator, SetupError};
+pub use canonical::SignedRequest;
 pub use limiter::FailureLimiter;
 pub(crate) use limiter::network;
+pub(crate) use token::OWN_ISSUER;
 
 /// What a token lets its bearer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +79,10 @@ pub struct Principal {
     pub tenants: BTreeSet<TenantName>,
     /// Projects it may act in besides those of its tenants; an admin may in all.
     pub projects: BTreeSet<ProjectId>,
+    /// The user that its token names, 1 to 255 bytes; only shown (document 002).
+    pub user: Option<String>,
+    /// The container that its token names, 1 to 255 bytes; only shown (document 002).
+    pub container: Option<String>,
 }
 
 impl Principal {

@@ -13,7 +13,7 @@ use gpuquota_proto::tls::TlsFiles;
 use serde::Deserialize;
 
 pub use rest::Rest;
-pub use tokens::Tokens;
+pub use tokens::{AccessKey, Issuer, Tokens};
 
 /// Name of the file in the server's directory.
 pub const FILE: &str = "server.toml";
@@ -147,13 +147,13 @@ impl Config {
             Some(&mut config.agents.key),
             config.metrics.token_file.as_mut(),
             Some(&mut config.ledger.path),
-            Some(&mut config.tokens.key),
         ]
         .into_iter()
         .flatten()
         {
             *path = dir.join(&*path);
         }
+        config.tokens.below(dir);
         config.check()?;
         Ok(config)
     }
@@ -169,6 +169,7 @@ impl Config {
             return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
         }
         self.rest.check()?;
+        self.tokens.check()?;
         Ok(())
     }
 
