@@ -5,6 +5,7 @@ mod fault;
 use axum::extract::Request;
 use axum::response::Response;
 use gpuquota_core::Command;
+use gpuquota_core::command::DeclareNode;
 use gpuquota_core::id::{NodeName, Region};
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
@@ -61,7 +62,7 @@ pub(super) async fn put_node(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let region = fields.text("region")?.ok_or_else(|| missing("region"))?;
     let region = Region::new(region).map_err(|e| invalid("region", e))?;
     let body = json!({ "name": node, "region": region });
-    call.submit(api, Command::DeclareNode { node, region })
+    call.submit(api, Command::DeclareNode(DeclareNode::at(node, region)))
         .await?;
     Reply::ok(body)
 }
