@@ -192,7 +192,11 @@ mod tests {
             json!({"sub": ""}),
             json!({}),
         ] {
-            assert_eq!(principal(&map, bad.clone()), Err(TokenError::Unmapped), "{bad}");
+            assert_eq!(
+                principal(&map, bad.clone()),
+                Err(TokenError::Unmapped),
+                "{bad}"
+            );
         }
     }
 

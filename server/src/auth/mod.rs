@@ -11,6 +11,8 @@ mod lifetime;
 mod limiter;
 mod revocation;
 mod signing;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 use std::collections::BTreeSet;

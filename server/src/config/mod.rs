@@ -153,7 +153,7 @@ impl Config {
         {
             *path = dir.join(&*path);
         }
-        config.tokens.below(dir);
+        config.tokens.prepare(dir)?;
         config.check()?;
         Ok(config)
     }
@@ -169,7 +169,6 @@ impl Config {
             return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
         }
         self.rest.check()?;
-        self.tokens.check()?;
         Ok(())
     }
 

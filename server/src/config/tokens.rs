@@ -119,8 +119,16 @@ fn projects_claim() -> String {
 }
 
 impl Tokens {
-    /// Makes its paths absolute.
-    pub(super) fn below(&mut self, dir: &Path) {
+    /// Makes its paths absolute and refuses what contradicts itself; files are read later.
+    ///
+    /// # Errors
+    /// With what to do.
+    pub(crate) fn prepare(&mut self, dir: &Path) -> Result<(), String> {
+        self.below(dir);
+        self.check()
+    }
+
+    fn below(&mut self, dir: &Path) {
         let issuers = self.issuer.iter_mut().flat_map(|issuer| {
             [
                 issuer.secret_file.as_mut(),
@@ -139,8 +147,7 @@ impl Tokens {
         }
     }
 
-    /// Refuses what contradicts itself; files are read later.
-    pub(super) fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         let mut seen = BTreeSet::new();
         for issuer in &self.issuer {
             let name = issuer.name();
@@ -266,5 +273,87 @@ fn check_url(url: &str) -> Result<(), String> {
         Some("https") => Ok(()),
         Some("http") if loopback => Ok(()),
         _ => Err(rule.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMED: &str = "[[issuer]]\nissuer = \"https://idp\"\naudience = \"gpu\"\n";
+    const ROLE: &str = "default_role = \"viewer\"\n";
+
+    fn prepared(text: &str) -> Result<Tokens, String> {
+        let text = format!("key = \"token.key\"\n{text}");
+        let mut tokens: Tokens = toml::from_str(&text).map_err(|e| e.to_string())?;
+        tokens.prepare(Path::new("/d"))?;
+        Ok(tokens)
+    }
+
+    #[test]
+    fn an_issuer_has_one_algorithm_one_source_of_keys_and_a_way_to_a_role() {
+        let url = |url: &str| format!("{NAMED}{ROLE}algorithm = \"RS256\"\njwks_url = \"{url}\"\n");
+        for good in [
+            String::new(),
+            url("https://idp.example/keys"),
+            url("http://127.0.0.1:8081/keys"),
+            url("http://[::1]:8081/keys"),
+            format!("{NAMED}{ROLE}algorithm = \"EdDSA\"\npublic_key_file = \"k\"\nkid = \"1\""),
+            format!("[[issuer]]\n{ROLE}algorithm = \"HS256\"\nsecret_file = \"k\""),
+        ] {
+            let tokens = prepared(&good).unwrap();
+            let file = tokens.issuer.first().and_then(|i| i.secret_file.clone());
+            assert!(file.is_none_or(|path| path == Path::new("/d/k")));
+        }
+        let one = url("https://idp.example/keys");
+        for (bad, reason) in [
+            (url("http://idp.example/keys"), "jwks_url must be"),
+            (url("http://127.0.0.1.example/keys"), "jwks_url must be"),
+            (url("https://user@idp.example/keys"), "jwks_url must be"),
+            (url("file:///etc/passwd"), "jwks_url must be"),
+            (url("/keys"), "jwks_url must be"),
+            (one.replace("audience", "# audience"), "audience is missing"),
+            (
+                one.replace("https://idp\"", "gpuquota\""),
+                "this server's own",
+            ),
+            (one.replace(ROLE, ""), "no default_role"),
+            (one.replace("RS256", "HS256"), "HS256 has a secret"),
+            (one.replace("RS256", "none"), "unknown variant"),
+            (one.replace("RS256", "PS256"), "unknown variant"),
+            (format!("{one}jwks_file = \"k\""), "exactly one of"),
+            (one.replace("jwks_url", "# "), "exactly one of"),
+            (format!("{one}kid = \"1\""), "single key file"),
+            (format!("{one}jwks_keep_seconds = 299"), "jwks_keep_seconds"),
+            (
+                format!("{one}jwks_refresh_seconds = 0"),
+                "jwks_refresh_seconds",
+            ),
+            (format!("{one}subject_claim = \"\""), "1 to 255"),
+            (
+                format!("{one}tenant_map = {{ a = \"no name!\" }}"),
+                "tenant",
+            ),
+            (format!("{one}typo = 1"), "unknown field"),
+            (format!("{one}{one}"), "stands there twice"),
+        ] {
+            let error = prepared(&bad).unwrap_err();
+            assert!(error.contains(reason), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_access_key_says_for_whom_it_is() {
+        let key = "[[access_key]]\nid = \"AK1\"\nsecret_file = \"s\"\nsubject = \"sdk\"\nrole = \"viewer\"\nprojects = [\"p\"]\n";
+        let tokens = prepared(key).unwrap();
+        assert_eq!(tokens.access_key[0].secret_file, Path::new("/d/s"));
+        for bad in [
+            key.replace("projects", "# projects"),
+            key.replace("AK1", "A K"),
+            key.replace("sdk", ""),
+            format!("{key}{key}"),
+        ] {
+            assert!(prepared(&bad).is_err(), "{bad}");
+        }
     }
 }

@@ -12,8 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::query::Query;
 use super::reply::Reply;
 use super::status::{Kind, Problem};
-use crate::auth::token::TokenKey;
-use crate::auth::{FailureLimiter, Principal};
+use crate::auth::{Authenticator, FailureLimiter, Principal};
 use crate::clock::Clock;
 use crate::service::liveness::Liveness;
 use crate::service::{Ledger, Origin, Receipt};
@@ -26,8 +25,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Who was heard when.
     pub liveness: Arc<Liveness>,
-    /// Verifies tokens.
-    pub tokens: TokenKey,
+    /// Says whose a token or a signature is.
+    pub tokens: Arc<Authenticator>,
     /// Bounds wrong tokens.
     pub failures: Arc<FailureLimiter>,
 }

@@ -12,21 +12,20 @@ use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::any;
-use http::header::{
-    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::call::{Api, Call, key_problem};
+use super::credential::{Credential, credential};
 use super::query::Query;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
 use super::{gpu_quota, native};
-use crate::auth::Principal;
 use crate::auth::token::TokenError;
+use crate::auth::{Principal, SignedRequest};
 
 const LARGEST_BODY: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -119,7 +118,18 @@ async fn serve(
             format!("this path takes {}", allowed(routes)),
         ));
     };
-    let principal = authenticate(api, parts)?;
+    let shown = credential(&parts.headers, route.dialect.carrier());
+    let shown = shown.map_err(|problem| refused(api, parts, problem))?;
+    // A signature covers the body, so there it is read first; never more than the bound.
+    let (signed, body) = match shown {
+        Credential::Token(_) => (Bytes::new(), body),
+        Credential::Signature => {
+            let bytes = read_body(&parts.headers, body).await?;
+            (bytes.clone(), Body::from(bytes))
+        }
+    };
+    let principal = authenticate(api, parts, shown, &signed).await;
+    let principal = principal.map_err(|problem| refused(api, parts, problem))?;
     if !route.access.allows(&principal) {
         return Err(Problem::new(
             Kind::Forbidden,
@@ -141,55 +151,47 @@ async fn serve(
     (route.handler)(api, &call).await
 }
 
-fn authenticate(api: &Api, parts: &Parts) -> Result<Principal, Problem> {
-    let verified = bearer(&parts.headers).and_then(|token| {
-        let refused = |e: TokenError| Problem::new(Kind::InvalidCredential, e.to_string());
-        let verified = api
-            .tokens
-            .verify(token, api.clock.wall())
-            .map_err(refused)?;
-        let ledger = api.ledger.read();
-        match &verified.id {
-            Some(id) if ledger.state.revoked(id) => Err(refused(TokenError::Revoked)),
-            _ => Ok(verified.principal),
+async fn authenticate(
+    api: &Api,
+    parts: &Parts,
+    shown: Credential<'_>,
+    body: &[u8],
+) -> Result<Principal, Problem> {
+    let now = api.clock.wall();
+    let verified = match shown {
+        Credential::Token(token) => api.tokens.token(token, now).await,
+        Credential::Signature => {
+            let request = SignedRequest {
+                method: parts.method.as_str(),
+                path: parts.uri.path(),
+                query: parts.uri.query(),
+                headers: &parts.headers,
+                body,
+            };
+            api.tokens.signature(&request, now)
         }
-    });
-    verified.map_err(|problem| {
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
-        if api.failures.count(address) {
-            problem
-        } else {
-            Problem::new(
-                Kind::Throttled,
-                "too many wrong tokens from this address; wait",
-            )
-        }
-    })
+    };
+    let invalid = |e: TokenError| Problem::new(Kind::InvalidCredential, e.to_string());
+    let verified = verified.map_err(invalid)?;
+    let ledger = api.ledger.read();
+    if verified.ids.iter().any(|id| ledger.state.revoked(id)) {
+        return Err(invalid(TokenError::Revoked));
+    }
+    Ok(verified.principal)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let missing = || {
+// Counts the failure against the address.
+fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
+    if api.failures.count(address) {
+        problem
+    } else {
         Problem::new(
-            Kind::NoCredential,
-            "send a token as `Authorization: Bearer TOKEN`",
+            Kind::Throttled,
+            "too many wrong credentials from this address; wait",
         )
-    };
-    let value = values.next().ok_or_else(missing)?;
-    if values.next().is_some() {
-        return Err(Problem::new(
-            Kind::InvalidCredential,
-            "send one Authorization header",
-        ));
     }
-    let value = value.to_str().map_err(|_| missing())?;
-    let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
-    let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-        return Err(missing());
-    }
-    Ok(token)
 }
 
 async fn path_name(parts: &mut Parts) -> Result<String, Problem> {
@@ -266,8 +268,8 @@ fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
     if let Some(seconds) = problem.kind.retry_after_s() {
         set(&mut response, RETRY_AFTER, &seconds.to_string());
     }
-    if status == StatusCode::UNAUTHORIZED {
-        set(&mut response, WWW_AUTHENTICATE, "Bearer");
+    if let (StatusCode::UNAUTHORIZED, Some(challenge)) = (status, dialect.carrier().challenge()) {
+        set(&mut response, WWW_AUTHENTICATE, challenge);
     }
     response
 }

@@ -115,7 +115,8 @@ impl KeySetAddress {
             };
             let failed = result.is_err();
             self.log(&mut health, result);
-            self.flights.send_modify(|flights| flights.ended = flights.begun);
+            self.flights
+                .send_modify(|flights| flights.ended = flights.begun);
             if failed {
                 tick.reset_after(self.refresh.min(RETRY));
             } else {
@@ -177,18 +178,20 @@ impl KeySetAddress {
             return;
         }
         *health = now;
-        let reason = result.err().unwrap_or_else(|| {
-            format!("it holds no key for {}", self.algorithm.as_str())
-        });
+        let reason = result
+            .err()
+            .unwrap_or_else(|| format!("it holds no key for {}", self.algorithm.as_str()));
         let issuer = self.issuer.as_str();
         match now {
             Health::Good => tracing::info!(token.issuer = issuer, "the key set is there again"),
             Health::Failing => tracing::warn!(
-                token.issuer = issuer, error = reason,
+                token.issuer = issuer,
+                error = reason,
                 "the key set cannot be fetched; the last good one counts for now"
             ),
             Health::Without => tracing::error!(
-                token.issuer = issuer, error = reason,
+                token.issuer = issuer,
+                error = reason,
                 "there is no key set; tokens of this issuer are refused"
             ),
         }

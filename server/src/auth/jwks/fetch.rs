@@ -124,7 +124,9 @@ fn connector(ca: Option<&Path>) -> Result<TlsConnector, String> {
     } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err("this system has no certificate authorities; name one in jwks_ca_file".into());
+            return Err(
+                "this system has no certificate authorities; name one in jwks_ca_file".into(),
+            );
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -90,13 +90,15 @@ impl KeySetFile {
             match set.unwrap_or_else(|e| Err(e.to_string())) {
                 Ok(set) => {
                     tracing::info!(
-                        token.issuer = self.issuer, jwks.keys = set.len(),
+                        token.issuer = self.issuer,
+                        jwks.keys = set.len(),
                         "the key set file was read again"
                     );
                     self.keys.store(Arc::new(set));
                 }
                 Err(error) => tracing::warn!(
-                    token.issuer = self.issuer, error,
+                    token.issuer = self.issuer,
+                    error,
                     "the key set file changed and cannot be used; the keys from before it still count"
                 ),
             }

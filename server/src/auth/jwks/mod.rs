@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use self::address::KeySetAddress;
 use self::fetch::Fetcher;
 use self::file::KeySetFile;
-use self::key_set::KeySet;
 use super::Algorithm;
 use crate::clock::Clock;
 use crate::config::Issuer;
