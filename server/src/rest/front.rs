@@ -24,7 +24,7 @@ use super::query::Query;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{gpu_quota, native};
+use super::{gpu_quota, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal};
 
@@ -115,7 +115,9 @@ async fn serve(
     };
     let principal = match route.access {
         Access::Open => Principal::anybody(),
-        Access::Signed | Access::Manager | Access::Admin => authenticate(api, parts)?,
+        Access::Signed | Access::Manager | Access::Admin => {
+            authenticate(api, route.dialect, parts)?
+        }
     };
     if !route.access.allows(&principal) {
         return Err(Problem::new(
@@ -138,8 +140,8 @@ async fn serve(
     (route.handler)(api, &call).await
 }
 
-fn authenticate(api: &Api, parts: &Parts) -> Result<Principal, Problem> {
-    let verified = bearer(&parts.headers).and_then(|token| {
+fn authenticate(api: &Api, dialect: Dialect, parts: &Parts) -> Result<Principal, Problem> {
+    let verified = credential(dialect, &parts.headers).and_then(|token| {
         let refused = |e: TokenError| Problem::new(Kind::InvalidCredential, e.to_string());
         let verified = api
             .tokens
@@ -163,6 +165,35 @@ fn authenticate(api: &Api, parts: &Parts) -> Result<Principal, Problem> {
             )
         }
     })
+}
+
+// Each dialect reads its own header and no other (dialects D0.8).
+fn credential(dialect: Dialect, headers: &HeaderMap) -> Result<&str, Problem> {
+    match dialect {
+        Dialect::GpuQuota | Dialect::Licence | Dialect::Native => bearer(headers),
+        Dialect::Workspace | Dialect::QuotaSet => bare(headers, "X-Auth-Token"),
+        Dialect::Instance => bare(headers, "token"),
+    }
+}
+
+fn bare<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Problem> {
+    let missing = || {
+        Problem::new(
+            Kind::NoCredential,
+            format!("send a token as `{name}: TOKEN`"),
+        )
+    };
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().ok_or_else(missing)?;
+    if values.next().is_some() {
+        let text = format!("send one {name} header");
+        return Err(Problem::new(Kind::InvalidCredential, text));
+    }
+    let token = value.to_str().map_err(|_| missing())?.trim();
+    if token.is_empty() {
+        return Err(missing());
+    }
+    Ok(token)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
@@ -255,19 +286,21 @@ fn allowed(routes: &[&'static Route]) -> String {
 fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
     let (status, body) = match dialect {
         Dialect::GpuQuota => gpu_quota::fault(problem),
+        Dialect::Workspace => workspace::fault(problem),
+        Dialect::QuotaSet => quota_set::fault(problem),
         // Their shapes come with their handlers.
-        Dialect::Workspace
-        | Dialect::Instance
-        | Dialect::Licence
-        | Dialect::QuotaSet
-        | Dialect::Native => native::fault(problem),
+        Dialect::Instance | Dialect::Licence | Dialect::Native => native::fault(problem),
     };
     let mut response = json_response(status, &body);
     if let Some(seconds) = problem.kind.retry_after_s() {
         set(&mut response, RETRY_AFTER, &seconds.to_string());
     }
-    if status == StatusCode::UNAUTHORIZED {
-        set(&mut response, WWW_AUTHENTICATE, "Bearer");
+    let scheme = match dialect {
+        Dialect::GpuQuota | Dialect::Licence | Dialect::Native => Some("Bearer"),
+        Dialect::Workspace | Dialect::Instance | Dialect::QuotaSet => None,
+    };
+    if let (StatusCode::UNAUTHORIZED, Some(scheme)) = (status, scheme) {
+        set(&mut response, WWW_AUTHENTICATE, scheme);
     }
     response
 }

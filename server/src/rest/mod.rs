@@ -9,12 +9,15 @@ mod front;
 mod gpu_quota;
 mod json;
 mod native;
+mod project;
 mod query;
+mod quota_set;
 mod reply;
 mod routes;
 mod serve;
 mod status;
 mod time;
+mod workspace;
 
 pub use call::Api;
 pub use front::router;
