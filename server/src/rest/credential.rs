@@ -9,10 +9,6 @@ use crate::auth::SIGNATURE_SCHEME;
 
 /// Where a dialect's callers put their token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "a dialect that carries it that way constructs it")
-)]
 pub(super) enum Carrier {
     /// `Authorization: Bearer TOKEN`.
     Bearer,
@@ -35,7 +31,9 @@ impl Dialect {
     /// Where callers of this dialect put their token.
     pub(super) fn carrier(self) -> Carrier {
         match self {
-            Self::GpuQuota | Self::Native => Carrier::Bearer,
+            Self::GpuQuota | Self::Licence | Self::Native => Carrier::Bearer,
+            Self::Workspace | Self::QuotaSet => Carrier::XAuthToken,
+            Self::Instance => Carrier::Token,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The order is fixed by dialects D0.7: authentication before authorisation before validation before existence.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,17 +25,24 @@ use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
 use super::{gpu_quota, native};
 use crate::auth::token::TokenError;
-use crate::auth::{Principal, SignedRequest};
+use crate::auth::{Access, Principal, SignedRequest};
 
 const LARGEST_BODY: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The whole REST surface as one axum router.
 pub fn router(api: Arc<Api>) -> Router {
-    let paths: BTreeSet<&'static str> = ROUTES.iter().map(|route| route.path).collect();
+    let mut paths: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
+    for route in ROUTES {
+        paths.entry(route.path).or_default().push(route);
+        if route.dialect == Dialect::Licence {
+            let bare = route.path.trim_end_matches('/');
+            paths.entry(bare).or_default().push(route);
+        }
+    }
     let mut router = Router::new();
-    for path in paths {
-        let routes: Arc<[&'static Route]> = ROUTES.iter().filter(|r| r.path == path).collect();
+    for (path, routes) in paths {
+        let routes: Arc<[&'static Route]> = routes.into();
         let api = api.clone();
         router = router.route(
             path,
@@ -45,23 +52,10 @@ pub fn router(api: Arc<Api>) -> Router {
             }),
         );
     }
-    router
-        .route(
-            "/healthz",
-            any(|request: Request| async move {
-                let mut response = native::health(&request);
-                set(
-                    &mut response,
-                    "x-request-id",
-                    &request_id(request.headers()),
-                );
-                response
-            }),
-        )
-        .fallback(move |request: Request| {
-            let api = api.clone();
-            async move { answer(&api, &[], request).await }
-        })
+    router.fallback(move |request: Request| {
+        let api = api.clone();
+        async move { answer(&api, &[], request).await }
+    })
 }
 
 async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Response {
@@ -73,7 +67,7 @@ async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Respo
     let mut unread = !body.is_end_stream();
     let served = serve(api, routes, &mut parts, body, &request_id, &mut unread).await;
     let mut response = match served {
-        Ok(reply) => response_of(reply.status, reply.body.into()),
+        Ok(reply) => response_of(reply),
         Err(problem) => {
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {
@@ -118,7 +112,41 @@ async fn serve(
             format!("this path takes {}", allowed(routes)),
         ));
     };
-    let shown = credential(&parts.headers, route.dialect.carrier());
+    let (principal, body) = match route.access {
+        Access::Open => (Principal::anybody(), body),
+        Access::Signed | Access::Manager | Access::Admin => {
+            identify(api, route.dialect, parts, body).await?
+        }
+    };
+    if !route.access.allows(&principal) {
+        return Err(Problem::new(
+            Kind::Forbidden,
+            format!("this call needs a token with {}", route.access.roles()),
+        ));
+    }
+    let call = Call {
+        principal,
+        request_id: request_id.to_owned(),
+        segments: segments(parts).await?,
+        query: Query::parse(parts.uri.query()),
+        target: parts.uri.to_string(),
+        idempotency_key: idempotency_key(&parts.headers)?,
+        pattern: route.path,
+        method,
+        body: read_body(&parts.headers, body).await?,
+    };
+    *unread = false;
+    (route.handler)(api, &call).await
+}
+
+// Whose the request is, and its body, still to be read.
+async fn identify(
+    api: &Api,
+    dialect: Dialect,
+    parts: &Parts,
+    body: Body,
+) -> Result<(Principal, Body), Problem> {
+    let shown = credential(&parts.headers, dialect.carrier());
     let shown = shown.map_err(|problem| refused(api, parts, problem))?;
     // A signature covers the body, so there it is read first; never more than the bound.
     let (signed, body) = match shown {
@@ -130,25 +158,7 @@ async fn serve(
     };
     let principal = authenticate(api, parts, shown, &signed).await;
     let principal = principal.map_err(|problem| refused(api, parts, problem))?;
-    if !route.access.allows(&principal) {
-        return Err(Problem::new(
-            Kind::Forbidden,
-            "this call needs a token with the role admin",
-        ));
-    }
-    let call = Call {
-        principal,
-        request_id: request_id.to_owned(),
-        name: path_name(parts).await?,
-        query: Query::parse(parts.uri.query()),
-        target: parts.uri.to_string(),
-        idempotency_key: idempotency_key(&parts.headers)?,
-        pattern: route.path,
-        method,
-        body: read_body(&parts.headers, body).await?,
-    };
-    *unread = false;
-    (route.handler)(api, &call).await
+    Ok((principal, body))
 }
 
 async fn authenticate(
@@ -194,7 +204,7 @@ fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
     }
 }
 
-async fn path_name(parts: &mut Parts) -> Result<String, Problem> {
+async fn segments(parts: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
     // Decoded once by axum; what is not UTF-8 then is refused.
     let params = RawPathParams::from_request_parts(parts, &())
         .await
@@ -204,10 +214,8 @@ async fn path_name(parts: &mut Parts) -> Result<String, Problem> {
                 "the path is not valid percent-encoded UTF-8",
             )
         })?;
-    Ok(params
-        .iter()
-        .next()
-        .map_or_else(String::new, |(_, value)| value.to_owned()))
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Ok(params.iter().map(owned).collect())
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -262,7 +270,12 @@ fn allowed(routes: &[&'static Route]) -> String {
 fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
     let (status, body) = match dialect {
         Dialect::GpuQuota => gpu_quota::fault(problem),
-        Dialect::Native => native::fault(problem),
+        // Their shapes come with their handlers.
+        Dialect::Workspace
+        | Dialect::Instance
+        | Dialect::Licence
+        | Dialect::QuotaSet
+        | Dialect::Native => native::fault(problem),
     };
     let mut response = json_response(status, &body);
     if let Some(seconds) = problem.kind.retry_after_s() {

@@ -116,6 +116,7 @@ impl Naive {
                 Ok(Outcome::Done)
             }
             Command::Sweep | Command::NoteSnapshot { .. } => Ok(Outcome::Done),
+            other => unreachable!("{other:?} stands in no history of this model"),
         }
     }
 
