@@ -30,6 +30,10 @@ pub(crate) fn held_gpu(uuid: &str, tenants: &[&str]) -> DeviceReport {
         partitioned: false,
         tenants: tenants.iter().map(|name| tenant(name)).collect(),
         unattributed: false,
+        licence: None,
+        licence_expires_at: None,
+        vm: None,
+        parent: None,
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) async fn list_nodes(api: &Api, _call: &Call) -> Result<Reply, Problem
                         "partitioned": device.report.partitioned,
                         "tenants": device.report.tenants,
                         "unattributed": device.report.unattributed,
+                        "licence": device.report.licence,
                     })
                 })
                 .collect();
