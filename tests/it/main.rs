@@ -26,3 +26,4 @@ mod services;
 mod sessions;
 mod tampering;
 mod tenants;
+mod vgpu;
