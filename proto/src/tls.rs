@@ -1,4 +1,5 @@
-//! TLS for the agents' stream: TLS 1.2 or newer by aws-lc-rs, both sides with a certificate of the operator's own CA.
+//! TLS 1.2 or newer by aws-lc-rs: for the agents' stream both sides with a certificate of the operator's own CA, for HTTPS
+//! the server alone.
 //!
 //! The files are read when a configuration is made, so whoever renews them makes a new configuration.
 
@@ -9,12 +10,22 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The three files of one side.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// Certificates that the other side's chain may end in (PEM, one or more).
     pub ca: PathBuf,
+    /// Own chain, leaf first (PEM).
+    pub certificate: PathBuf,
+    /// Own private key (PEM).
+    pub key: PathBuf,
+}
+
+/// The two files of an HTTPS listener.
+#[derive(Clone, Debug)]
+pub struct HttpsFiles {
     /// Own chain, leaf first (PEM).
     pub certificate: PathBuf,
     /// Own private key (PEM).
@@ -73,6 +84,34 @@ pub fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         .map_err(|source| rejected(&files.certificate, source))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
+}
+
+/// For an HTTPS listener: clients show no certificate. ALPN is `http/1.1`.
+///
+/// # Errors
+/// When a file cannot be read or used.
+pub fn https_config(files: &HttpsFiles) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| rejected(&files.certificate, source))?
+        .with_no_client_auth()
+        .with_single_cert(chain(&files.certificate)?, key(&files.key)?)
+        .map_err(|source| rejected(&files.certificate, source))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// End of validity of the first certificate in a file, seconds since 1970 (UTC).
+///
+/// # Errors
+/// When the file cannot be read or holds no certificate that parses.
+pub fn not_after_unix_s(path: &Path) -> Result<i64, TlsError> {
+    let chain = chain(path)?;
+    let leaf = chain.first().map(|leaf| X509Certificate::from_der(leaf));
+    match leaf {
+        Some(Ok((_, leaf))) => Ok(leaf.validity().not_after.timestamp()),
+        _ => Err(TlsError::NoCertificate(path.to_owned())),
+    }
 }
 
 /// For the agent: the server must have a certificate of the CA for the name that was dialled. ALPN is `h2`.

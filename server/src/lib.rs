@@ -17,4 +17,5 @@ pub mod run;
 pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod verify;

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::grpc::Sessions;
 use crate::service::Ledger;
 use crate::service::liveness::Liveness;
+use crate::tls::Certificates;
 
 /// What a scrape reads.
 pub struct Metrics {
@@ -37,6 +38,8 @@ pub struct Metrics {
     pub sessions: Sessions,
     /// Token that every scrape must carry.
     pub token: Option<String>,
+    /// Each TLS listener's certificate.
+    pub certificates: Vec<Arc<Certificates>>,
 }
 
 /// The metrics listener's router.
@@ -112,6 +115,14 @@ impl Metrics {
                 "First 48 bits of the hash of the last journal row, to compare with a copy of the journal.",
             )
             .value(committed.head.prefix() as f64);
+        let mut rows = families.gauge(
+            "gpuquota_certificate_not_after_timestamp_seconds",
+            "End of the certificate that a listener's next connection will see, seconds since 1970.",
+        );
+        for certificates in &self.certificates {
+            let labels = [("listener", certificates.listener())];
+            rows.row(&labels, certificates.not_after_unix_s() as f64);
+        }
         self.counters(&mut families);
         families
     }

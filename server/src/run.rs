@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use gpuquota_core::Command;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -17,11 +16,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
 use crate::metrics::{self, Metrics};
-use crate::rest::{self, Api, ServeLimits};
+use crate::rest::{self, Api, HttpListener, ServeLimits};
 use crate::service::liveness::Liveness;
 use crate::service::{self, BatcherSettings, Ledger, Origin, Snapshots};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::tls::Certificates;
 
 const BATCH: usize = 512;
 const FORGET_EVERY: Duration = Duration::from_secs(60);
@@ -39,6 +39,13 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         Some(path) => Some(read_token(path)?),
         None => None,
     };
+    let https = |listener, files: Option<_>| {
+        let certificates = files.map(|files| Certificates::https(listener, files));
+        anyhow::Ok(certificates.transpose()?.map(Arc::new))
+    };
+    let rest_certificates = https("rest", config.rest.https())?;
+    let metrics_certificates = https("metrics", config.metrics.https())?;
+    let agents_certificates = Arc::new(Certificates::mutual("agents", config.tls_files())?);
     let listen = |address| async move {
         let listener = TcpListener::bind(address).await;
         listener.with_context(|| format!("cannot listen on {address}"))
@@ -66,7 +73,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         settings,
         ledger_stop.clone(),
     );
-    declare_nodes(&ledger, &config).await?;
+    declare(&ledger, &config).await?;
 
     let liveness = Arc::new(Liveness::new(clock.boot_ms()));
     let sessions = Sessions::default();
@@ -77,6 +84,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         clock: clock.clone(),
         liveness: liveness.clone(),
         tokens,
+        dialects: config.dialects.clone(),
         failures: failures.clone(),
     });
     let limits = ServeLimits {
@@ -84,26 +92,35 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         ..ServeLimits::default()
     };
     let rest_address = rest_listener.local_addr()?;
-    parts.spawn(rest::serve(
-        rest_listener,
-        rest::router(api),
-        limits,
-        stop.clone(),
-    ));
+    let at = HttpListener {
+        listener: rest_listener,
+        certificates: rest_certificates.clone(),
+    };
+    parts.spawn(rest::serve(at, rest::router(api), limits, stop.clone()));
     let metrics = Arc::new(Metrics {
         ledger: ledger.clone(),
         clock: clock.clone(),
         liveness: liveness.clone(),
         sessions: sessions.clone(),
         token: metrics_token,
+        certificates: [&rest_certificates, &metrics_certificates]
+            .into_iter()
+            .flatten()
+            .chain([&agents_certificates])
+            .cloned()
+            .collect(),
     });
     let limits = ServeLimits {
         connections: 64,
         ..ServeLimits::default()
     };
     let metrics_address = metrics_listener.local_addr()?;
+    let at = HttpListener {
+        listener: metrics_listener,
+        certificates: metrics_certificates,
+    };
     parts.spawn(rest::serve(
-        metrics_listener,
+        at,
         metrics::router(metrics),
         limits,
         stop.clone(),
@@ -122,7 +139,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     };
     let agents = AgentListener {
         listener: agents_listener,
-        files: config.tls_files(),
+        certificates: agents_certificates,
     };
     let mut grpc = tokio::spawn(grpc::serve(agents, service, stop.clone()));
     let silent_after = config.silent_after();
@@ -199,16 +216,14 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token.to_owned())
 }
 
-async fn declare_nodes(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
-    for declared in &config.node {
-        let command = Command::DeclareNode {
-            node: declared.name.clone(),
-            region: declared.region.clone(),
-        };
+async fn declare(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
+    for declared in config.declarations() {
+        let command = declared.command();
+        let what = format!("{command:?}");
         ledger
             .submit(command, Origin::server())
             .await
-            .with_context(|| format!("cannot declare node {}", declared.name))?;
+            .with_context(|| format!("server.toml declares what the ledger refuses: {what}"))?;
     }
     Ok(())
 }

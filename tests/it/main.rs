@@ -18,6 +18,7 @@ mod hostile_http;
 mod hostile_input;
 mod hostile_paths;
 mod hostile_tokens;
+mod https;
 mod line;
 mod mutual_tls;
 mod prometheus;

@@ -13,9 +13,10 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -95,6 +96,20 @@ impl Authority {
         params.not_after = rcgen::date_time_ymd(to, 1, 1);
         let san = |uri: &&str| SanType::URI((*uri).try_into().unwrap());
         params.subject_alt_names = uris.iter().map(san).collect();
+        self.sign(params)
+    }
+
+    /// A certificate for a server at localhost, valid until this year.
+    #[must_use]
+    pub fn localhost(&self, until: i32) -> Papers {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Papers {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Papers {
@@ -112,14 +127,28 @@ pub async fn tls(
     address: SocketAddr,
     server_dir: &Path,
     papers: Option<&Papers>,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+) -> Result<TlsStream<TcpStream>, String> {
+    tls_as(address, server_dir, papers, b"h2", ALL_VERSIONS).await
+}
+
+/// TLS to any listener, trusting the server's authority, as a client of these protocols.
+///
+/// # Errors
+/// With what TLS says.
+pub async fn tls_as(
+    address: SocketAddr,
+    server_dir: &Path,
+    papers: Option<&Papers>,
+    alpn: &[u8],
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(server_dir.join("ca.crt")).unwrap())
         .unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match papers {
@@ -130,7 +159,7 @@ pub async fn tls(
             config.with_client_auth_cert(vec![chain], key).unwrap()
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     let tcp = TcpStream::connect(address)
         .await
         .map_err(|e| e.to_string())?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -12,7 +12,7 @@ const QUIET: Duration = Duration::from_secs(15);
 
 /// One connection.
 #[derive(Debug)]
-pub struct Raw(TcpStream);
+pub struct Raw<S = TcpStream>(pub S);
 
 impl Raw {
     /// Connects.
@@ -21,7 +21,9 @@ impl Raw {
         stream.set_nodelay(true).unwrap();
         Self(stream)
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     /// Sends bytes; `false` once the server has closed.
     pub async fn send(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).await.is_ok() && self.0.flush().await.is_ok()

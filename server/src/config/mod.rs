@@ -1,5 +1,8 @@
 //! The configuration file `server.toml`. Its commented default is the manual; unknown keys are refused.
 
+mod declared;
+mod dialects;
+mod number;
 mod rest;
 mod tokens;
 
@@ -8,10 +11,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gpuquota_core::id::{NodeName, Region};
-use gpuquota_proto::tls::TlsFiles;
+use declared::{
+    DeclaredCardLimit, DeclaredGroup, DeclaredHostLimit, DeclaredHostResource, DeclaredModel,
+    DeclaredNode, DeclaredProduct, DeclaredRegion, DeclaredTenant,
+};
+use gpuquota_core::id::Region;
+use gpuquota_proto::tls::{HttpsFiles, TlsFiles};
 use serde::Deserialize;
 
+pub use declared::Declaration;
+pub use dialects::Dialects;
 pub use rest::Rest;
 pub use tokens::Tokens;
 
@@ -28,6 +37,9 @@ pub struct Config {
     pub default_region: Region,
     /// The REST listener.
     pub rest: Rest,
+    /// What the documents of the dialects leave open.
+    #[serde(default)]
+    pub dialects: Dialects,
     /// The agents' listener.
     pub agents: Agents,
     /// The metrics listener.
@@ -38,7 +50,31 @@ pub struct Config {
     pub tokens: Tokens,
     /// The log.
     pub log: Log,
-    /// Where nodes stand.
+    /// Tenants.
+    #[serde(default)]
+    pub tenant: Vec<DeclaredTenant>,
+    /// Regions and their sites.
+    #[serde(default)]
+    pub region: Vec<DeclaredRegion>,
+    /// Resource groups.
+    #[serde(default)]
+    pub resource_group: Vec<DeclaredGroup>,
+    /// Cards of a tenant on one node.
+    #[serde(default)]
+    pub card_limit: Vec<DeclaredCardLimit>,
+    /// Kinds of dedicated hosts.
+    #[serde(default)]
+    pub host_resource: Vec<DeclaredHostResource>,
+    /// Hosts of a tenant.
+    #[serde(default)]
+    pub host_limit: Vec<DeclaredHostLimit>,
+    /// The model catalogue.
+    #[serde(default)]
+    pub model: Vec<DeclaredModel>,
+    /// Software products.
+    #[serde(default)]
+    pub software_product: Vec<DeclaredProduct>,
+    /// Where nodes stand and belong.
     #[serde(default)]
     pub node: Vec<DeclaredNode>,
 }
@@ -72,6 +108,20 @@ pub struct Metrics {
     /// File with the bearer token that scrapes must carry.
     #[serde(default)]
     pub token_file: Option<PathBuf>,
+    /// Own chain; with it the listener speaks HTTPS only.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// Own private key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+impl Metrics {
+    /// The files of HTTPS; `None` is plain HTTP.
+    #[must_use]
+    pub fn https(&self) -> Option<HttpsFiles> {
+        rest::https(self.certificate.as_ref(), self.key.as_ref())
+    }
 }
 
 /// The journal.
@@ -106,16 +156,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a node stands.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeclaredNode {
-    /// Its name.
-    pub name: NodeName,
-    /// Its region.
-    pub region: Region,
-}
-
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -145,7 +185,11 @@ impl Config {
             Some(&mut config.agents.ca),
             Some(&mut config.agents.certificate),
             Some(&mut config.agents.key),
+            config.rest.certificate.as_mut(),
+            config.rest.key.as_mut(),
             config.metrics.token_file.as_mut(),
+            config.metrics.certificate.as_mut(),
+            config.metrics.key.as_mut(),
             Some(&mut config.ledger.path),
             Some(&mut config.tokens.key),
         ]
@@ -168,8 +212,14 @@ impl Config {
         if self.ledger.snapshot_every_rows == 0 || self.ledger.queue == 0 {
             return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
         }
-        self.rest.check()?;
-        Ok(())
+        let metrics = &self.metrics;
+        rest::both(
+            "metrics",
+            metrics.certificate.as_ref(),
+            metrics.key.as_ref(),
+        )?;
+        self.dialects.check()?;
+        self.rest.check()
     }
 
     /// Refuses listeners that would show figures to the whole network.
@@ -177,13 +227,31 @@ impl Config {
     /// # Errors
     /// With what to do.
     pub fn check_listeners(&self) -> Result<(), String> {
-        if !self.metrics.listen.ip().is_loopback() && self.metrics.token_file.is_none() {
+        let metrics = &self.metrics;
+        let guarded = metrics.token_file.is_some() || metrics.certificate.is_some();
+        if !metrics.listen.ip().is_loopback() && !guarded {
             return Err(format!(
-                "metrics on {} need metrics.token_file; or listen on 127.0.0.1",
-                self.metrics.listen
+                "metrics on {} need metrics.token_file, or metrics.certificate and metrics.key; or listen on 127.0.0.1",
+                metrics.listen
             ));
         }
         self.rest.check_listener()
+    }
+
+    /// All that the file declares, in an order in which everything is there before it is referred to.
+    pub fn declarations(&self) -> impl Iterator<Item = &dyn Declaration> {
+        fn each<T: Declaration>(list: &[T]) -> impl Iterator<Item = &dyn Declaration> {
+            list.iter().map(|it| it as &dyn Declaration)
+        }
+        each(&self.tenant)
+            .chain(each(&self.region))
+            .chain(each(&self.resource_group))
+            .chain(each(&self.card_limit))
+            .chain(each(&self.host_resource))
+            .chain(each(&self.host_limit))
+            .chain(each(&self.model))
+            .chain(each(&self.software_product))
+            .chain(each(&self.node))
     }
 
     /// TLS files of the agents' listener.
@@ -221,9 +289,48 @@ mod tests {
         let parse = |text: &str| Config::parse(text, Path::new("/d"));
         assert!(parse(&format!("typo = 1\n{DEFAULT}")).is_err());
         assert!(parse(&DEFAULT.replace("heartbeat_seconds = 1", "heartbeat_seconds = 9")).is_err());
+        let commented = DEFAULT
+            .lines()
+            .skip_while(|line| !line.starts_with("# Declarations"));
+        let uncommented: String = commented
+            .filter_map(|line| line.strip_prefix("#: "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let all = parse(&format!("{DEFAULT}\n{uncommented}")).unwrap();
+        assert_eq!(all.declarations().count(), 9, "{uncommented}");
         let nodes = format!("{DEFAULT}\n[[node]]\nname = \"gpu02\"\nregion = \"US\"\n");
         assert_eq!(parse(&nodes).unwrap().node.len(), 1);
-        let open = DEFAULT.replace("127.0.0.1:9402", "0.0.0.0:9402");
-        assert!(parse(&open).unwrap().check_listeners().is_err());
+    }
+
+    #[test]
+    fn off_loopback_a_listener_needs_what_protects_it() {
+        let parse = |edits: &[(&str, &str)]| {
+            let mut text = DEFAULT.to_owned();
+            for (from, to) in edits {
+                assert!(text.contains(from), "{from}");
+                text = text.replace(from, to);
+            }
+            Config::parse(&text, Path::new("/d"))
+        };
+        let metrics = ("127.0.0.1:9402", "0.0.0.0:9402");
+        let refused = parse(&[metrics]).unwrap().check_listeners().unwrap_err();
+        assert!(refused.contains("metrics.token_file"), "{refused}");
+        let rest = ("127.0.0.1:8080", "0.0.0.0:8080");
+        let refused = parse(&[rest]).unwrap().check_listeners().unwrap_err();
+        assert!(refused.contains("rest.certificate"), "{refused}");
+        let plain = ("plain_http = false", "plain_http = true");
+        assert!(parse(&[rest, plain]).unwrap().check_listeners().is_ok());
+        // Both tables show the same two lines.
+        let certificate = ("# certificate = ", "certificate = ");
+        let key = ("# key = ", "key = ");
+        let both = parse(&[rest, metrics, certificate, key]).unwrap();
+        assert!(both.check_listeners().is_ok());
+        let files = both.rest.https().unwrap();
+        assert_eq!(files.certificate, Path::new("/d/server.crt"));
+        assert_eq!(files.key, Path::new("/d/server.key"));
+        assert!(both.metrics.https().is_some());
+        for half in [&[certificate][..], &[key], &[certificate, key, plain]] {
+            assert!(parse(half).is_err(), "{half:?}");
+        }
     }
 }

@@ -11,23 +11,23 @@ use gpuquota_core::id::NodeName;
 use gpuquota_proto::MESSAGE_LIMIT_BYTES;
 use gpuquota_proto::agent_v1::agent_server::AgentServer;
 use gpuquota_proto::identity::peer_identity;
-use gpuquota_proto::tls::{TlsFiles, server_config};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::handshakes::{HANDSHAKES, Handshakes};
 use super::peer::Peer;
 use super::stream::AgentService;
+use crate::tls::{Certificates, Handshakes, handshake};
 
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Handshakes under way at once.
+const HANDSHAKES: usize = 256;
 const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 
 /// Where agents connect, and with which certificates.
 #[derive(Debug)]
@@ -35,22 +35,20 @@ pub struct AgentListener {
     /// The listening socket.
     pub listener: TcpListener,
     /// Read again for every connection that finds them changed.
-    pub files: TlsFiles,
+    pub certificates: Arc<Certificates>,
 }
 
 /// Serves agents until `stop`.
 ///
 /// # Errors
-/// When the certificates cannot be read at start, or HTTP/2 fails as a whole.
+/// When HTTP/2 fails as a whole.
 pub async fn serve(
     agents: AgentListener,
     service: AgentService,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    // Unusable files are an error now, not at the first connection.
-    let config = Arc::new(server_config(&agents.files)?);
     let (accepted, incoming) = mpsc::channel(64);
-    let accepting = tokio::spawn(accept(agents, config, accepted, stop.clone()));
+    let accepting = tokio::spawn(accept(agents, accepted, stop.clone()));
     let service = AgentServer::new(service)
         .max_decoding_message_size(MESSAGE_LIMIT_BYTES)
         .max_encoding_message_size(MESSAGE_LIMIT_BYTES);
@@ -58,7 +56,7 @@ pub async fn serve(
         .max_concurrent_streams(4)
         .concurrency_limit_per_connection(4)
         .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(HANDSHAKE_DEADLINE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
         .http2_max_header_list_size(16 * 1024)
         .http2_max_pending_accept_reset_streams(Some(16))
         .http2_max_local_error_reset_streams(Some(64))
@@ -74,17 +72,12 @@ pub async fn serve(
 
 async fn accept(
     agents: AgentListener,
-    mut config: Arc<ServerConfig>,
     accepted: mpsc::Sender<io::Result<AgentConnection>>,
     stop: CancellationToken,
 ) {
-    let free = Arc::new(Semaphore::new(HANDSHAKES));
-    let handshakes = Handshakes::default();
-    let mut stamp = modified(&agents.files);
+    let handshakes = Handshakes::new(HANDSHAKES);
     loop {
-        let Ok(permit) = free.clone().acquire_owned().await else {
-            return;
-        };
+        let room = handshakes.room().await;
         let next = tokio::select! {
             () = stop.cancelled() => return,
             next = agents.listener.accept() => next,
@@ -101,41 +94,20 @@ async fn accept(
             tracing::debug!(peer.address = %address, "too many handshakes from one address");
             continue;
         };
-        let now = modified(&agents.files);
-        if now != stamp {
-            match server_config(&agents.files) {
-                Ok(renewed) => {
-                    tracing::info!("the server's certificates changed and are used from now on");
-                    config = Arc::new(renewed);
-                }
-                Err(error) => {
-                    tracing::error!(error = %error, "the changed certificates cannot be used; the old ones stay");
-                }
-            }
-            stamp = now;
-        }
-        let (acceptor, accepted) = (TlsAcceptor::from(config.clone()), accepted.clone());
+        let (acceptor, accepted) = (agents.certificates.acceptor(), accepted.clone());
         tokio::spawn(async move {
-            let shaken = handshake(acceptor, stream, address).await;
+            let shaken = identified(acceptor, stream, address).await;
             drop(begun);
             if let Some(connection) = shaken {
                 // The server has stopped when nobody takes it.
                 let _ = accepted.send(Ok(connection)).await;
             }
-            drop(permit);
+            drop(room);
         });
     }
 }
 
-fn modified(files: &TlsFiles) -> [Option<std::time::SystemTime>; 3] {
-    [&files.ca, &files.certificate, &files.key].map(|path| {
-        std::fs::metadata(path)
-            .and_then(|meta| meta.modified())
-            .ok()
-    })
-}
-
-async fn handshake(
+async fn identified(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
@@ -144,14 +116,10 @@ async fn handshake(
     let refused = |reason: &dyn std::fmt::Display| {
         tracing::warn!(peer.address = %address, reason = %reason, "an agent's connection was refused");
     };
-    let stream = match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
+    let stream = match handshake(acceptor, stream).await {
+        Ok(stream) => stream,
+        Err(error) => {
             refused(&error);
-            return None;
-        }
-        Err(_) => {
-            refused(&"the TLS handshake did not end in time");
             return None;
         }
     };

@@ -6,7 +6,6 @@
 mod accept;
 mod agreement;
 mod convert;
-mod handshakes;
 mod peer;
 mod sessions;
 mod stream;

@@ -1,5 +1,6 @@
 //! One authenticated request as a handler sees it, and what a handler answers.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::status::{Kind, Problem};
 use crate::auth::token::TokenKey;
 use crate::auth::{FailureLimiter, Principal};
 use crate::clock::Clock;
+use crate::config::Dialects;
 use crate::service::liveness::Liveness;
 use crate::service::{Ledger, Origin, Receipt};
 
@@ -28,6 +30,8 @@ pub struct Api {
     pub liveness: Arc<Liveness>,
     /// Verifies tokens.
     pub tokens: TokenKey,
+    /// What the documents leave to the operator.
+    pub dialects: Dialects,
     /// Bounds wrong tokens.
     pub failures: Arc<FailureLimiter>,
 }
@@ -41,8 +45,8 @@ pub(super) struct Call {
     pub(super) pattern: &'static str,
     /// The request's path and query as sent.
     pub(super) target: String,
-    /// The one name in the path, percent-decoded once; empty where the pattern has none.
-    pub(super) name: String,
+    /// The values in the path by their names in the pattern, percent-decoded once.
+    pub(super) segments: Vec<(String, String)>,
     pub(super) query: Query,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
@@ -54,6 +58,25 @@ pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<Reply, Problem>>
 pub(super) type Handler = for<'a> fn(&'a Api, &'a Call) -> Answer<'a>;
 
 impl Call {
+    /// The value in the path under this name of the pattern.
+    pub(super) fn segment(&self, name: &str) -> &str {
+        let mut segments = self.segments.iter();
+        let found = segments.find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The value in the path under this name, validated by its own rule.
+    ///
+    /// # Errors
+    /// When it breaks the rule.
+    pub(super) fn named<T, E: fmt::Display>(
+        &self,
+        name: &str,
+        new: fn(&str) -> Result<T, E>,
+    ) -> Result<T, Problem> {
+        new(self.segment(name)).map_err(|e| Problem::new(Kind::InvalidPath, e.to_string()))
+    }
+
     /// Asks the ledger in the caller's name.
     pub(super) async fn submit(&self, api: &Api, command: Command) -> Result<Receipt, Problem> {
         let (op, fingerprint) = match &self.idempotency_key {

@@ -11,10 +11,11 @@ mod native;
 mod query;
 mod reply;
 mod routes;
+pub(crate) mod run_time;
 mod serve;
 mod status;
 mod time;
 
 pub use call::Api;
 pub use front::router;
-pub use serve::{ServeLimits, serve};
+pub use serve::{HttpListener, ServeLimits, serve};

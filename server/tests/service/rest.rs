@@ -39,6 +39,7 @@ impl Rest {
             clock: running.clock.clone(),
             liveness: Arc::new(Liveness::new(0)),
             tokens,
+            dialects: gpuquota_server::config::Dialects::default(),
             failures: Arc::new(FailureLimiter::default()),
         };
         Self {
@@ -98,7 +99,7 @@ async fn a_listener_with_all_its_connections_taken_still_stops() {
         ..ServeLimits::default()
     };
     let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, Router::new(), limits, stop.clone()));
+    let served = tokio::spawn(serve(listener.into(), Router::new(), limits, stop.clone()));
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
