@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
 use crate::metrics::{self, Metrics};
-use crate::rest::{self, Api, HttpListener, ServeLimits};
+use crate::rest::{self, Api, HttpListener, LicenceTables, ServeLimits};
 use crate::service::liveness::Liveness;
 use crate::service::{self, BatcherSettings, Ledger, Origin, Snapshots};
 use crate::store::Store;
@@ -88,6 +88,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         tokens,
         dialects: config.dialects.clone(),
         failures: failures.clone(),
+        licences: LicenceTables::default(),
     });
     let limits = ServeLimits {
         connections: config.rest.connections,

@@ -21,10 +21,11 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::call::{Api, Call, key_problem};
 use super::query::Query;
+use super::reached::Reached;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{gpu_quota, native};
+use super::{gpu_quota, instance, licence, native};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal};
 
@@ -115,7 +116,9 @@ async fn serve(
     };
     let principal = match route.access {
         Access::Open => Principal::anybody(),
-        Access::Signed | Access::Manager | Access::Admin => authenticate(api, parts)?,
+        Access::Signed | Access::Manager | Access::Admin => {
+            authenticate(api, route.dialect, parts)?
+        }
     };
     if !route.access.allows(&principal) {
         return Err(Problem::new(
@@ -128,6 +131,7 @@ async fn serve(
         request_id: request_id.to_owned(),
         segments: segments(parts).await?,
         query: Query::parse(parts.uri.query()),
+        reached: Reached::by(parts),
         target: parts.uri.to_string(),
         idempotency_key: idempotency_key(&parts.headers)?,
         pattern: route.path,
@@ -138,8 +142,8 @@ async fn serve(
     (route.handler)(api, &call).await
 }
 
-fn authenticate(api: &Api, parts: &Parts) -> Result<Principal, Problem> {
-    let verified = bearer(&parts.headers).and_then(|token| {
+fn authenticate(api: &Api, dialect: Dialect, parts: &Parts) -> Result<Principal, Problem> {
+    let verified = credential(dialect, &parts.headers).and_then(|token| {
         let refused = |e: TokenError| Problem::new(Kind::InvalidCredential, e.to_string());
         let verified = api
             .tokens
@@ -163,6 +167,35 @@ fn authenticate(api: &Api, parts: &Parts) -> Result<Principal, Problem> {
             )
         }
     })
+}
+
+// Each dialect reads its own header and no other (dialects D0.8).
+fn credential(dialect: Dialect, headers: &HeaderMap) -> Result<&str, Problem> {
+    match dialect {
+        Dialect::GpuQuota | Dialect::Licence | Dialect::Native => bearer(headers),
+        Dialect::Workspace | Dialect::QuotaSet => bare(headers, "X-Auth-Token"),
+        Dialect::Instance => bare(headers, "token"),
+    }
+}
+
+fn bare<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Problem> {
+    let missing = || {
+        Problem::new(
+            Kind::NoCredential,
+            format!("send a token as `{name}: TOKEN`"),
+        )
+    };
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().ok_or_else(missing)?;
+    if values.next().is_some() {
+        let text = format!("send one {name} header");
+        return Err(Problem::new(Kind::InvalidCredential, text));
+    }
+    let token = value.to_str().map_err(|_| missing())?.trim();
+    if token.is_empty() {
+        return Err(missing());
+    }
+    Ok(token)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
@@ -255,12 +288,10 @@ fn allowed(routes: &[&'static Route]) -> String {
 fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
     let (status, body) = match dialect {
         Dialect::GpuQuota => gpu_quota::fault(problem),
+        Dialect::Instance => instance::fault(problem),
+        Dialect::Licence => licence::fault(problem),
         // Their shapes come with their handlers.
-        Dialect::Workspace
-        | Dialect::Instance
-        | Dialect::Licence
-        | Dialect::QuotaSet
-        | Dialect::Native => native::fault(problem),
+        Dialect::Workspace | Dialect::QuotaSet | Dialect::Native => native::fault(problem),
     };
     let mut response = json_response(status, &body);
     if let Some(seconds) = problem.kind.retry_after_s() {

@@ -6,9 +6,12 @@
 mod call;
 mod front;
 mod gpu_quota;
+mod instance;
 mod json;
+mod licence;
 mod native;
 mod query;
+mod reached;
 mod reply;
 mod routes;
 mod serve;
@@ -17,4 +20,6 @@ mod time;
 
 pub use call::Api;
 pub use front::router;
+pub use licence::LicenceTables;
+pub use reached::Endpoint;
 pub use serve::{HttpListener, ServeLimits, serve};

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::call::Handler;
-use super::{gpu_quota, native};
+use super::{gpu_quota, instance, licence, native};
 use crate::auth::Access;
 
 /// Whose error shape and credential header a path has.
@@ -50,6 +50,14 @@ pub(super) const ROUTES: &[Route] = &[
     route!(PUT, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::put),
     route!(DELETE, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::delete),
     route!(GET, "/api/v1/quota/user-quotas", GpuQuota, Signed, gpu_quota::list),
+
+    route!(GET, "/ai/openapi/v2/instance-service/resources", Instance, Signed, instance::resources),
+
+    route!(GET, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::list),
+    route!(POST, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::create),
+    route!(GET, "/api/v1/licenses/admin/quotas/usage_statistics/", Licence, Manager, licence::statistics),
+    route!(GET, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::get),
+    route!(PATCH, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::patch),
 
     route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list),
     route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put),
