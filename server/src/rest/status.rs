@@ -148,7 +148,7 @@ pub(super) struct Problem {
     /// The ledger's explanation of a denial.
     pub explain: Option<Value>,
     /// The field or parameter that is to blame, where it is one.
-    pub field: Option<String>,
+    pub field: Option<Box<str>>,
 }
 
 impl Problem {
@@ -167,7 +167,7 @@ impl Problem {
     #[must_use]
     pub(super) fn of_field(self, name: &str) -> Self {
         Self {
-            field: Some(name.to_owned()),
+            field: Some(name.into()),
             ..self
         }
     }

@@ -14,7 +14,7 @@ pub(in crate::rest) fn fault(problem: &Problem) -> (StatusCode, Value) {
     };
     let mut errors = Map::new();
     if let Some(field) = &problem.field {
-        errors.insert(field.clone(), json!([problem.message]));
+        errors.insert(field.to_string(), json!([problem.message]));
     }
     let body = json!({
         "success": false,
