@@ -20,7 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::open::{InUse, Opened};
 use crate::outbound::{Bounds, Outbound};
-use crate::rest::{self, Api};
+use crate::rest::{self, Api, LicenceTables};
 use crate::service::liveness::Liveness;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -70,6 +70,7 @@ impl Caller {
                         tokens: Arc::new(Authenticator::open(&config.tokens, &clock)?),
                         dialects: config.dialects.clone(),
                         failures: Arc::new(FailureLimiter::default()),
+                        licences: LicenceTables::default(),
                     })),
                     opened,
                 },

@@ -20,10 +20,11 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use super::call::{Api, Call, key_problem};
 use super::credential::{Credential, credential};
 use super::query::Query;
+use super::reached::Reached;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{gpu_quota, native, quota_set, workspace};
+use super::{gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, SignedRequest};
 
@@ -129,6 +130,7 @@ async fn serve(
         request_id: request_id.to_owned(),
         segments: segments(parts).await?,
         query: Query::parse(parts.uri.query()),
+        reached: Reached::by(parts),
         target: parts.uri.to_string(),
         idempotency_key: idempotency_key(&parts.headers)?,
         pattern: route.path,
@@ -271,9 +273,10 @@ fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
     let (status, body) = match dialect {
         Dialect::GpuQuota => gpu_quota::fault(problem),
         Dialect::Workspace => workspace::fault(problem),
+        Dialect::Instance => instance::fault(problem),
+        Dialect::Licence => licence::fault(problem),
         Dialect::QuotaSet => quota_set::fault(problem),
-        // Their shapes come with their handlers.
-        Dialect::Instance | Dialect::Licence | Dialect::Native => native::fault(problem),
+        Dialect::Native => native::fault(problem),
     };
     let mut response = json_response(status, &body);
     if let Some(seconds) = problem.kind.retry_after_s() {

@@ -34,6 +34,15 @@ impl Reply {
         Self::ok(serde_json::json!({}))
     }
 
+    /// 200 with a body that is JSON already.
+    pub(super) fn written(body: String) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: JSON,
+            body: body.into_bytes(),
+        }
+    }
+
     fn with(status: StatusCode, body: impl Serialize) -> Result<Self, Problem> {
         match serde_json::to_vec(&body) {
             Ok(body) => Ok(Self {

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::call::Handler;
-use super::{gpu_quota, native, quota_set, workspace};
+use super::{gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::Access;
 
 /// Whose error shape and credential header a path has.
@@ -54,6 +54,14 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET, "/v2/{project_id}/quotas", Workspace, Signed, workspace::show),
 
     route!(GET, "/v1.0/{project_id}/quota-sets/{tenant_id}", QuotaSet, Signed, quota_set::show),
+
+    route!(GET, "/ai/openapi/v2/instance-service/resources", Instance, Signed, instance::resources),
+
+    route!(GET, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::list),
+    route!(POST, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::create),
+    route!(GET, "/api/v1/licenses/admin/quotas/usage_statistics/", Licence, Manager, licence::statistics),
+    route!(GET, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::get),
+    route!(PATCH, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::patch),
 
     route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list),
     route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put),
