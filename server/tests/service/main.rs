@@ -2,9 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod behind;
+mod declared;
 mod faults;
+mod quota_set;
 mod replay;
 mod rest;
 mod restart;
 mod running;
+mod workspace;
+mod workspace_sums;
 mod writers;
