@@ -21,7 +21,7 @@ impl Running {
         for command in commands {
             let said = format!("{command:?}");
             let granted = self.ledger.submit(command, Origin::server()).await;
-            granted.unwrap_or_else(|e| panic!("{said}: {e}"));
+            assert!(granted.is_ok(), "{said}: {granted:?}");
         }
     }
 
@@ -34,9 +34,11 @@ impl Running {
             agent_version: "test".into(),
         };
         let opened = self.ledger.submit(open, Origin::server()).await.unwrap();
-        let Outcome::Session(session) = opened.outcome else {
-            panic!("{opened:?}");
+        let session = match opened.outcome {
+            Outcome::Session(session) => Some(session),
+            _ => None,
         };
+        let session = session.unwrap();
         self.told([Command::Report(report(name, session, facts, devices))])
             .await;
     }

@@ -10,5 +10,6 @@ mod rest;
 mod restart;
 mod running;
 mod workspace;
+mod workspace_refusals;
 mod workspace_sums;
 mod writers;

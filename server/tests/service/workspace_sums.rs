@@ -6,6 +6,7 @@ use gpuquota_core::Command;
 use gpuquota_core::command::{QuotaName, SetQuota};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::QuotaSource;
+use gpuquota_server::auth::Role;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
@@ -13,7 +14,6 @@ use serde_json::Value;
 use crate::declared::{declared, facts, gpu, on, quota, region, tenant, until};
 use crate::rest::{Rest, token};
 use crate::running::{HOUR, Running, START, SetClock};
-use gpuquota_server::auth::Role;
 
 const LARGEST: u64 = 2_147_483_647;
 // Regions and their sites; the first two are the central site's.
