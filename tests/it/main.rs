@@ -12,6 +12,8 @@ mod cut_off;
 mod dialect_common;
 mod dialect_document;
 mod dialect_listing;
+mod dialect_quota_set;
+mod dialect_workspace;
 mod dialect_writes;
 mod durability;
 mod hostile_http;
