@@ -13,6 +13,7 @@ pub mod mtls;
 pub mod node;
 pub mod pair;
 pub mod program;
+pub mod python;
 pub mod quota;
 pub mod raw;
 pub mod repository;
