@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use gpuquota_core::Command;
+use gpuquota_core::command::DeclareNode;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -85,6 +86,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         clock: clock.clone(),
         liveness: liveness.clone(),
         tokens,
+        dialects: config.dialects.clone(),
         failures: failures.clone(),
     });
     let limits = ServeLimits {
@@ -218,10 +220,8 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
 
 async fn declare_nodes(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
     for declared in &config.node {
-        let command = Command::DeclareNode {
-            node: declared.name.clone(),
-            region: declared.region.clone(),
-        };
+        let declared_node = DeclareNode::at(declared.name.clone(), declared.region.clone());
+        let command = Command::DeclareNode(declared_node);
         ledger
             .submit(command, Origin::server())
             .await

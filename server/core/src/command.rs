@@ -4,14 +4,21 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::ModelEntry;
 use crate::device::{DeviceKey, DeviceReport};
 use crate::event::{Event, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{
-    GpuModel, NodeName, QuotaId, Reference, Region, Seq, SessionId, TenantName, Timestamp,
+    Code, DisplayName, GpuModel, GroupName, HostResourceName, LicenceQuotaId, NodeName, ProductId,
+    ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
+    TenantName, TenantNumber, Timestamp,
 };
+use crate::licence::{Product, Seat};
 use crate::limit::Limit;
 use crate::node::NodeFacts;
+use crate::pool::{
+    CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
+};
 use crate::quota::{QuotaSource, QuotaType};
 
 /// Everything that can be asked to change.
@@ -21,13 +28,49 @@ pub enum Command {
     SetQuota(SetQuota),
     /// Take a quota away.
     ReleaseQuota(ReleaseQuota),
-    /// Say where a node stands.
-    DeclareNode {
-        /// Which node.
-        node: NodeName,
-        /// Where it stands.
-        region: Region,
+    /// Say where a node stands and belongs.
+    DeclareNode(DeclareNode),
+    /// Describe a tenant, or make it known.
+    SetTenant(SetTenant),
+    /// Describe a region.
+    SetRegion(RegionProfile),
+    /// Describe a resource group.
+    SetGroup(ResourceGroup),
+    /// Forget what was said of a resource group, its card limits too.
+    RemoveGroup(GroupName),
+    /// Bound the cards of a tenant on one node; `None` takes the bound away.
+    SetCardLimit(CardLimitKey, Option<u32>),
+    /// Describe a kind of dedicated host.
+    SetHostResource(HostResource),
+    /// Forget a kind of dedicated host, its limits too.
+    RemoveHostResource(HostResourceName),
+    /// Bound the hosts of a tenant; `None` takes the bound away.
+    SetHostLimit(HostLimitKey, Option<Limit>),
+    /// Put a model into the catalogue.
+    SetModel(ModelEntry),
+    /// Take a model out of the catalogue.
+    RemoveModel(GpuModel),
+    /// Take over what another system counts.
+    SetCounter(SetCounter),
+    /// Describe a software product.
+    SetProduct(Product),
+    /// Forget a software product that nothing refers to.
+    RemoveProduct(ProductId),
+    /// Make a licence quota.
+    CreateLicenceQuota(CreateLicenceQuota),
+    /// Change a licence quota.
+    ChangeLicenceQuota(ChangeLicenceQuota),
+    /// Check a licence out.
+    CheckOutSeat(CheckOutSeat),
+    /// Let a seat end later, or sooner.
+    RenewSeat {
+        /// Which.
+        seat: SeatId,
+        /// From now, milliseconds.
+        ttl_ms: u32,
     },
+    /// Give a licence back.
+    ReleaseSeat(SeatId),
     /// An agent connects.
     OpenSession {
         /// Which node, from its certificate.
@@ -73,6 +116,103 @@ pub enum Command {
         /// SHA-256 of the file, hexadecimal.
         digest: String,
     },
+}
+
+/// Say where a node stands and belongs; what is `None` stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclareNode {
+    /// Which node.
+    pub node: NodeName,
+    /// Where it stands.
+    pub region: Region,
+    /// Its resource groups; empty: its GPU products stand for them.
+    pub groups: Option<BTreeSet<GroupName>>,
+    /// What is in it, until its agent says so.
+    pub inventory: Option<Inventory>,
+}
+
+impl DeclareNode {
+    /// Says where a node stands and nothing else.
+    #[must_use]
+    pub fn at(node: NodeName, region: Region) -> Self {
+        Self {
+            node,
+            region,
+            groups: None,
+            inventory: None,
+        }
+    }
+}
+
+/// Describe a tenant, or make it known; what is `None` stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetTenant {
+    /// Which.
+    pub tenant: TenantName,
+    /// Its number in portals; a free one is taken for a new tenant without.
+    pub number: Option<TenantNumber>,
+    /// Its name for people.
+    pub display_name: Option<DisplayName>,
+    /// Its code in portals.
+    pub code: Option<Code>,
+    /// All its projects.
+    pub projects: Option<BTreeSet<ProjectId>>,
+    /// Whether nothing new is granted to it.
+    pub frozen: Option<bool>,
+}
+
+/// Take over what another system counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetCounter {
+    /// Whose.
+    pub project: ProjectId,
+    /// At which site; `None` is the central one.
+    pub site: Option<SiteId>,
+    /// Of what.
+    pub kind: ResourceKind,
+    /// The figures; `None` forgets them.
+    pub counter: Option<Counter>,
+}
+
+/// Make a licence quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateLicenceQuota {
+    /// Whose.
+    pub tenant: TenantNumber,
+    /// Of what.
+    pub product: ProductId,
+    /// How many licences.
+    pub max: u32,
+    /// `None`: it never ends.
+    pub expires_at: Option<Timestamp>,
+    /// Switched on.
+    pub is_active: bool,
+}
+
+/// Change a licence quota; what is `None` stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeLicenceQuota {
+    /// Which.
+    pub quota: LicenceQuotaId,
+    /// How many licences.
+    pub max: Option<u32>,
+    /// The end; `Some(None)` takes it away.
+    pub expires_at: Option<Option<Timestamp>>,
+    /// Switched on or off.
+    pub is_active: Option<bool>,
+}
+
+/// Check a licence out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckOutSeat {
+    /// Against whose quota.
+    pub tenant: TenantName,
+    /// Of what.
+    pub product: ProductId,
+    /// Who gets it.
+    pub owner: DisplayName,
+    /// From now, milliseconds.
+    pub ttl_ms: u32,
 }
 
 /// How a caller names a quota (dialects D1.2, D1.3, D1.6).
@@ -156,6 +296,10 @@ pub enum Outcome {
     Done,
     /// The quota is so.
     Quota(QuotaId),
+    /// The licence quota is so.
+    LicenceQuota(LicenceQuotaId),
+    /// The seat is so.
+    Seat(Seat),
     /// The session's number.
     Session(SessionId),
     /// The highest report number of that spool in the journal.

@@ -180,6 +180,18 @@ impl DeviceHealth {
     }
 }
 
+/// Whether a vGPU instance has its licence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LicenceState {
+    /// It has.
+    Licensed,
+    /// It has not.
+    Unlicensed,
+    /// NVML did not say.
+    Unknown,
+}
+
 /// What a node says of one of its devices; the body of a report row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,6 +219,9 @@ pub struct DeviceReport {
     /// At least one process belongs to no tenant that the agent knows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unattributed: bool,
+    /// Whether a vGPU instance has its licence; `None` for other devices and when the agent does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<LicenceState>,
 }
 
 /// A device in the ledger.

@@ -7,12 +7,21 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{DeviceKey, DeviceReport};
-use crate::id::{NodeName, QuotaId, Reference, Region, Seq, SessionId, TenantName, Timestamp};
+use crate::id::{
+    GpuModel, GroupName, HostResourceName, LicenceQuotaId, NodeName, ProductId, ProjectId, QuotaId,
+    Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId, TenantName, Timestamp,
+};
+use crate::licence::{LicenceTerms, Product, Seat};
 use crate::limit::Limit;
 use crate::node::NodeFacts;
+use crate::pool::{
+    CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
+};
 use crate::quota::QuotaKey;
+use crate::tenant::TenantProfile;
 
 /// The body of one journal row: everything that one command did, with who asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,12 +86,95 @@ pub enum Event {
         /// Although something may have been in use.
         forced: bool,
     },
-    /// The operator said where a node stands.
+    /// The operator said where a node stands and belongs.
     NodeDeclared {
         /// Which.
         node: NodeName,
         /// Where.
         region: Region,
+        /// Its resource groups; `None` leaves them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        groups: Option<BTreeSet<GroupName>>,
+        /// What is in it; `None` leaves it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inventory: Option<Inventory>,
+    },
+    /// The operator described a tenant.
+    TenantSet(TenantProfile),
+    /// The operator described a region.
+    RegionSet(RegionProfile),
+    /// The operator described a resource group.
+    GroupSet(ResourceGroup),
+    /// A resource group is no longer described, and has no card limits.
+    GroupRemoved {
+        /// Which.
+        group: GroupName,
+    },
+    /// A per-node card limit was set or taken away.
+    CardLimitSet {
+        /// Which.
+        key: CardLimitKey,
+        /// Cards on one node; `None` is no limit.
+        cards: Option<u32>,
+    },
+    /// The operator described a kind of dedicated host.
+    HostResourceSet(HostResource),
+    /// A kind of dedicated host is no more, nor any limit of it.
+    HostResourceRemoved {
+        /// Which.
+        resource: HostResourceName,
+    },
+    /// A limit of hosts was set or taken away.
+    HostLimitSet {
+        /// Which.
+        key: HostLimitKey,
+        /// Hosts; `None` is no limit.
+        limit: Option<Limit>,
+    },
+    /// A model was put into the catalogue.
+    ModelSet(ModelEntry),
+    /// A model was taken out of the catalogue.
+    ModelRemoved {
+        /// Which.
+        gpu_model: GpuModel,
+    },
+    /// Another system said what it counts.
+    CounterSet {
+        /// Whose.
+        project: ProjectId,
+        /// At which site; `None` is the central one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        site: Option<SiteId>,
+        /// Of what.
+        kind: ResourceKind,
+        /// The figures; `None` forgets them.
+        counter: Option<Counter>,
+    },
+    /// The operator described a software product.
+    ProductSet(Product),
+    /// A software product is no more.
+    ProductRemoved {
+        /// Which.
+        product: ProductId,
+    },
+    /// A licence quota was made or changed.
+    LicenceQuotaSet(LicenceTerms),
+    /// A licence quota's end was reached.
+    LicenceQuotaExpired {
+        /// Which.
+        quota: LicenceQuotaId,
+    },
+    /// A licence was checked out, or its end moved.
+    SeatSet(Seat),
+    /// A licence was given back.
+    SeatReleased {
+        /// Which seat.
+        seat: SeatId,
+    },
+    /// A seat's end was reached.
+    SeatExpired {
+        /// Which.
+        seat: SeatId,
     },
     /// An agent opened a session; every older one of its node is no longer heard.
     SessionOpened {

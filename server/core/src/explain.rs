@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceKey;
-use crate::id::{NodeName, QuotaId, Reference, TenantName};
+use crate::id::{
+    Code, GpuModel, HostResourceName, LicenceQuotaId, NodeName, ProjectId, QuotaId, Reference,
+    ResourceKind, TenantName, TenantNumber,
+};
 use crate::quota::QuotaKey;
 
 /// Why a command was not granted.
@@ -60,6 +63,110 @@ pub enum Denied {
     /// Only dedicated quotas name nodes.
     #[error("node_name belongs to dedicated quotas; leave it out or set quota_type to dedicated")]
     NodesWithoutDedicated,
+    /// The number names another tenant.
+    #[error("number {} belongs to tenant {tenant}", number.0)]
+    NumberTaken {
+        /// The number.
+        number: TenantNumber,
+        /// Whose it is.
+        tenant: TenantName,
+    },
+    /// The code names something else.
+    #[error("code {code} is taken by {holder}")]
+    CodeTaken {
+        /// The code.
+        code: Code,
+        /// What has it.
+        holder: String,
+    },
+    /// The project belongs to another tenant, or has another tenant's name.
+    #[error("project {project} belongs to tenant {tenant}")]
+    ProjectTaken {
+        /// The project.
+        project: ProjectId,
+        /// Whose it is.
+        tenant: TenantName,
+    },
+    /// Two entries of the model catalogue claim the same.
+    #[error("{what} of {gpu_model} stands in the catalogue's entry {other} already")]
+    ModelClash {
+        /// The entry that was to be put in.
+        gpu_model: GpuModel,
+        /// What both claim.
+        what: String,
+        /// The entry that has it.
+        other: GpuModel,
+    },
+    /// More than fits.
+    #[error("{what}: at most {most}")]
+    TooMany {
+        /// Of what.
+        what: String,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Something that the command refers to is not there.
+    #[error("there is no {what} {name}")]
+    Unknown {
+        /// What kind of thing.
+        what: String,
+        /// Which.
+        name: String,
+    },
+    /// The ledger counts this itself.
+    #[error("{kind} is counted by gpuquota itself; {allowed}")]
+    CountedHere {
+        /// Which resource.
+        kind: ResourceKind,
+        /// What can be said of it.
+        allowed: String,
+    },
+    /// More hosts of a kind than the tenant may have.
+    #[error(
+        "{asked} hosts of {resource} would be bound to the tenant, and its limit is {limit}; raise the limit or name fewer nodes"
+    )]
+    HostLimit {
+        /// Which kind.
+        resource: HostResourceName,
+        /// How many may be.
+        limit: String,
+        /// How many would be.
+        asked: u64,
+    },
+    /// Something still refers to it.
+    #[error("{what} {name} is in use by {used}; end that first")]
+    ReferredTo {
+        /// What kind of thing.
+        what: String,
+        /// Which.
+        name: String,
+        /// By what.
+        used: String,
+    },
+    /// A licence quota may not be set below what is in use.
+    #[error("{asked} is below the {used} licences in use; end {} of them first", used - u64::from(*asked))]
+    LicencesInUse {
+        /// Which.
+        quota: LicenceQuotaId,
+        /// What was asked for.
+        asked: u32,
+        /// Licences in use under it.
+        used: u64,
+    },
+    /// All licences are in use.
+    #[error("{used} of {granted} licences are in use; give one back, or raise the quota")]
+    LicencesExhausted {
+        /// Licences that the tenant's quotas grant now.
+        granted: u64,
+        /// Licences in use.
+        used: u64,
+    },
+    /// The tenant is frozen.
+    #[error("tenant {tenant} is frozen; nothing new is granted to it")]
+    Frozen {
+        /// Which.
+        tenant: TenantName,
+    },
     /// There is no such quota.
     #[error("there is no such quota")]
     NoSuchQuota,

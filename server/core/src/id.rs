@@ -112,6 +112,55 @@ name!(
     |text| plain(text, 253)
 );
 name!(
+    /// A pool of alike nodes, e.g. `TeslaM40`.
+    GroupName,
+    "resource group",
+    "1 to 128 characters without control characters or blanks at the ends",
+    |text| plain(text, 128)
+);
+name!(
+    /// A site beside the central one.
+    SiteId,
+    "site_id",
+    "1 to 64 of A-Z a-z 0-9 . _ -",
+    |text| slug(text, 64, |b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+);
+name!(
+    /// What a dedicated-host portal calls a kind of host, e.g. `c4`.
+    HostResourceName,
+    "host resource",
+    "1 to 64 of A-Z a-z 0-9 . _ -",
+    |text| slug(text, 64, |b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+);
+name!(
+    /// Kind of a project's resource, e.g. `volumes`; upper and lower case differ.
+    ResourceKind,
+    "resource type",
+    "1 to 64 of A-Z a-z 0-9 _",
+    |text| slug(text, 64, |b| b.is_ascii_alphanumeric() || b == b'_')
+);
+name!(
+    /// A short technical name, e.g. `DEMO_COMPANY`.
+    Code,
+    "code",
+    "1 to 64 of A-Z a-z 0-9 . _ @ -",
+    |text| slug(text, 64, |b| b.is_ascii_alphanumeric() || b"._@-".contains(&b))
+);
+name!(
+    /// A name for people.
+    DisplayName,
+    "name",
+    "1 to 255 characters without control characters or blanks at the ends",
+    |text| plain(text, 255)
+);
+name!(
+    /// What NVML calls a product or a vGPU type, e.g. `Tesla M40` or `NVIDIA L40S-8Q`.
+    HardwareName,
+    "hardware name",
+    "1 to 255 characters without control characters or blanks at the ends",
+    |text| plain(text, 255)
+);
+name!(
     /// The caller's operation id; one id has one effect.
     OpId,
     "operation id",
@@ -138,6 +187,29 @@ pub struct QuotaId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Reference(pub u32);
+
+/// Largest number that portals and their clients take.
+pub const LARGEST_NUMBER: u32 = 2_147_483_647;
+
+/// A tenant's number in portals: unique, 1..=2147483647.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TenantNumber(pub u32);
+
+/// A software product's number in portals: unique, 1..=2147483647.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProductId(pub u32);
+
+/// Our number of a licence quota; never reused, grows with creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LicenceQuotaId(pub u64);
+
+/// Our number of a seat; never reused, grows with creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SeatId(pub u64);
 
 /// Sessions of one node are numbered; only the newest is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -173,6 +245,12 @@ impl fmt::Display for Seq {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// Later by so many milliseconds; stops at the end of the range.
+    #[must_use]
+    pub fn after(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)))
+    }
+
     /// Earlier by so many milliseconds; stops at the end of the range.
     #[must_use]
     pub fn before(self, ms: u64) -> Self {

@@ -6,17 +6,21 @@
 #![warn(missing_docs)]
 
 mod apply;
+pub mod catalogue;
 pub mod command;
 mod decide;
 pub mod device;
 pub mod event;
 pub mod explain;
 pub mod id;
+pub mod licence;
 pub mod limit;
 pub mod node;
+pub mod pool;
 pub mod profile;
 pub mod quota;
 mod state;
+pub mod tenant;
 pub mod usage;
 
 pub use command::{Answer, Command, Decision, Outcome};

@@ -4,7 +4,8 @@ use imbl::OrdSet;
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceKey;
-use crate::id::{Region, SessionId, Timestamp};
+use crate::id::{GroupName, Region, SessionId, Timestamp};
+use crate::pool::Inventory;
 
 /// Devices of one node at most, whatever it reports: no agent fills the ledger.
 pub const MOST_DEVICES: usize = 2048;
@@ -84,6 +85,10 @@ pub struct Node {
     pub observed_at: Option<Timestamp>,
     /// Its devices.
     pub devices: OrdSet<DeviceKey>,
+    /// Resource groups that the operator named; while there are none, its GPU products stand for them.
+    pub declared_groups: OrdSet<GroupName>,
+    /// What the operator says is in it.
+    pub inventory: Option<Inventory>,
 }
 
 impl Node {
@@ -99,6 +104,8 @@ impl Node {
             facts: NodeFacts::default(),
             observed_at: None,
             devices: OrdSet::new(),
+            declared_groups: OrdSet::new(),
+            inventory: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use gpuquota_core::State;
 use gpuquota_core::id::{ProjectId, TenantName};
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,35 @@ impl Principal {
         }
     }
 
+    /// A caller of what needs no token.
+    #[must_use]
+    pub fn anybody() -> Self {
+        Self {
+            subject: "anybody".into(),
+            role: Role::Viewer,
+            tenants: BTreeSet::new(),
+            projects: BTreeSet::new(),
+        }
+    }
+
+    /// Whether it may read what concerns this project: its own, or one of its tenants'.
+    #[must_use]
+    pub fn sees_project(&self, state: &State, project: &ProjectId) -> bool {
+        let of_tenant = || state.tenant_of_project(project);
+        self.role == Role::Admin
+            || self.projects.contains(project)
+            || of_tenant().is_some_and(|tenant| self.tenants.contains(&tenant.profile.tenant))
+    }
+
+    /// The tenants it acts for: its own and those of its projects. An admin acts for none in particular.
+    #[must_use]
+    pub fn acts_for(&self, state: &State) -> BTreeSet<TenantName> {
+        let projects = self.projects.iter();
+        let of_projects = projects.filter_map(|project| state.tenant_of_project(project));
+        let of_projects = of_projects.map(|tenant| tenant.profile.tenant.clone());
+        of_projects.chain(self.tenants.iter().cloned()).collect()
+    }
+
     /// How the journal names it.
     #[must_use]
     pub fn actor(&self) -> String {
@@ -86,18 +116,33 @@ impl Principal {
 /// What a route asks of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Anybody, without a token; nothing that it tells is anybody's.
+    Open,
     /// Any accepted token; the handler shows only what the principal sees.
     Signed,
+    /// Role `admin` or `tenant-admin`; the handler shows and touches only what the principal sees.
+    Manager,
     /// Role `admin`.
     Admin,
 }
 
 impl Access {
+    /// Roles that it takes, for people.
+    #[must_use]
+    pub fn roles(self) -> &'static str {
+        match self {
+            Self::Open | Self::Signed => "any role",
+            Self::Manager => "the role admin or tenant-admin",
+            Self::Admin => "the role admin",
+        }
+    }
+
     /// Whether the principal may call the route at all.
     #[must_use]
     pub fn allows(self, principal: &Principal) -> bool {
         match self {
-            Self::Signed => true,
+            Self::Open | Self::Signed => true,
+            Self::Manager => matches!(principal.role, Role::Admin | Role::TenantAdmin),
             Self::Admin => principal.role == Role::Admin,
         }
     }

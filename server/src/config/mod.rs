@@ -1,5 +1,6 @@
 //! The configuration file `server.toml`. Its commented default is the manual; unknown keys are refused.
 
+mod dialects;
 mod rest;
 mod tokens;
 
@@ -12,6 +13,7 @@ use gpuquota_core::id::{NodeName, Region};
 use gpuquota_proto::tls::{HttpsFiles, TlsFiles};
 use serde::Deserialize;
 
+pub use dialects::Dialects;
 pub use rest::Rest;
 pub use tokens::Tokens;
 
@@ -28,6 +30,9 @@ pub struct Config {
     pub default_region: Region,
     /// The REST listener.
     pub rest: Rest,
+    /// What the documents of the dialects leave open.
+    #[serde(default)]
+    pub dialects: Dialects,
     /// The agents' listener.
     pub agents: Agents,
     /// The metrics listener.
@@ -192,6 +197,7 @@ impl Config {
             metrics.certificate.as_ref(),
             metrics.key.as_ref(),
         )?;
+        self.dialects.check()?;
         self.rest.check()
     }
 

@@ -130,6 +130,7 @@ fn device(device: wire::DeviceState) -> Result<DeviceReport, Status> {
         partitioned: device.partitioned,
         tenants,
         unattributed: device.unattributed,
+        licence: None,
     })
 }
 

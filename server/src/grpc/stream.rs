@@ -125,9 +125,7 @@ impl AgentService {
                 self.liveness.heard(&peer.node, self.clock.boot_ms());
                 Ok(session)
             }
-            Outcome::Done | Outcome::Quota(_) | Outcome::Reported(_) => {
-                Err(Status::internal("the ledger opened no session"))
-            }
+            _ => Err(Status::internal("the ledger opened no session")),
         }
     }
 }
@@ -223,9 +221,7 @@ impl Conversation {
         let op = OpId::new(&op).map_err(|e| Status::internal(e.to_string()))?;
         let answer = match self.submit(Command::Report(report), Some(op)).await {
             Ok(Outcome::Reported(number)) => ToAgent::Ack(Ack { spool_id, number }),
-            Ok(Outcome::Done | Outcome::Quota(_) | Outcome::Session(_)) => {
-                return Err(Status::internal("the ledger took no report"));
-            }
+            Ok(_) => return Err(Status::internal("the ledger took no report")),
             Err(Refusal::Gap(reason)) => ToAgent::SendFull(SendFull { reason }),
             Err(Refusal::End(status)) => return Err(status),
         };

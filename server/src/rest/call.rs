@@ -15,6 +15,7 @@ use super::status::{Kind, Problem};
 use crate::auth::token::TokenKey;
 use crate::auth::{FailureLimiter, Principal};
 use crate::clock::Clock;
+use crate::config::Dialects;
 use crate::service::liveness::Liveness;
 use crate::service::{Ledger, Origin, Receipt};
 
@@ -28,6 +29,8 @@ pub struct Api {
     pub liveness: Arc<Liveness>,
     /// Verifies tokens.
     pub tokens: TokenKey,
+    /// What the documents leave to the operator.
+    pub dialects: Dialects,
     /// Bounds wrong tokens.
     pub failures: Arc<FailureLimiter>,
 }
@@ -41,8 +44,8 @@ pub(super) struct Call {
     pub(super) pattern: &'static str,
     /// The request's path and query as sent.
     pub(super) target: String,
-    /// The one name in the path, percent-decoded once; empty where the pattern has none.
-    pub(super) name: String,
+    /// The values in the path by their names in the pattern, percent-decoded once.
+    pub(super) segments: Vec<(String, String)>,
     pub(super) query: Query,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
@@ -54,6 +57,13 @@ pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Result<Reply, Problem>>
 pub(super) type Handler = for<'a> fn(&'a Api, &'a Call) -> Answer<'a>;
 
 impl Call {
+    /// The value in the path under this name of the pattern.
+    pub(super) fn segment(&self, name: &str) -> &str {
+        let mut segments = self.segments.iter();
+        let found = segments.find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
     /// Asks the ledger in the caller's name.
     pub(super) async fn submit(&self, api: &Api, command: Command) -> Result<Receipt, Problem> {
         let (op, fingerprint) = match &self.idempotency_key {

@@ -2,7 +2,7 @@
 //!
 //! The order is fixed by dialects D0.7: authentication before authorisation before validation before existence.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,18 +25,25 @@ use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
 use super::{gpu_quota, native};
-use crate::auth::Principal;
 use crate::auth::token::TokenError;
+use crate::auth::{Access, Principal};
 
 const LARGEST_BODY: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The whole REST surface as one axum router.
 pub fn router(api: Arc<Api>) -> Router {
-    let paths: BTreeSet<&'static str> = ROUTES.iter().map(|route| route.path).collect();
+    let mut paths: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
+    for route in ROUTES {
+        paths.entry(route.path).or_default().push(route);
+        if route.dialect == Dialect::Licence {
+            let bare = route.path.trim_end_matches('/');
+            paths.entry(bare).or_default().push(route);
+        }
+    }
     let mut router = Router::new();
-    for path in paths {
-        let routes: Arc<[&'static Route]> = ROUTES.iter().filter(|r| r.path == path).collect();
+    for (path, routes) in paths {
+        let routes: Arc<[&'static Route]> = routes.into();
         let api = api.clone();
         router = router.route(
             path,
@@ -46,23 +53,10 @@ pub fn router(api: Arc<Api>) -> Router {
             }),
         );
     }
-    router
-        .route(
-            "/healthz",
-            any(|request: Request| async move {
-                let mut response = native::health(&request);
-                set(
-                    &mut response,
-                    "x-request-id",
-                    &request_id(request.headers()),
-                );
-                response
-            }),
-        )
-        .fallback(move |request: Request| {
-            let api = api.clone();
-            async move { answer(&api, &[], request).await }
-        })
+    router.fallback(move |request: Request| {
+        let api = api.clone();
+        async move { answer(&api, &[], request).await }
+    })
 }
 
 async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Response {
@@ -74,7 +68,7 @@ async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Respo
     let mut unread = !body.is_end_stream();
     let served = serve(api, routes, &mut parts, body, &request_id, &mut unread).await;
     let mut response = match served {
-        Ok(reply) => response_of(reply.status, reply.body.into()),
+        Ok(reply) => response_of(reply),
         Err(problem) => {
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {
@@ -119,17 +113,20 @@ async fn serve(
             format!("this path takes {}", allowed(routes)),
         ));
     };
-    let principal = authenticate(api, parts)?;
+    let principal = match route.access {
+        Access::Open => Principal::anybody(),
+        Access::Signed | Access::Manager | Access::Admin => authenticate(api, parts)?,
+    };
     if !route.access.allows(&principal) {
         return Err(Problem::new(
             Kind::Forbidden,
-            "this call needs a token with the role admin",
+            format!("this call needs a token with {}", route.access.roles()),
         ));
     }
     let call = Call {
         principal,
         request_id: request_id.to_owned(),
-        name: path_name(parts).await?,
+        segments: segments(parts).await?,
         query: Query::parse(parts.uri.query()),
         target: parts.uri.to_string(),
         idempotency_key: idempotency_key(&parts.headers)?,
@@ -192,7 +189,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     Ok(token)
 }
 
-async fn path_name(parts: &mut Parts) -> Result<String, Problem> {
+async fn segments(parts: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
     // Decoded once by axum; what is not UTF-8 then is refused.
     let params = RawPathParams::from_request_parts(parts, &())
         .await
@@ -202,10 +199,8 @@ async fn path_name(parts: &mut Parts) -> Result<String, Problem> {
                 "the path is not valid percent-encoded UTF-8",
             )
         })?;
-    Ok(params
-        .iter()
-        .next()
-        .map_or_else(String::new, |(_, value)| value.to_owned()))
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Ok(params.iter().map(owned).collect())
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -260,7 +255,12 @@ fn allowed(routes: &[&'static Route]) -> String {
 fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
     let (status, body) = match dialect {
         Dialect::GpuQuota => gpu_quota::fault(problem),
-        Dialect::Native => native::fault(problem),
+        // Their shapes come with their handlers.
+        Dialect::Workspace
+        | Dialect::Instance
+        | Dialect::Licence
+        | Dialect::QuotaSet
+        | Dialect::Native => native::fault(problem),
     };
     let mut response = json_response(status, &body);
     if let Some(seconds) = problem.kind.retry_after_s() {

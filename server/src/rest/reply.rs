@@ -12,15 +12,28 @@ use super::status::{Kind, Problem};
 /// A successful answer.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
+    pub(super) content_type: &'static str,
     pub(super) body: Vec<u8>,
 }
+
+const JSON: &str = "application/json";
 
 impl Reply {
     /// 200 with this body.
     pub(super) fn ok(body: impl Serialize) -> Result<Self, Problem> {
+        Self::with(StatusCode::OK, body)
+    }
+
+    /// 201 with this body.
+    pub(super) fn created(body: impl Serialize) -> Result<Self, Problem> {
+        Self::with(StatusCode::CREATED, body)
+    }
+
+    fn with(status: StatusCode, body: impl Serialize) -> Result<Self, Problem> {
         match serde_json::to_vec(&body) {
             Ok(body) => Ok(Self {
-                status: StatusCode::OK,
+                status,
+                content_type: JSON,
                 body,
             }),
             Err(error) => {
@@ -33,15 +46,18 @@ impl Reply {
 
 /// A JSON body as an HTTP response.
 pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
-    response_of(status, body.to_string().into())
+    response_of(Reply {
+        status,
+        content_type: JSON,
+        body: body.to_string().into(),
+    })
 }
 
-/// A body that is JSON already as an HTTP response.
-pub(super) fn response_of(status: StatusCode, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+/// An answer as an HTTP response.
+pub(super) fn response_of(reply: Reply) -> Response {
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = reply.status;
+    let content_type = HeaderValue::from_static(reply.content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }

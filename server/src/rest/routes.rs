@@ -1,5 +1,4 @@
-//! The one table of what is served. Router, authorisation and error shape follow from it; besides it there is only
-//! `/healthz`, which needs no token and tells nothing.
+//! The one table of what is served. Router, authorisation and error shape follow from it.
 
 use http::Method;
 
@@ -12,6 +11,14 @@ use crate::auth::Access;
 pub(super) enum Dialect {
     /// Document 000.
     GpuQuota,
+    /// Document 001.
+    Workspace,
+    /// Document 002.
+    Instance,
+    /// Document 003.
+    Licence,
+    /// Document 004.
+    QuotaSet,
     /// Our own.
     Native,
 }
@@ -25,50 +32,29 @@ pub(super) struct Route {
     pub(super) handler: Handler,
 }
 
-/// Everything that is served to callers with a token.
+macro_rules! route {
+    ($method:ident, $path:literal, $dialect:ident, $access:ident, $handler:path) => {
+        Route {
+            method: Method::$method,
+            path: $path,
+            dialect: Dialect::$dialect,
+            access: Access::$access,
+            handler: |api, call| Box::pin($handler(api, call)),
+        }
+    };
+}
+
+/// Everything that is served. A path of the licence dialect counts with and without its last slash (dialects D4.1).
+#[rustfmt::skip]
 pub(super) const ROUTES: &[Route] = &[
-    Route {
-        method: Method::PUT,
-        path: "/api/v1/quotas/{name}",
-        dialect: Dialect::GpuQuota,
-        access: Access::Admin,
-        handler: |api, call| Box::pin(gpu_quota::put(api, call)),
-    },
-    Route {
-        method: Method::DELETE,
-        path: "/api/v1/quotas/{name}",
-        dialect: Dialect::GpuQuota,
-        access: Access::Admin,
-        handler: |api, call| Box::pin(gpu_quota::delete(api, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/v1/quota/user-quotas",
-        dialect: Dialect::GpuQuota,
-        access: Access::Signed,
-        handler: |api, call| Box::pin(gpu_quota::list(api, call)),
-    },
-    Route {
-        method: Method::GET,
-        path: "/api/v1/nodes",
-        dialect: Dialect::Native,
-        access: Access::Admin,
-        handler: |api, call| Box::pin(native::list_nodes(api, call)),
-    },
-    Route {
-        method: Method::PUT,
-        path: "/api/v1/nodes/{name}",
-        dialect: Dialect::Native,
-        access: Access::Admin,
-        handler: |api, call| Box::pin(native::put_node(api, call)),
-    },
-    Route {
-        method: Method::POST,
-        path: "/api/v1/tokens/revoke",
-        dialect: Dialect::Native,
-        access: Access::Admin,
-        handler: |api, call| Box::pin(native::revoke_token(api, call)),
-    },
+    route!(PUT, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::put),
+    route!(DELETE, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::delete),
+    route!(GET, "/api/v1/quota/user-quotas", GpuQuota, Signed, gpu_quota::list),
+
+    route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list),
+    route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put),
+    route!(POST, "/api/v1/tokens/revoke", Native, Admin, native::tokens::revoke),
+    route!(GET, "/healthz", Native, Open, native::health),
 ];
 
 /// The dialect in whose shape a path without a route is answered.
@@ -79,6 +65,14 @@ pub(super) fn dialect_of(path: &str) -> Dialect {
     };
     if within("/api/v1/quotas") || within("/api/v1/quota") {
         Dialect::GpuQuota
+    } else if within("/api/v1/licenses/admin/quotas") {
+        Dialect::Licence
+    } else if within("/v2") {
+        Dialect::Workspace
+    } else if within("/ai/openapi") {
+        Dialect::Instance
+    } else if within("/v1.0") {
+        Dialect::QuotaSet
     } else {
         Dialect::Native
     }

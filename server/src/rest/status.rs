@@ -46,6 +46,10 @@ pub(super) enum Kind {
     NodeBound,
     /// An idempotency key used for another request.
     OperationReused,
+    /// More than a limit admits.
+    OverLimit,
+    /// A tenant to which nothing new is granted.
+    Frozen,
     /// A body over the limit.
     TooLarge,
     /// Too many wrong credentials from this address.
@@ -81,6 +85,8 @@ impl Kind {
             Self::IdTaken => (StatusCode::CONFLICT, 3),
             Self::NodeBound => (StatusCode::CONFLICT, 4),
             Self::OperationReused => (StatusCode::CONFLICT, 5),
+            Self::OverLimit => (StatusCode::CONFLICT, 6),
+            Self::Frozen => (StatusCode::CONFLICT, 7),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
             Self::Throttled => (StatusCode::TOO_MANY_REQUESTS, 1),
             Self::Overloaded => (StatusCode::TOO_MANY_REQUESTS, 2),
@@ -111,6 +117,8 @@ impl Kind {
             Self::IdTaken => "id_taken",
             Self::NodeBound => "node_bound",
             Self::OperationReused => "operation_reused",
+            Self::OverLimit => "over_limit",
+            Self::Frozen => "frozen",
             Self::TooLarge => "too_large",
             Self::Throttled => "throttled",
             Self::Overloaded => "overloaded",
@@ -178,6 +186,18 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::NodesWithoutDedicated => Kind::Contradiction,
         Denied::NoSuchQuota => Kind::NoSuchObject,
         Denied::OperationReused => Kind::OperationReused,
+        Denied::NumberTaken { .. }
+        | Denied::CodeTaken { .. }
+        | Denied::ProjectTaken { .. }
+        | Denied::ModelClash { .. } => Kind::IdTaken,
+        Denied::TooMany { .. } => Kind::InvalidField,
+        Denied::Unknown { .. } => Kind::NoSuchObject,
+        Denied::CountedHere { .. } => Kind::Contradiction,
+        Denied::HostLimit { .. } => Kind::OverLimit,
+        Denied::LicencesExhausted { .. } => Kind::OverLimit,
+        Denied::LicencesInUse { .. } => Kind::BelowUse,
+        Denied::ReferredTo { .. } => Kind::InUse,
+        Denied::Frozen { .. } => Kind::Frozen,
         // Answers to agents; no REST command draws them.
         Denied::StaleSession
         | Denied::ReportGap { .. }

@@ -39,6 +39,7 @@ impl Rest {
             clock: running.clock.clone(),
             liveness: Arc::new(Liveness::new(0)),
             tokens,
+            dialects: gpuquota_server::config::Dialects::default(),
             failures: Arc::new(FailureLimiter::default()),
         };
         Self {

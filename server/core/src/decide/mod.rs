@@ -1,5 +1,7 @@
 //! From a command to events or a denial. Never changes the state, never reads a clock.
 
+mod directory;
+mod licence;
 mod node;
 mod quota;
 
@@ -18,7 +20,36 @@ impl State {
         match command {
             Command::SetQuota(set) => self.decide_set_quota(set, now),
             Command::ReleaseQuota(release) => self.decide_release_quota(release),
-            Command::DeclareNode { node, region } => Ok(self.decide_declare_node(node, region)),
+            Command::DeclareNode(declared) => Ok(self.decide_declare_node(declared)),
+            Command::SetTenant(set) => self.decide_set_tenant(set),
+            Command::SetRegion(region) => {
+                let old = self.rows.regions.get(&region.region);
+                Ok(done(directory::changed(old, region, Event::RegionSet)))
+            }
+            Command::SetGroup(group) => {
+                let old = self.group(&group.group);
+                Ok(done(directory::changed(old, group, Event::GroupSet)))
+            }
+            Command::RemoveGroup(group) => match self.group(group) {
+                Some(_) => Ok(done(vec![Event::GroupRemoved {
+                    group: group.clone(),
+                }])),
+                None => Err(directory::unknown("resource group", group.as_str())),
+            },
+            Command::SetCardLimit(key, cards) => self.decide_set_card_limit(key, *cards),
+            Command::SetHostResource(resource) => self.decide_set_host_resource(resource),
+            Command::RemoveHostResource(resource) => self.decide_remove_host_resource(resource),
+            Command::SetHostLimit(key, limit) => self.decide_set_host_limit(key, *limit),
+            Command::SetModel(entry) => self.decide_set_model(entry),
+            Command::RemoveModel(model) => self.decide_remove_model(model),
+            Command::SetCounter(set) => self.decide_set_counter(set),
+            Command::SetProduct(product) => self.decide_set_product(product),
+            Command::RemoveProduct(product) => self.decide_remove_product(*product),
+            Command::CreateLicenceQuota(create) => self.decide_create_licence_quota(create),
+            Command::ChangeLicenceQuota(change) => self.decide_change_licence_quota(change),
+            Command::CheckOutSeat(check_out) => self.decide_check_out(check_out, now),
+            Command::RenewSeat { seat, ttl_ms } => self.decide_renew_seat(*seat, *ttl_ms, now),
+            Command::ReleaseSeat(seat) => self.decide_release_seat(*seat),
             Command::OpenSession {
                 node,
                 default_region,
@@ -42,12 +73,16 @@ impl State {
     }
 
     fn decide_sweep(&self, now: Timestamp) -> Decision {
-        let due = self.index.expiring.iter();
-        done(
-            due.take_while(|(at, _)| *at <= now)
-                .map(|(_, quota)| Event::QuotaExpired { quota: *quota })
-                .collect(),
-        )
+        let index = &self.index;
+        let quotas = index.expiring.iter().take_while(|(at, _)| *at <= now);
+        let quotas = quotas.map(|(_, quota)| Event::QuotaExpired { quota: *quota });
+        let licences = index.licences_expiring.iter();
+        let licences = licences
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, quota)| Event::LicenceQuotaExpired { quota: *quota });
+        let seats = index.seats_expiring.iter().take_while(|(at, _)| *at <= now);
+        let seats = seats.map(|(_, seat)| Event::SeatExpired { seat: *seat });
+        done(quotas.chain(licences).chain(seats).collect())
     }
 
     fn decide_revoke(&self, token: &str, until: Timestamp, now: Timestamp) -> Decision {

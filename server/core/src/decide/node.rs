@@ -13,16 +13,6 @@ use crate::state::State;
 use super::done;
 
 impl State {
-    pub(super) fn decide_declare_node(&self, node: &NodeName, region: &Region) -> Decision {
-        if self.node(node).is_some_and(|known| known.region == *region) {
-            return done(Vec::new());
-        }
-        done(vec![Event::NodeDeclared {
-            node: node.clone(),
-            region: region.clone(),
-        }])
-    }
-
     pub(super) fn decide_open_session(
         &self,
         node: &NodeName,

@@ -7,7 +7,6 @@ use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{NodeName, QuotaId, Timestamp};
 use crate::limit::Limit;
-use crate::profile::{CanonicalModel, implied_type};
 use crate::quota::{Quota, QuotaKey, QuotaType};
 use crate::state::State;
 use crate::usage::{usage, usage_with};
@@ -25,6 +24,7 @@ impl State {
         let old = self.by_key(&key);
         let nodes = self.nodes_of(set, &key)?;
         self.check_bindings(&key, &nodes)?;
+        self.check_host_limits(old, &key, &nodes)?;
         let reference = name.reference.or(old.and_then(|old| old.reference));
         let id = old.map_or(QuotaId(self.rows.next_quota), |old| old.id);
         let outcome = Outcome::Quota(id);
@@ -45,7 +45,7 @@ impl State {
         let judged = Quota {
             id,
             key: key.clone(),
-            model: CanonicalModel::of(&key.gpu_model),
+            model: self.catalogue().canonical(&key.gpu_model),
             limit: set.limit,
             expires_at: old
                 .filter(|_| ended)
@@ -61,6 +61,7 @@ impl State {
         }
         let mut events = Vec::new();
         if !self.rows.tenants.contains_key(&key.tenant) {
+            self.check_name_is_no_project(&key.tenant)?;
             events.push(Event::TenantCreated {
                 tenant: key.tenant.clone(),
             });
@@ -116,7 +117,7 @@ impl State {
             (true, Some(_), _) => return Err(Denied::NodesWithoutDedicated),
             (false, Some(quota_type), _) => quota_type,
             (false, None, Some(known)) => known.key.quota_type,
-            (false, None, None) => implied_type(&name.gpu_model),
+            (false, None, None) => self.catalogue().implied_type(&name.gpu_model),
         };
         let key = QuotaKey {
             tenant: name.tenant.clone(),
@@ -162,6 +163,42 @@ impl State {
                 return Err(Denied::NodeBound {
                     node: node.clone(),
                     tenant: bound.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    // A kind of which no host is added may stay over its limit.
+    fn check_host_limits(
+        &self,
+        old: Option<&Quota>,
+        key: &QuotaKey,
+        nodes: &BTreeSet<NodeName>,
+    ) -> Result<(), Denied> {
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let bound = self.bound_nodes(&key.tenant);
+        let others = self.quotas_of(&key.tenant);
+        let others =
+            others.filter(|quota| !quota.expired && old.is_none_or(|old| old.id != quota.id));
+        let mut after: BTreeSet<&NodeName> = others.flat_map(|quota| &quota.nodes).collect();
+        after.extend(nodes);
+        for resource in self.host_resources() {
+            let hosts = |nodes: &BTreeSet<&NodeName>| {
+                nodes
+                    .iter()
+                    .filter(|node| self.is_host(node, resource))
+                    .count() as u64
+            };
+            let (before, asked) = (hosts(&bound), hosts(&after));
+            let limit = self.host_limit(&key.tenant, &resource.resource);
+            if asked > before && !limit.admits(asked, 0) {
+                return Err(Denied::HostLimit {
+                    resource: resource.resource.clone(),
+                    limit: limit.to_string(),
+                    asked,
                 });
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{NodeReport, QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{DeclareNode, NodeReport, QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::id::{NodeName, Reference, Region, Seq, SessionId, Timestamp};
@@ -219,10 +219,9 @@ impl Step {
                 forced: *forced,
                 must_exist: *must_exist,
             }),
-            Act::Declare(node, region) => Command::DeclareNode {
-                node: node.clone(),
-                region: region.clone(),
-            },
+            Act::Declare(node, region) => {
+                Command::DeclareNode(DeclareNode::at(node.clone(), region.clone()))
+            }
             Act::Open(node, default_region) => Command::OpenSession {
                 node: node.clone(),
                 default_region: default_region.clone(),

@@ -30,6 +30,7 @@ pub(crate) fn held_gpu(uuid: &str, tenants: &[&str]) -> DeviceReport {
         partitioned: false,
         tenants: tenants.iter().map(|name| tenant(name)).collect(),
         unattributed: false,
+        licence: None,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{NodeReport, Outcome, QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{DeclareNode, NodeReport, Outcome, QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::id::{
     GpuModel, NodeName, QuotaId, Reference, Region, SessionId, TenantName, Timestamp,
@@ -88,7 +88,7 @@ impl Naive {
         match command {
             Command::SetQuota(set) => self.set(set, now),
             Command::ReleaseQuota(release) => self.release(release, now),
-            Command::DeclareNode { node, region } => {
+            Command::DeclareNode(DeclareNode { node, region, .. }) => {
                 self.host_or_new(node, region).region = region.clone();
                 Ok(Outcome::Done)
             }
@@ -116,6 +116,7 @@ impl Naive {
                 Ok(Outcome::Done)
             }
             Command::Sweep | Command::NoteSnapshot { .. } => Ok(Outcome::Done),
+            other => unreachable!("{other:?} stands in no history of this model"),
         }
     }
 

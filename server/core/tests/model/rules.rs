@@ -1,6 +1,6 @@
 //! Rules that the documents leave to us, one by one.
 
-use gpuquota_core::command::{NodeReport, QuotaName};
+use gpuquota_core::command::{DeclareNode, NodeReport, QuotaName};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::id::{QuotaId, SessionId, Timestamp};
@@ -115,10 +115,7 @@ fn what_an_ended_dedicated_quota_leaves_counts_as_any_other_device() {
 fn a_node_that_never_opened_a_session_is_not_heard() {
     let mut ledger = Ledger::default();
     ledger.ask(
-        &Command::DeclareNode {
-            node: node("n0"),
-            region: region("bj"),
-        },
+        &Command::DeclareNode(DeclareNode::at(node("n0"), region("bj"))),
         START,
         None,
     );
@@ -182,19 +179,13 @@ fn a_token_stays_revoked_until_the_latest_end_it_was_given() {
         );
     }
     ledger.ask(
-        &Command::DeclareNode {
-            node: node("n0"),
-            region: region("bj"),
-        },
+        &Command::DeclareNode(DeclareNode::at(node("n0"), region("bj"))),
         Timestamp(START.0 + 299),
         None,
     );
     assert!(ledger.state.revoked("t"));
     ledger.ask(
-        &Command::DeclareNode {
-            node: node("n0"),
-            region: region("tw"),
-        },
+        &Command::DeclareNode(DeclareNode::at(node("n0"), region("tw"))),
         Timestamp(START.0 + 300),
         None,
     );

@@ -64,6 +64,7 @@ pub(crate) fn seen() -> impl Strategy<Value = DeviceReport> {
             partitioned,
             tenants: tenants.into_iter().map(tenant).collect(),
             unattributed: spelling == 3,
+            licence: None,
         }
     })
 }

@@ -66,7 +66,7 @@ pub(super) fn page<'a>(state: &'a State, principal: &Principal, filter: &Filter)
         .tenants()
         .filter(|(name, _)| principal.sees(name))
         .filter(|(name, _)| state.quotas_of(name).any(|quota| wanted(quota, filter)))
-        .map(|(name, tenant)| (tenant.number, name))
+        .map(|(name, tenant)| (tenant.order, name))
         .collect();
     tenants.sort_unstable();
     let before = filter

@@ -115,7 +115,8 @@ pub(super) fn read_filter(call: &Call) -> Result<Filter, Problem> {
 }
 
 fn tenant_of(call: &Call) -> Result<TenantName, Problem> {
-    TenantName::new(&call.name).map_err(|e| Problem::new(Kind::InvalidPath, e.to_string()))
+    TenantName::new(call.segment("tenant"))
+        .map_err(|e| Problem::new(Kind::InvalidPath, e.to_string()))
 }
 
 fn quota_name(tenant: &TenantName, from: &dyn Source) -> Result<QuotaName, Problem> {

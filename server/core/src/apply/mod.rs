@@ -1,17 +1,16 @@
 //! How a journal row changes the state. Never fails, reads no clock; an event that contradicts the state is a broken
 //! invariant and panics, which makes the server read-only.
 
-use std::collections::BTreeMap;
+mod directory;
+mod licence;
+mod node;
 
-use imbl::OrdSet;
-
-use crate::device::{Device, DeviceKey, DeviceReport};
 use crate::event::{Event, Record};
-use crate::id::{NodeName, OpId, Seq, Timestamp};
-use crate::node::{Node, NodeFacts, NodeState, SpoolMark};
-use crate::profile::CanonicalModel;
+use crate::id::{OpId, Seq, Timestamp};
+use crate::node::{Node, NodeState, SpoolMark};
 use crate::quota::Quota;
-use crate::state::{Operation, REPLAY_WINDOW_MS, State, Tenant, remove_from};
+use crate::state::{Operation, REPLAY_WINDOW_MS, State};
+use crate::tenant::TenantProfile;
 
 impl State {
     /// Folds one journal row in.
@@ -60,14 +59,51 @@ impl State {
     fn apply_event(&mut self, at: Timestamp, event: &Event) {
         match event {
             Event::TenantCreated { tenant } => {
-                let number = self.rows.tenants.len() as u64 + 1;
-                let created = Tenant {
-                    number,
-                    created_at: at,
-                };
-                let known = self.rows.tenants.insert(tenant.clone(), created);
-                assert!(known.is_none(), "tenant created twice");
+                assert!(self.tenant(tenant).is_none(), "tenant created twice");
+                let profile = TenantProfile::new(tenant.clone(), self.free_number());
+                self.set_tenant(at, &profile);
             }
+            Event::TenantSet(profile) => self.set_tenant(at, profile),
+            Event::RegionSet(region) => {
+                let name = region.region.clone();
+                self.rows.regions.insert(name, region.clone());
+            }
+            Event::GroupSet(group) => {
+                self.rows.groups.insert(group.group.clone(), group.clone());
+            }
+            Event::GroupRemoved { group } => self.remove_group(group),
+            Event::CardLimitSet { key, cards } => self.set_card_limit(key, *cards),
+            Event::HostResourceSet(resource) => {
+                let name = resource.resource.clone();
+                self.rows.host_resources.insert(name, resource.clone());
+            }
+            Event::HostResourceRemoved { resource } => self.remove_host_resource(resource),
+            Event::HostLimitSet { key, limit } => self.set_host_limit(key, *limit),
+            Event::ModelSet(entry) => {
+                let model = entry.gpu_model.clone();
+                self.rows.models.insert(model, entry.clone());
+                self.name_models_again();
+            }
+            Event::ModelRemoved { gpu_model } => {
+                self.rows.models.remove(gpu_model);
+                self.name_models_again();
+            }
+            Event::CounterSet {
+                project,
+                site,
+                kind,
+                counter,
+            } => self.set_counter(project, site.as_ref(), kind, counter.as_ref()),
+            Event::ProductSet(product) => {
+                self.rows.products.insert(product.id, product.clone());
+            }
+            Event::ProductRemoved { product } => {
+                self.rows.products.remove(product);
+            }
+            Event::LicenceQuotaSet(terms) => self.set_licence_quota(at, terms),
+            Event::LicenceQuotaExpired { quota } => self.expire_licence_quota(*quota),
+            Event::SeatSet(seat) => self.set_seat(seat),
+            Event::SeatReleased { seat } | Event::SeatExpired { seat } => self.end_seat(*seat),
             Event::QuotaSet {
                 quota: id,
                 key,
@@ -83,7 +119,7 @@ impl State {
                 let quota = Quota {
                     id: *id,
                     key: key.clone(),
-                    model: CanonicalModel::of(&key.gpu_model),
+                    model: self.index.catalogue.canonical(&key.gpu_model),
                     limit: *limit,
                     expires_at: *expires_at,
                     expired: expires_at.is_some_and(|end| end <= at),
@@ -112,10 +148,12 @@ impl State {
                     self.index.remove_quota(&old);
                 }
             }
-            Event::NodeDeclared { node, region } => {
-                let entry = self.rows.nodes.entry(node.clone());
-                entry.or_insert_with(|| Node::new(region.clone())).region = region.clone();
-            }
+            Event::NodeDeclared {
+                node,
+                region,
+                groups,
+                inventory,
+            } => self.declare_node(node, region, groups.as_ref(), inventory.as_ref()),
             Event::SessionOpened {
                 node,
                 region,
@@ -160,88 +198,5 @@ impl State {
             }
             Event::SnapshotTaken { seq, digest: _ } => self.rows.snapshot = Some(*seq),
         }
-    }
-
-    fn set_node_state(&mut self, node: &NodeName, state: NodeState) {
-        if let Some(node) = self.rows.nodes.get_mut(node) {
-            node.state = state;
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
-    fn apply_report(
-        &mut self,
-        name: &NodeName,
-        mark: SpoolMark,
-        observed_at: Timestamp,
-        facts: Option<&NodeFacts>,
-        full: bool,
-        devices: &[DeviceReport],
-        gone: &[DeviceKey],
-    ) {
-        let Some(mut node) = self.rows.nodes.get(name).cloned() else {
-            return;
-        };
-        if let Some(facts) = facts {
-            node.facts = facts.clone();
-        }
-        if node
-            .spool
-            .as_ref()
-            .is_some_and(|old| old.spool != mark.spool)
-        {
-            node.previous_spool = node.spool.take();
-        }
-        node.spool = Some(mark);
-        node.observed_at = Some(observed_at);
-        let removed: Vec<DeviceKey> = if full {
-            let kept: OrdSet<&DeviceKey> = devices.iter().map(|device| &device.key).collect();
-            let old = node.devices.iter();
-            old.filter(|key| !kept.contains(key)).cloned().collect()
-        } else {
-            gone.to_vec()
-        };
-        for key in &removed {
-            if node.devices.remove(key).is_some() {
-                self.drop_device(key);
-            }
-        }
-        for report in devices {
-            node.devices.insert(report.key.clone());
-            self.put_device(name, observed_at, report);
-        }
-        self.rows.nodes.insert(name.clone(), node);
-    }
-
-    fn put_device(&mut self, node: &NodeName, observed_at: Timestamp, report: &DeviceReport) {
-        let old = self.drop_device(&report.key);
-        let since = |tenant| {
-            let held = old.as_ref().and_then(|old| old.holders.get(tenant));
-            held.copied().unwrap_or(observed_at)
-        };
-        let holders: BTreeMap<_, _> = report
-            .tenants
-            .iter()
-            .map(|tenant| (tenant.clone(), since(tenant)))
-            .collect();
-        for tenant in holders.keys() {
-            let held = self.index.held.entry(tenant.clone()).or_default();
-            held.insert(report.key.clone());
-        }
-        let device = Device {
-            node: node.clone(),
-            canonical: CanonicalModel::of(&report.gpu_model),
-            report: report.clone(),
-            holders,
-        };
-        self.rows.devices.insert(report.key.clone(), device);
-    }
-
-    fn drop_device(&mut self, key: &DeviceKey) -> Option<Device> {
-        let old = self.rows.devices.remove(key)?;
-        for tenant in old.holders.keys() {
-            remove_from(&mut self.index.held, tenant, key);
-        }
-        Some(old)
     }
 }

@@ -1,0 +1,131 @@
+//! What a node said changes the state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use imbl::OrdSet;
+
+use crate::device::{Device, DeviceKey, DeviceKind, DeviceReport};
+use crate::id::{GroupName, NodeName, Region, Timestamp};
+use crate::node::{Node, NodeFacts, NodeState, SpoolMark};
+use crate::pool::Inventory;
+use crate::state::{State, add_to, remove_from};
+
+impl State {
+    pub(super) fn declare_node(
+        &mut self,
+        name: &NodeName,
+        region: &Region,
+        groups: Option<&BTreeSet<GroupName>>,
+        inventory: Option<&Inventory>,
+    ) {
+        let entry = self.rows.nodes.entry(name.clone());
+        let node = entry.or_insert_with(|| Node::new(region.clone()));
+        node.region = region.clone();
+        if let Some(groups) = groups {
+            node.declared_groups = groups.iter().cloned().collect();
+        }
+        if let Some(inventory) = inventory {
+            node.inventory = Some(inventory.clone());
+        }
+        self.index.place_node(&self.rows, name);
+    }
+
+    pub(super) fn set_node_state(&mut self, node: &NodeName, state: NodeState) {
+        if let Some(node) = self.rows.nodes.get_mut(node) {
+            node.state = state;
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
+    pub(super) fn apply_report(
+        &mut self,
+        name: &NodeName,
+        mark: SpoolMark,
+        observed_at: Timestamp,
+        facts: Option<&NodeFacts>,
+        full: bool,
+        devices: &[DeviceReport],
+        gone: &[DeviceKey],
+    ) {
+        let Some(mut node) = self.rows.nodes.get(name).cloned() else {
+            return;
+        };
+        if let Some(facts) = facts {
+            node.facts = facts.clone();
+        }
+        if node
+            .spool
+            .as_ref()
+            .is_some_and(|old| old.spool != mark.spool)
+        {
+            node.previous_spool = node.spool.take();
+        }
+        node.spool = Some(mark);
+        node.observed_at = Some(observed_at);
+        let removed: Vec<DeviceKey> = if full {
+            let kept: OrdSet<&DeviceKey> = devices.iter().map(|device| &device.key).collect();
+            let old = node.devices.iter();
+            old.filter(|key| !kept.contains(key)).cloned().collect()
+        } else {
+            gone.to_vec()
+        };
+        let moved = full || self.may_change_groups(devices, gone);
+        for key in &removed {
+            if node.devices.remove(key).is_some() {
+                self.drop_device(key);
+            }
+        }
+        for report in devices {
+            node.devices.insert(report.key.clone());
+            self.put_device(name, observed_at, report);
+        }
+        self.rows.nodes.insert(name.clone(), node);
+        if moved {
+            self.index.place_node(&self.rows, name);
+        }
+    }
+
+    // Groups follow GPU products; a change of holders, the usual report, leaves them.
+    fn may_change_groups(&self, devices: &[DeviceReport], gone: &[DeviceKey]) -> bool {
+        let gpu = |key: &DeviceKey| key.kind() == DeviceKind::Gpu;
+        gone.iter().any(gpu)
+            || devices
+                .iter()
+                .filter(|report| gpu(&report.key))
+                .any(|report| {
+                    let old = self.device(&report.key);
+                    old.is_none_or(|old| old.report.model != report.model)
+                })
+    }
+
+    fn put_device(&mut self, node: &NodeName, observed_at: Timestamp, report: &DeviceReport) {
+        let old = self.drop_device(&report.key);
+        let since = |tenant| {
+            let held = old.as_ref().and_then(|old| old.holders.get(tenant));
+            held.copied().unwrap_or(observed_at)
+        };
+        let holders: BTreeMap<_, _> = report
+            .tenants
+            .iter()
+            .map(|tenant| (tenant.clone(), since(tenant)))
+            .collect();
+        for tenant in holders.keys() {
+            add_to(&mut self.index.held, tenant, report.key.clone());
+        }
+        let device = Device {
+            node: node.clone(),
+            canonical: self.index.catalogue.of_device(report),
+            report: report.clone(),
+            holders,
+        };
+        self.rows.devices.insert(report.key.clone(), device);
+    }
+
+    fn drop_device(&mut self, key: &DeviceKey) -> Option<Device> {
+        let old = self.rows.devices.remove(key)?;
+        for tenant in old.holders.keys() {
+            remove_from(&mut self.index.held, tenant, key);
+        }
+        Some(old)
+    }
+}

@@ -1,0 +1,97 @@
+//! What must always hold of a state, whatever events made it.
+
+use super::{Index, State};
+
+/// An invariant does not hold; the ledger must not be written to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("broken invariant: {0}")]
+pub struct Broken(pub String);
+
+impl State {
+    /// Recounts every index from the rows and checks what must always hold.
+    ///
+    /// # Errors
+    /// With the first invariant that does not hold.
+    pub fn verify(&self) -> Result<(), Broken> {
+        let recount = Index::of(&self.rows);
+        if recount != self.index {
+            return Err(Broken("an index differs from a recount of its rows".into()));
+        }
+        if self.index.by_key.len() != self.rows.quotas.len() {
+            return Err(Broken("two quotas share a key".into()));
+        }
+        let references = self.rows.quotas.values();
+        let references = references.filter(|quota| quota.reference.is_some());
+        if self.index.by_reference.len() != references.count() {
+            return Err(Broken("two quotas of one tenant share an id".into()));
+        }
+        for (key, device) in &self.rows.devices {
+            let listed = self
+                .node(&device.node)
+                .is_some_and(|n| n.devices.contains(key));
+            if !listed || *key != device.report.key {
+                return Err(Broken(format!("device {key} is not its node's")));
+            }
+        }
+        for (name, node) in &self.rows.nodes {
+            for key in &node.devices {
+                if self.device(key).is_none_or(|device| device.node != *name) {
+                    return Err(Broken(format!("node {name} lists {key}, which is not its")));
+                }
+            }
+        }
+        self.verify_directory()?;
+        for quota in self.rows.quotas.values() {
+            if !self.rows.tenants.contains_key(&quota.key.tenant) {
+                return Err(Broken(format!("quota {} has no tenant", quota.id.0)));
+            }
+            if quota.id.0 >= self.rows.next_quota {
+                return Err(Broken(format!(
+                    "quota {} would be given out again",
+                    quota.id.0
+                )));
+            }
+            for node in quota.nodes.iter().filter(|node| quota.binds(node)) {
+                if self.bound_tenant(node) != Some(&quota.key.tenant) {
+                    return Err(Broken(format!("node {node} is bound to two tenants")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_directory(&self) -> Result<(), Broken> {
+        let tenants = self.rows.tenants.len();
+        if self.index.numbers.len() != tenants {
+            return Err(Broken("two tenants share a number".into()));
+        }
+        let profiles = self.rows.tenants.values().map(|tenant| &tenant.profile);
+        let projects = profiles
+            .map(|profile| profile.projects.len())
+            .sum::<usize>();
+        if self.index.projects.len() != projects {
+            return Err(Broken("two tenants share a project".into()));
+        }
+        for quota in self.rows.licence_quotas.values() {
+            let terms = &quota.terms;
+            if !self.rows.tenants.contains_key(&terms.tenant)
+                || !self.rows.products.contains_key(&terms.product)
+                || terms.quota.0 >= self.rows.next_licence_quota
+            {
+                return Err(Broken(format!(
+                    "licence quota {} hangs loose",
+                    terms.quota.0
+                )));
+            }
+        }
+        for seat in self.rows.seats.values() {
+            if !self.rows.tenants.contains_key(&seat.tenant)
+                || !self.rows.products.contains_key(&seat.product)
+                || seat.seat.0 >= self.rows.next_seat
+            {
+                return Err(Broken(format!("seat {} hangs loose", seat.seat.0)));
+            }
+        }
+        Ok(())
+    }
+}
