@@ -12,6 +12,7 @@ pub mod journal;
 pub mod mtls;
 pub mod node;
 pub mod pair;
+pub mod portal;
 pub mod program;
 pub mod python;
 pub mod quota;

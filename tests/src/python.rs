@@ -22,7 +22,9 @@ impl Python {
     #[must_use]
     pub fn found(test: &str) -> Option<Self> {
         let Some(interpreter) = std::env::var_os(VARIABLE) else {
-            let why = format!("{VARIABLE} names no Python with the published clients; tests/run makes one");
+            let why = format!(
+                "{VARIABLE} names no Python with the published clients; tests/run makes one"
+            );
             skipped(test, &why);
             return None;
         };
@@ -73,8 +75,13 @@ impl Python {
 pub fn client(program: &Path, ca: Option<&Path>) -> Command {
     let mut command = Command::new(program);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    command.env_clear().env("PATH", path).env("HOME", "/nonexistent");
-    command.env("LANG", "C.UTF-8").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", "/nonexistent");
+    command
+        .env("LANG", "C.UTF-8")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     if let Some(ca) = ca {
         command.env("REQUESTS_CA_BUNDLE", ca);
         command.env("CURL_CA_BUNDLE", ca);
