@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use gpuquota_core::Command;
-use gpuquota_core::command::DeclareNode;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::FailureLimiter;
-use crate::auth::token::TokenKey;
+use crate::auth::{Authenticator, FailureLimiter};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
@@ -36,7 +33,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     config.check_listeners().map_err(anyhow::Error::msg)?;
     let _lock = lock(dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let tokens = TokenKey::read(&config.tokens.key)?;
+    let tokens = Arc::new(Authenticator::open(&config.tokens, &clock)?);
     let metrics_token = match &config.metrics.token_file {
         Some(path) => Some(read_token(path)?),
         None => None,
@@ -75,7 +72,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         settings,
         ledger_stop.clone(),
     );
-    declare_nodes(&ledger, &config).await?;
+    declare(&ledger, &config).await?;
 
     let liveness = Arc::new(Liveness::new(clock.boot_ms()));
     let sessions = Sessions::default();
@@ -85,7 +82,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         ledger: ledger.clone(),
         clock: clock.clone(),
         liveness: liveness.clone(),
-        tokens,
+        tokens: tokens.clone(),
         dialects: config.dialects.clone(),
         failures: failures.clone(),
     });
@@ -153,6 +150,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         stop.clone(),
     ));
     parts.spawn(forget(failures, stop.clone()));
+    parts.spawn(tokens.refresh(stop.clone()));
 
     tracing::info!(
         rest.address = %rest_address, agents.address = %agents_address, metrics.address = %metrics_address,
@@ -218,14 +216,14 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token.to_owned())
 }
 
-async fn declare_nodes(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
-    for declared in &config.node {
-        let declared_node = DeclareNode::at(declared.name.clone(), declared.region.clone());
-        let command = Command::DeclareNode(declared_node);
+async fn declare(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
+    for declared in config.declarations() {
+        let command = declared.command();
+        let what = format!("{command:?}");
         ledger
             .submit(command, Origin::server())
             .await
-            .with_context(|| format!("cannot declare node {}", declared.name))?;
+            .with_context(|| format!("server.toml declares what the ledger refuses: {what}"))?;
     }
     Ok(())
 }

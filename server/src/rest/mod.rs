@@ -4,6 +4,7 @@
 //! method, credential, role, body limits); a dialect's folder holds its handlers, its bodies and its error shape.
 
 mod call;
+mod credential;
 mod front;
 mod gpu_quota;
 mod json;
@@ -11,6 +12,7 @@ mod native;
 mod query;
 mod reply;
 mod routes;
+pub(crate) mod run_time;
 mod serve;
 mod status;
 mod time;

@@ -39,6 +39,12 @@ impl State {
         self.rows.regions.values()
     }
 
+    /// One region that the operator described.
+    #[must_use]
+    pub fn region(&self, region: &Region) -> Option<&RegionProfile> {
+        self.rows.regions.get(region)
+    }
+
     /// The site that a region is part of; `None` is the central one.
     #[must_use]
     pub fn site_of(&self, region: &Region) -> Option<&SiteId> {
