@@ -31,3 +31,4 @@ mod services;
 mod sessions;
 mod tampering;
 mod tenants;
+mod vgpu;

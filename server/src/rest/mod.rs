@@ -9,13 +9,16 @@ mod front;
 mod gpu_quota;
 mod json;
 mod native;
+mod project;
 mod query;
+mod quota_set;
 mod reply;
 mod routes;
 pub(crate) mod run_time;
 mod serve;
 mod status;
 mod time;
+mod workspace;
 
 pub use call::Api;
 pub use front::router;

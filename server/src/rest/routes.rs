@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::call::Handler;
-use super::{gpu_quota, native};
+use super::{gpu_quota, native, quota_set, workspace};
 use crate::auth::Access;
 
 /// Whose error shape and credential header a path has.
@@ -50,6 +50,10 @@ pub(super) const ROUTES: &[Route] = &[
     route!(PUT, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::put),
     route!(DELETE, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::delete),
     route!(GET, "/api/v1/quota/user-quotas", GpuQuota, Signed, gpu_quota::list),
+
+    route!(GET, "/v2/{project_id}/quotas", Workspace, Signed, workspace::show),
+
+    route!(GET, "/v1.0/{project_id}/quota-sets/{tenant_id}", QuotaSet, Signed, quota_set::show),
 
     route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list),
     route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put),
