@@ -20,7 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::open::{InUse, Opened};
 use crate::outbound::{Bounds, Outbound};
-use crate::rest::{self, Api, LicenceTables};
+use crate::rest::{self, Api, Endpoint, LicenceTables};
 use crate::service::liveness::Liveness;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,7 +35,11 @@ pub struct Caller {
 
 enum Target {
     Running(Outbound),
-    Opened { router: Router, opened: Opened },
+    Opened {
+        router: Router,
+        opened: Opened,
+        endpoint: Endpoint,
+    },
 }
 
 impl Caller {
@@ -73,6 +77,11 @@ impl Caller {
                         licences: LicenceTables::default(),
                     })),
                     opened,
+                    // As if it had come in by the listener, whose address stands in links.
+                    endpoint: Endpoint {
+                        bound: config.rest.listen,
+                        local: reachable(config.rest.listen),
+                    },
                 },
             }),
             Err(error) if error.is::<InUse>() => {
@@ -116,10 +125,13 @@ impl Caller {
                     .map_err(anyhow::Error::msg);
                 answer.context("is the server's REST listener there? See --url")?
             }
-            Target::Opened { router, .. } => {
+            Target::Opened {
+                router, endpoint, ..
+            } => {
                 let mut request = request.map(Body::from);
-                let host = HeaderValue::from_static("localhost");
+                let host = HeaderValue::from_str(&endpoint.local.to_string())?;
                 request.headers_mut().insert(HOST, host);
+                request.extensions_mut().insert(*endpoint);
                 let answer = router.clone().oneshot(request).await?;
                 let status = answer.status();
                 let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
