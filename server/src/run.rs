@@ -5,27 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use gpuquota_core::Command;
-use gpuquota_core::command::DeclareNode;
-use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::FailureLimiter;
-use crate::auth::token::TokenKey;
+use crate::auth::{Authenticator, FailureLimiter};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
 use crate::metrics::{self, Metrics};
+use crate::open::Opened;
 use crate::rest::{self, Api, HttpListener, LicenceTables, ServeLimits};
+use crate::service;
 use crate::service::liveness::Liveness;
-use crate::service::{self, BatcherSettings, Ledger, Origin, Snapshots};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
 use crate::tls::Certificates;
 
-const BATCH: usize = 512;
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Serves until `stop` is cancelled or the storage fails.
@@ -34,9 +28,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// When something cannot be opened at start, or the storage failed.
 pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     config.check_listeners().map_err(anyhow::Error::msg)?;
-    let _lock = lock(dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let tokens = TokenKey::read(&config.tokens.key)?;
+    let tokens = Arc::new(Authenticator::open(&config.tokens, &clock)?);
     let metrics_token = match &config.metrics.token_file {
         Some(path) => Some(read_token(path)?),
         None => None,
@@ -48,6 +41,13 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     let rest_certificates = https("rest", config.rest.https())?;
     let metrics_certificates = https("metrics", config.metrics.https())?;
     let agents_certificates = Arc::new(Certificates::mutual("agents", config.tls_files())?);
+    let Opened {
+        lock: _lock,
+        store,
+        ledger,
+        mut batcher,
+        stop: ledger_stop,
+    } = Opened::open(dir, &config, clock.clone()).await?;
     let listen = |address| async move {
         let listener = TcpListener::bind(address).await;
         listener.with_context(|| format!("cannot listen on {address}"))
@@ -55,27 +55,6 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     let rest_listener = listen(config.rest.listen).await?;
     let agents_listener = listen(config.agents.listen).await?;
     let metrics_listener = listen(config.metrics.listen).await?;
-
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.ledger.path).await?);
-    let snapshots = Snapshots::new(dir.join("snapshots"), config.ledger.snapshot_every_rows);
-    let committed = service::fold(&*store, Some(&snapshots)).await?;
-    tracing::info!(ledger.seq = committed.state.seq().0, ledger.head = %committed.head, "the journal is folded");
-    let settings = BatcherSettings {
-        queue: config.ledger.queue,
-        batch: BATCH,
-        writer: uuid::Uuid::new_v4().to_string(),
-    };
-    // The ledger stops last, so that what others still ask is answered.
-    let ledger_stop = CancellationToken::new();
-    let (ledger, mut batcher) = service::start(
-        store.clone(),
-        clock.clone(),
-        Some(snapshots),
-        committed,
-        settings,
-        ledger_stop.clone(),
-    );
-    declare_nodes(&ledger, &config).await?;
 
     let liveness = Arc::new(Liveness::new(clock.boot_ms()));
     let sessions = Sessions::default();
@@ -85,7 +64,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         ledger: ledger.clone(),
         clock: clock.clone(),
         liveness: liveness.clone(),
-        tokens,
+        tokens: tokens.clone(),
         dialects: config.dialects.clone(),
         failures: failures.clone(),
         licences: LicenceTables::default(),
@@ -154,6 +133,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         stop.clone(),
     ));
     parts.spawn(forget(failures, stop.clone()));
+    parts.spawn(tokens.refresh(stop.clone()));
 
     tracing::info!(
         rest.address = %rest_address, agents.address = %agents_address, metrics.address = %metrics_address,
@@ -192,20 +172,6 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     ended
 }
 
-// Held for the life of the process: two writers on one directory would not corrupt it, but neither is meant.
-fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
-    let path = dir.join("ledger.lock");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another server runs on {}; stop it first", dir.display());
-    }
-    Ok(file)
-}
-
 fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the metrics token {}", path.display()))?;
@@ -217,18 +183,6 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
         );
     }
     Ok(token.to_owned())
-}
-
-async fn declare_nodes(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
-    for declared in &config.node {
-        let declared_node = DeclareNode::at(declared.name.clone(), declared.region.clone());
-        let command = Command::DeclareNode(declared_node);
-        ledger
-            .submit(command, Origin::server())
-            .await
-            .with_context(|| format!("cannot declare node {}", declared.name))?;
-    }
-    Ok(())
 }
 
 async fn forget(failures: Arc<FailureLimiter>, stop: CancellationToken) {

@@ -1,6 +1,8 @@
 //! The configuration file `server.toml`. Its commented default is the manual; unknown keys are refused.
 
+mod declared;
 mod dialects;
+mod number;
 mod rest;
 mod tokens;
 
@@ -9,13 +11,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gpuquota_core::id::{NodeName, Region};
+use declared::{
+    DeclaredCardLimit, DeclaredGroup, DeclaredHostLimit, DeclaredHostResource, DeclaredModel,
+    DeclaredNode, DeclaredProduct, DeclaredRegion, DeclaredTenant,
+};
+use gpuquota_core::id::Region;
 use gpuquota_proto::tls::{HttpsFiles, TlsFiles};
 use serde::Deserialize;
 
+pub use declared::Declaration;
 pub use dialects::Dialects;
 pub use rest::Rest;
-pub use tokens::Tokens;
+pub use tokens::{AccessKey, Issuer, Tokens};
 
 /// Name of the file in the server's directory.
 pub const FILE: &str = "server.toml";
@@ -43,7 +50,31 @@ pub struct Config {
     pub tokens: Tokens,
     /// The log.
     pub log: Log,
-    /// Where nodes stand.
+    /// Tenants.
+    #[serde(default)]
+    pub tenant: Vec<DeclaredTenant>,
+    /// Regions and their sites.
+    #[serde(default)]
+    pub region: Vec<DeclaredRegion>,
+    /// Resource groups.
+    #[serde(default)]
+    pub resource_group: Vec<DeclaredGroup>,
+    /// Cards of a tenant on one node.
+    #[serde(default)]
+    pub card_limit: Vec<DeclaredCardLimit>,
+    /// Kinds of dedicated hosts.
+    #[serde(default)]
+    pub host_resource: Vec<DeclaredHostResource>,
+    /// Hosts of a tenant.
+    #[serde(default)]
+    pub host_limit: Vec<DeclaredHostLimit>,
+    /// The model catalogue.
+    #[serde(default)]
+    pub model: Vec<DeclaredModel>,
+    /// Software products.
+    #[serde(default)]
+    pub software_product: Vec<DeclaredProduct>,
+    /// Where nodes stand and belong.
     #[serde(default)]
     pub node: Vec<DeclaredNode>,
 }
@@ -125,16 +156,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a node stands.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeclaredNode {
-    /// Its name.
-    pub name: NodeName,
-    /// Its region.
-    pub region: Region,
-}
-
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -170,13 +191,13 @@ impl Config {
             config.metrics.certificate.as_mut(),
             config.metrics.key.as_mut(),
             Some(&mut config.ledger.path),
-            Some(&mut config.tokens.key),
         ]
         .into_iter()
         .flatten()
         {
             *path = dir.join(&*path);
         }
+        config.tokens.prepare(dir)?;
         config.check()?;
         Ok(config)
     }
@@ -217,6 +238,22 @@ impl Config {
         self.rest.check_listener()
     }
 
+    /// All that the file declares, in an order in which everything is there before it is referred to.
+    pub fn declarations(&self) -> impl Iterator<Item = &dyn Declaration> {
+        fn each<T: Declaration>(list: &[T]) -> impl Iterator<Item = &dyn Declaration> {
+            list.iter().map(|it| it as &dyn Declaration)
+        }
+        each(&self.tenant)
+            .chain(each(&self.region))
+            .chain(each(&self.resource_group))
+            .chain(each(&self.card_limit))
+            .chain(each(&self.host_resource))
+            .chain(each(&self.host_limit))
+            .chain(each(&self.model))
+            .chain(each(&self.software_product))
+            .chain(each(&self.node))
+    }
+
     /// TLS files of the agents' listener.
     #[must_use]
     pub fn tls_files(&self) -> TlsFiles {
@@ -252,6 +289,15 @@ mod tests {
         let parse = |text: &str| Config::parse(text, Path::new("/d"));
         assert!(parse(&format!("typo = 1\n{DEFAULT}")).is_err());
         assert!(parse(&DEFAULT.replace("heartbeat_seconds = 1", "heartbeat_seconds = 9")).is_err());
+        let commented = DEFAULT
+            .lines()
+            .skip_while(|line| !line.starts_with("# Declarations"));
+        let uncommented: String = commented
+            .filter_map(|line| line.strip_prefix("#: "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let all = parse(&format!("{DEFAULT}\n{uncommented}")).unwrap();
+        assert_eq!(all.declarations().count(), 9, "{uncommented}");
         let nodes = format!("{DEFAULT}\n[[node]]\nname = \"gpu02\"\nregion = \"US\"\n");
         assert_eq!(parse(&nodes).unwrap().node.len(), 1);
     }

@@ -1,5 +1,6 @@
 //! One authenticated request as a handler sees it, and what a handler answers.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,8 +15,7 @@ use super::query::Query;
 use super::reached::Reached;
 use super::reply::Reply;
 use super::status::{Kind, Problem};
-use crate::auth::token::TokenKey;
-use crate::auth::{FailureLimiter, Principal};
+use crate::auth::{Authenticator, FailureLimiter, Principal};
 use crate::clock::Clock;
 use crate::config::Dialects;
 use crate::service::liveness::Liveness;
@@ -29,8 +29,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Who was heard when.
     pub liveness: Arc<Liveness>,
-    /// Verifies tokens.
-    pub tokens: TokenKey,
+    /// Says whose a token or a signature is.
+    pub tokens: Arc<Authenticator>,
     /// What the documents leave to the operator.
     pub dialects: Dialects,
     /// Bounds wrong tokens.
@@ -68,6 +68,18 @@ impl Call {
         let mut segments = self.segments.iter();
         let found = segments.find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value)
+    }
+
+    /// The value in the path under this name, validated by its own rule.
+    ///
+    /// # Errors
+    /// When it breaks the rule.
+    pub(super) fn named<T, E: fmt::Display>(
+        &self,
+        name: &str,
+        new: fn(&str) -> Result<T, E>,
+    ) -> Result<T, Problem> {
+        new(self.segment(name)).map_err(|e| Problem::new(Kind::InvalidPath, e.to_string()))
     }
 
     /// Asks the ledger in the caller's name.

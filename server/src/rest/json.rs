@@ -1,5 +1,6 @@
 //! JSON as the dialects take it: no key twice, nesting of at most 32, and fields with clear errors.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
@@ -8,6 +9,7 @@ use serde_json::{Map, Number, Value};
 use super::status::{Kind, Problem};
 
 const DEEPEST: usize = 32;
+const LONGEST_LIST: usize = 1024;
 /// Largest count on the wire (dialects D0.4).
 pub(super) const LARGEST_COUNT: u32 = 2_147_483_647;
 
@@ -64,10 +66,71 @@ impl Fields {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// A field that is there and null.
+    /// The field was sent, be it as null.
     #[must_use]
-    pub(super) fn is_null(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(Value::is_null)
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// An optional object.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(super) fn object(&self, name: &str) -> Result<Option<Self>, Problem> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Self(map.clone()))),
+            Some(_) => Err(invalid(name, "must be an object")),
+        }
+    }
+
+    /// An optional switch.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(invalid(name, "must be true or false")),
+        }
+    }
+
+    /// An optional name, validated by its own rule.
+    ///
+    /// # Errors
+    /// When it is no text or breaks the rule.
+    pub(super) fn name<T, E: fmt::Display>(
+        &self,
+        name: &str,
+        new: fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Problem> {
+        let text = self.text(name)?;
+        text.map(|text| new(text).map_err(|e| invalid(name, e)))
+            .transpose()
+    }
+
+    /// An optional list of names without order, each validated by its own rule.
+    ///
+    /// # Errors
+    /// When it is no list of texts, or one breaks the rule.
+    pub(super) fn names<T: Ord, E: fmt::Display>(
+        &self,
+        name: &str,
+        new: fn(&str) -> Result<T, E>,
+    ) -> Result<Option<BTreeSet<T>>, Problem> {
+        let rule = "must be a list of at most 1024 texts";
+        let list = match self.get(name) {
+            None => return Ok(None),
+            Some(Value::Array(list)) if list.len() <= LONGEST_LIST => list,
+            Some(_) => return Err(invalid(name, rule)),
+        };
+        let mut names = BTreeSet::new();
+        for value in list {
+            let text = value.as_str().ok_or_else(|| invalid(name, rule))?;
+            names.insert(new(text).map_err(|e| invalid(name, e))?);
+        }
+        Ok(Some(names))
     }
 
     /// An optional text.

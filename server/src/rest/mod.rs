@@ -4,19 +4,24 @@
 //! method, credential, role, body limits); a dialect's folder holds its handlers, its bodies and its error shape.
 
 mod call;
+mod credential;
 mod front;
 mod gpu_quota;
 mod instance;
 mod json;
 mod licence;
 mod native;
+mod project;
 mod query;
+mod quota_set;
 mod reached;
 mod reply;
 mod routes;
+pub(crate) mod run_time;
 mod serve;
 mod status;
 mod time;
+mod workspace;
 
 pub use call::Api;
 pub use front::router;

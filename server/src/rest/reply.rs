@@ -38,6 +38,11 @@ impl Reply {
         }
     }
 
+    /// 200 with nothing to tell.
+    pub(super) fn done() -> Result<Self, Problem> {
+        Self::ok(serde_json::json!({}))
+    }
+
     fn with(status: StatusCode, body: impl Serialize) -> Result<Self, Problem> {
         match serde_json::to_vec(&body) {
             Ok(body) => Ok(Self {

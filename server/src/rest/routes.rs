@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::call::Handler;
-use super::{gpu_quota, instance, licence, native};
+use super::{gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::Access;
 
 /// Whose error shape and credential header a path has.
@@ -51,6 +51,10 @@ pub(super) const ROUTES: &[Route] = &[
     route!(DELETE, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::delete),
     route!(GET, "/api/v1/quota/user-quotas", GpuQuota, Signed, gpu_quota::list),
 
+    route!(GET, "/v2/{project_id}/quotas", Workspace, Signed, workspace::show),
+
+    route!(GET, "/v1.0/{project_id}/quota-sets/{tenant_id}", QuotaSet, Signed, quota_set::show),
+
     route!(GET, "/ai/openapi/v2/instance-service/resources", Instance, Signed, instance::resources),
 
     route!(GET, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::list),
@@ -61,6 +65,33 @@ pub(super) const ROUTES: &[Route] = &[
 
     route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list),
     route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put),
+    route!(GET, "/api/v1/tenants", Native, Signed, native::tenants::list),
+    route!(GET, "/api/v1/tenants/{tenant}", Native, Signed, native::tenants::get),
+    route!(PUT, "/api/v1/tenants/{tenant}", Native, Admin, native::tenants::put),
+    route!(PUT, "/api/v1/tenants/{tenant}/host-limits/{resource}", Native, Admin, native::tenants::put_host_limit),
+    route!(GET, "/api/v1/regions", Native, Admin, native::pools::list_regions),
+    route!(PUT, "/api/v1/regions/{region}", Native, Admin, native::pools::put_region),
+    route!(GET, "/api/v1/resource-groups", Native, Admin, native::pools::list_groups),
+    route!(PUT, "/api/v1/resource-groups/{group}", Native, Admin, native::pools::put_group),
+    route!(DELETE, "/api/v1/resource-groups/{group}", Native, Admin, native::pools::delete_group),
+    route!(PUT, "/api/v1/resource-groups/{group}/card-limits/{accelerator}", Native, Admin, native::pools::put_card_limit),
+    route!(GET, "/api/v1/host-resources", Native, Admin, native::pools::list_hosts),
+    route!(PUT, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::put_host),
+    route!(DELETE, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::delete_host),
+    route!(GET, "/api/v1/models", Native, Admin, native::models::list),
+    route!(PUT, "/api/v1/models", Native, Admin, native::models::put),
+    route!(DELETE, "/api/v1/models", Native, Admin, native::models::delete),
+    route!(GET, "/api/v1/software-products", Native, Admin, native::products::list),
+    route!(PUT, "/api/v1/software-products/{id}", Native, Admin, native::products::put),
+    route!(DELETE, "/api/v1/software-products/{id}", Native, Admin, native::products::delete),
+    route!(GET, "/api/v1/projects/{project}/resources", Native, Signed, native::projects::list),
+    route!(PUT, "/api/v1/projects/{project}/resources/{type}", Native, Admin, native::projects::put),
+    route!(DELETE, "/api/v1/projects/{project}/resources/{type}", Native, Admin, native::projects::delete),
+    route!(GET, "/api/v1/seats", Native, Manager, native::seats::list),
+    route!(POST, "/api/v1/seats", Native, Manager, native::seats::post),
+    route!(GET, "/api/v1/seats/{id}", Native, Manager, native::seats::get),
+    route!(DELETE, "/api/v1/seats/{id}", Native, Manager, native::seats::delete),
+    route!(POST, "/api/v1/seats/{id}/renew", Native, Manager, native::seats::renew),
     route!(POST, "/api/v1/tokens/revoke", Native, Admin, native::tokens::revoke),
     route!(GET, "/healthz", Native, Open, native::health),
 ];

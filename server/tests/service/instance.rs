@@ -60,6 +60,9 @@ fn report(name: &str, gpus: usize, figures: Option<(u32, u64)>) -> Command {
         tenants: Vec::new(),
         unattributed: false,
         licence: None,
+        licence_expires_at: None,
+        parent: None,
+        vm: None,
     });
     let instance = DeviceReport {
         key: DeviceKey::mig(&format!("GPU-{name}-0"), 1, 0).unwrap(),

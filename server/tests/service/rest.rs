@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::response::Response;
 use gpuquota_core::id::{TenantName, Timestamp};
 use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::auth::{FailureLimiter, Role};
+use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
 use gpuquota_server::config::Dialects;
 use gpuquota_server::rest::{Api, LicenceTables, ServeLimits, router, serve};
 use gpuquota_server::service::liveness::Liveness;
@@ -36,7 +36,7 @@ impl Rest {
             ledger: running.ledger.clone(),
             clock: running.clock.clone(),
             liveness: Arc::new(Liveness::new(0)),
-            tokens,
+            tokens: Arc::new(Authenticator::own(tokens)),
             dialects,
             failures: Arc::new(FailureLimiter::default()),
             licences: LicenceTables::default(),
@@ -73,6 +73,8 @@ pub(crate) fn token(role: Role, tenants: &[&str]) -> String {
         role,
         tenants: tenants.collect(),
         projects: BTreeSet::new(),
+        user: None,
+        container: None,
     };
     let tokens = TokenKey::new(&[7; 32]).unwrap();
     tokens.issue(&grant, "id", Timestamp(START), 60).unwrap()

@@ -39,6 +39,12 @@ impl State {
         self.rows.regions.values()
     }
 
+    /// One region that the operator described.
+    #[must_use]
+    pub fn region(&self, region: &Region) -> Option<&RegionProfile> {
+        self.rows.regions.get(region)
+    }
+
     /// The site that a region is part of; `None` is the central one.
     #[must_use]
     pub fn site_of(&self, region: &Region) -> Option<&SiteId> {
@@ -128,6 +134,14 @@ impl State {
     pub fn bound_nodes(&self, tenant: &TenantName) -> BTreeSet<&NodeName> {
         let binding = self.quotas_of(tenant).filter(|quota| !quota.expired);
         binding.flat_map(|quota| &quota.nodes).collect()
+    }
+
+    /// Nodes that a tenant has: those that serve it alone, and those on which it holds a device.
+    #[must_use]
+    pub fn held_nodes(&self, tenant: &TenantName) -> BTreeSet<&NodeName> {
+        let mut nodes = self.bound_nodes(tenant);
+        nodes.extend(self.devices_of(tenant).map(|(_, device)| &device.node));
+        nodes
     }
 
     /// Whether a node is a host of this kind.

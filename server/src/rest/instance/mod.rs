@@ -14,6 +14,7 @@ use gpuquota_core::pool::Accelerator;
 
 use super::call::{Api, Call};
 use super::reply::Reply;
+use super::run_time;
 use super::status::{Kind, Problem};
 use crate::auth::{Principal, Role};
 use hardware::Hardware;
@@ -38,7 +39,7 @@ pub(super) async fn resources(api: &Api, call: &Call) -> Result<Reply, Problem> 
             .is_some_and(|node| node.state == NodeState::Up)
     };
     Reply::ok(Answer::from(Resources {
-        id: None,
+        id: call.principal.container.as_deref(),
         cpu_number: largest.cpu_cores,
         mlu_limits: limit(Accelerator::Mlu),
         dcu_limits: limit(Accelerator::Dcu),
@@ -50,9 +51,9 @@ pub(super) async fn resources(api: &Api, call: &Call) -> Result<Reply, Problem> 
         },
         memory_size: largest.memory_bytes >> 20,
         resource_group: group.as_str(),
-        user_name: None,
+        user_name: call.principal.user.as_deref(),
         node_number: state.nodes_in(group).filter(|name| up(name)).count(),
-        max_time: wire::max_time(state.group(group).and_then(|group| group.max_time_s)),
+        max_time: run_time::format(state.group(group).and_then(|group| group.max_time_s)),
     }))
 }
 

@@ -86,36 +86,3 @@ impl<'a> From<Resources<'a>> for Answer<'a> {
         }
     }
 }
-
-/// The longest run of a job: `unlimited`, or days and a time, `D-HH:MM:SS`.
-pub(super) fn max_time(seconds: Option<u64>) -> String {
-    let Some(seconds) = seconds else {
-        return "unlimited".to_owned();
-    };
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
-    format!(
-        "{}-{:02}:{:02}:{:02}",
-        hours / 24,
-        hours % 24,
-        minutes % 60,
-        seconds % 60
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_is_written_in_days_hours_minutes_and_seconds() {
-        for (seconds, written) in [
-            (None, "unlimited"),
-            (Some(0), "0-00:00:00"),
-            (Some(86_399), "0-23:59:59"),
-            (Some(86_400), "1-00:00:00"),
-            (Some(1_000_000), "11-13:46:40"),
-        ] {
-            assert_eq!(max_time(seconds), written);
-        }
-    }
-}

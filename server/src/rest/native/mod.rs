@@ -1,8 +1,15 @@
 //! The native API: what has no place in any foreign dialect.
 
 mod fault;
+pub(super) mod models;
 pub(super) mod nodes;
+pub(super) mod pools;
+pub(super) mod products;
+pub(super) mod projects;
+pub(super) mod seats;
+pub(super) mod tenants;
 pub(super) mod tokens;
+mod wire;
 
 use serde_json::json;
 

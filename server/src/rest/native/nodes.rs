@@ -2,8 +2,11 @@
 
 use gpuquota_core::Command;
 use gpuquota_core::command::DeclareNode;
-use gpuquota_core::id::{NodeName, Region};
-use serde_json::{Value, json};
+use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport, LicenceState};
+use gpuquota_core::id::{GpuModel, GroupName, HardwareName, NodeName, Region, Seq, TenantName};
+use gpuquota_core::node::{Node, NodeFacts, NodeState};
+use gpuquota_core::pool::Inventory;
+use serde::Serialize;
 
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid, missing};
@@ -11,50 +14,130 @@ use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
 
-/// `GET /api/v1/nodes`: every node with its region, state and devices.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    nodes: Vec<NodeBody<'a>>,
+    seq: Seq,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeBody<'a> {
+    name: &'a NodeName,
+    region: &'a Region,
+    state: NodeState,
+    bound_tenant: Option<&'a TenantName>,
+    resource_groups: Vec<&'a GroupName>,
+    inventory: Option<&'a Inventory>,
+    facts: &'a NodeFacts,
+    observed_at: Option<String>,
+    devices: Vec<DeviceBody<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeviceBody<'a> {
+    device: &'a DeviceKey,
+    gpu_model: &'a GpuModel,
+    model: &'a str,
+    health: DeviceHealth,
+    partitioned: bool,
+    tenants: &'a [TenantName],
+    unattributed: bool,
+    licence: Option<LicenceState>,
+}
+
+impl<'a> DeviceBody<'a> {
+    fn of(report: &'a DeviceReport) -> Self {
+        Self {
+            device: &report.key,
+            gpu_model: &report.gpu_model,
+            model: &report.model,
+            health: report.health,
+            partitioned: report.partitioned,
+            tenants: &report.tenants,
+            unattributed: report.unattributed,
+            licence: report.licence,
+        }
+    }
+}
+
+/// `GET /api/v1/nodes`: every node with what it said of itself, where it belongs and what it has.
 pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Problem> {
     let committed = api.ledger.read();
     let state = &committed.state;
-    let nodes: Vec<Value> = state
-        .nodes()
-        .map(|(name, node)| {
-            let devices = node.devices.iter().filter_map(|key| state.device(key));
-            let devices: Vec<Value> = devices
-                .map(|device| {
-                    json!({
-                        "device": device.report.key,
-                        "gpu_model": device.report.gpu_model,
-                        "model": device.report.model,
-                        "health": device.report.health,
-                        "partitioned": device.report.partitioned,
-                        "tenants": device.report.tenants,
-                        "unattributed": device.report.unattributed,
-                    })
-                })
-                .collect();
-            json!({
-                "name": name,
-                "region": node.region,
-                "state": node.state,
-                "bound_tenant": state.bound_tenant(name),
-                "facts": node.facts,
-                "observed_at": node.observed_at.map(time::format),
-                "devices": devices,
+    Reply::ok(Listed {
+        nodes: state
+            .nodes()
+            .map(|(name, node)| NodeBody {
+                name,
+                region: &node.region,
+                state: node.state,
+                bound_tenant: state.bound_tenant(name),
+                resource_groups: state.groups_of(name).collect(),
+                inventory: node.inventory.as_ref(),
+                facts: &node.facts,
+                observed_at: node.observed_at.map(time::format),
+                devices: node
+                    .devices
+                    .iter()
+                    .filter_map(|key| state.device(key))
+                    .map(|device| DeviceBody::of(&device.report))
+                    .collect(),
             })
-        })
-        .collect();
-    Reply::ok(json!({ "nodes": nodes, "seq": state.seq() }))
+            .collect(),
+        seq: state.seq(),
+    })
 }
 
-/// `PUT /api/v1/nodes/{name}` with `{"region": "…"}`: says where a node stands.
+#[derive(Debug, Serialize)]
+struct Declared<'a> {
+    name: &'a NodeName,
+    region: &'a Region,
+    resource_groups: Vec<&'a GroupName>,
+    inventory: Option<&'a Inventory>,
+}
+
+impl<'a> Declared<'a> {
+    fn of(name: &'a NodeName, node: &'a Node) -> Self {
+        Self {
+            name,
+            region: &node.region,
+            resource_groups: node.declared_groups.iter().collect(),
+            inventory: node.inventory.as_ref(),
+        }
+    }
+}
+
+/// `PUT /api/v1/nodes/{name}`: where a node stands and belongs, and what is in it; what the body leaves out stays.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let node = NodeName::new(call.segment("name"))
-        .map_err(|e| Problem::new(Kind::InvalidPath, e.to_string()))?;
+    let node = call.named("name", NodeName::new)?;
     let fields = Fields::parse(&call.body)?;
-    let region = fields.text("region")?.ok_or_else(|| missing("region"))?;
-    let region = Region::new(region).map_err(|e| invalid("region", e))?;
-    let body = json!({ "name": node, "region": region });
-    call.submit(api, Command::DeclareNode(DeclareNode::at(node, region)))
-        .await?;
-    Reply::ok(body)
+    let region = fields.name("region", Region::new)?;
+    let declared = DeclareNode {
+        node: node.clone(),
+        region: region.ok_or_else(|| missing("region"))?,
+        groups: fields.names("resource_groups", GroupName::new)?,
+        inventory: inventory(&fields)?,
+    };
+    call.submit(api, Command::DeclareNode(declared)).await?;
+    let committed = api.ledger.read();
+    match committed.state.node(&node) {
+        Some(known) => Reply::ok(Declared::of(&node, known)),
+        None => Err(Problem::new(Kind::Internal, "the node is not there")),
+    }
+}
+
+fn inventory(fields: &Fields) -> Result<Option<Inventory>, Problem> {
+    let Some(fields) = fields.object("inventory")? else {
+        return Ok(None);
+    };
+    let bytes = fields.get("memory_bytes").map(|value| {
+        let bytes = value.as_u64().filter(|bytes| i64::try_from(*bytes).is_ok());
+        bytes.ok_or_else(|| invalid("memory_bytes", "must be a whole number of bytes"))
+    });
+    Ok(Some(Inventory {
+        cpu_cores: fields.count("cpu_cores")?,
+        memory_bytes: bytes.transpose()?,
+        gpu_product: fields.name("gpu_product", HardwareName::new)?,
+        gpus: fields.count("gpus")?,
+    }))
 }

@@ -1,0 +1,85 @@
+//! The model catalogue: which hardware or vGPU type is which `gpu_model`, and which names mean the same.
+
+use std::collections::BTreeSet;
+
+use gpuquota_core::catalogue::ModelEntry;
+use gpuquota_core::command::Command;
+use gpuquota_core::id::{GpuModel, HardwareName};
+use gpuquota_core::quota::QuotaType;
+use serde::Serialize;
+
+use crate::rest::call::{Api, Call};
+use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::reply::Reply;
+use crate::rest::status::Problem;
+
+#[derive(Debug, Serialize)]
+struct ModelBody<'a> {
+    gpu_model: &'a GpuModel,
+    quota_type: QuotaType,
+    aliases: &'a BTreeSet<GpuModel>,
+    hardware: &'a BTreeSet<HardwareName>,
+    profile: Option<&'a GpuModel>,
+}
+
+impl<'a> ModelBody<'a> {
+    fn of(entry: &'a ModelEntry) -> Self {
+        let implied = || gpuquota_core::profile::implied_type(&entry.gpu_model);
+        Self {
+            gpu_model: &entry.gpu_model,
+            quota_type: entry.quota_type.unwrap_or_else(implied),
+            aliases: &entry.aliases,
+            hardware: &entry.hardware,
+            profile: entry.profile.as_ref(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Models<'a> {
+    models: Vec<ModelBody<'a>>,
+}
+
+/// `GET /api/v1/models`.
+pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Problem> {
+    let committed = api.ledger.read();
+    Reply::ok(Models {
+        models: committed.state.models().map(ModelBody::of).collect(),
+    })
+}
+
+/// `PUT /api/v1/models`: the whole entry of `gpu_model`, which stands in the body because it may hold slashes.
+pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let fields = Fields::parse(&call.body)?;
+    let quota_type = match fields.text("quota_type")? {
+        None => None,
+        Some(text) => match text.parse() {
+            // Nodes make a quota dedicated, not a model.
+            Ok(QuotaType::Dedicated) | Err(()) => {
+                return Err(invalid("quota_type", "must be flexible, mig or vgpu"));
+            }
+            Ok(quota_type) => Some(quota_type),
+        },
+    };
+    let model = fields.name("gpu_model", GpuModel::new)?;
+    let entry = ModelEntry {
+        gpu_model: model.ok_or_else(|| missing("gpu_model"))?,
+        quota_type,
+        aliases: fields.names("aliases", GpuModel::new)?.unwrap_or_default(),
+        hardware: fields
+            .names("hardware", HardwareName::new)?
+            .unwrap_or_default(),
+        profile: fields.name("profile", GpuModel::new)?,
+    };
+    call.submit(api, Command::SetModel(entry.clone())).await?;
+    Reply::ok(ModelBody::of(&entry))
+}
+
+/// `DELETE /api/v1/models?gpu_model=…`.
+pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let text = call.query.single("gpu_model")?;
+    let text = text.ok_or_else(|| missing("gpu_model"))?;
+    let model = GpuModel::new(text).map_err(|e| invalid("gpu_model", e))?;
+    call.submit(api, Command::RemoveModel(model)).await?;
+    Reply::done()
+}

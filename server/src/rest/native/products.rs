@@ -1,0 +1,85 @@
+//! Software products: what licence quotas are about.
+
+use std::collections::BTreeSet;
+
+use gpuquota_core::command::Command;
+use gpuquota_core::id::{Code, DisplayName, HardwareName, ProductId};
+use gpuquota_core::licence::Product;
+use serde::Serialize;
+
+use super::wire::number_in_path;
+use crate::rest::call::{Api, Call};
+use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::reply::Reply;
+use crate::rest::status::Problem;
+
+#[derive(Debug, Serialize)]
+struct ProductBody<'a> {
+    id: ProductId,
+    name: &'a DisplayName,
+    code: &'a Code,
+    vgpu_types: &'a BTreeSet<HardwareName>,
+}
+
+impl<'a> ProductBody<'a> {
+    fn of(product: &'a Product) -> Self {
+        Self {
+            id: product.id,
+            name: &product.name,
+            code: &product.code,
+            vgpu_types: &product.vgpu_types,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Products<'a> {
+    software_products: Vec<ProductBody<'a>>,
+}
+
+/// `GET /api/v1/software-products`.
+pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Problem> {
+    let committed = api.ledger.read();
+    Reply::ok(Products {
+        software_products: committed.state.products().map(ProductBody::of).collect(),
+    })
+}
+
+/// `PUT /api/v1/software-products/{id}`: the whole description.
+pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let fields = Fields::parse(&call.body)?;
+    let types = fields.names("vgpu_types", HardwareName::new)?;
+    let product = Product {
+        id: ProductId(call.named("id", number_in_path)?),
+        name: fields
+            .name("name", DisplayName::new)?
+            .ok_or_else(|| missing("name"))?,
+        code: fields
+            .name("code", Code::new)?
+            .ok_or_else(|| missing("code"))?,
+        vgpu_types: types.unwrap_or_default(),
+    };
+    if product
+        .vgpu_types
+        .iter()
+        .any(|it| starred_inside(it.as_str()))
+    {
+        let rule = "may have one * at the beginning or the end of a name";
+        return Err(invalid("vgpu_types", rule));
+    }
+    call.submit(api, Command::SetProduct(product.clone()))
+        .await?;
+    Reply::ok(ProductBody::of(&product))
+}
+
+/// `DELETE /api/v1/software-products/{id}`: while no quota and no seat is about it.
+pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let product = ProductId(call.named("id", number_in_path)?);
+    call.submit(api, Command::RemoveProduct(product)).await?;
+    Reply::done()
+}
+
+fn starred_inside(pattern: &str) -> bool {
+    let rest = pattern.strip_prefix('*').or(pattern.strip_suffix('*'));
+    rest.unwrap_or(pattern).contains('*')
+}

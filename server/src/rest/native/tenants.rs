@@ -1,0 +1,111 @@
+//! Tenants: how portals name and number them, their projects, whether they are frozen, how many hosts they may bind.
+
+use gpuquota_core::command::{Command, SetTenant};
+use gpuquota_core::id::{Code, DisplayName, HostResourceName, ProjectId, TenantName, TenantNumber};
+use gpuquota_core::pool::HostLimitKey;
+use gpuquota_core::tenant::Tenant;
+use serde::Serialize;
+
+use super::wire::{LimitField, number_of};
+use crate::rest::call::{Api, Call};
+use crate::rest::json::Fields;
+use crate::rest::reply::Reply;
+use crate::rest::status::{Kind, Problem};
+use crate::rest::time;
+
+#[derive(Debug, Serialize)]
+struct TenantBody<'a> {
+    tenant: &'a TenantName,
+    id: TenantNumber,
+    name: &'a str,
+    code: &'a str,
+    projects: Vec<&'a ProjectId>,
+    frozen: bool,
+    created_at: String,
+    updated_at: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Tenants<'a> {
+    tenants: Vec<TenantBody<'a>>,
+}
+
+impl<'a> TenantBody<'a> {
+    fn of(tenant: &'a Tenant) -> Self {
+        let profile = &tenant.profile;
+        Self {
+            tenant: &profile.tenant,
+            id: profile.number,
+            name: profile.display_name(),
+            code: profile.code(),
+            projects: profile.projects.iter().collect(),
+            frozen: profile.frozen,
+            created_at: time::format(tenant.created_at),
+            updated_at: time::format(tenant.updated_at),
+        }
+    }
+}
+
+/// `GET /api/v1/tenants`: those that the caller sees.
+pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let committed = api.ledger.read();
+    let tenants = committed.state.tenants();
+    let seen = tenants.filter(|(name, _)| call.principal.sees(name));
+    Reply::ok(Tenants {
+        tenants: seen.map(|(_, tenant)| TenantBody::of(tenant)).collect(),
+    })
+}
+
+/// `GET /api/v1/tenants/{tenant}`.
+pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let name = call.named("tenant", TenantName::new)?;
+    let committed = api.ledger.read();
+    let tenant = committed.state.tenant(&name);
+    match tenant.filter(|_| call.principal.sees(&name)) {
+        Some(tenant) => Reply::ok(TenantBody::of(tenant)),
+        None => Err(Problem::new(Kind::NoSuchObject, "there is no such tenant")),
+    }
+}
+
+/// `PUT /api/v1/tenants/{tenant}`: makes it known, or changes what the body names.
+pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let tenant = call.named("tenant", TenantName::new)?;
+    let fields = Fields::parse(&call.body)?;
+    let set = SetTenant {
+        tenant: tenant.clone(),
+        number: number_of(&fields, "id")?.map(TenantNumber),
+        display_name: fields.name("name", DisplayName::new)?,
+        code: fields.name("code", Code::new)?,
+        projects: fields.names("projects", ProjectId::new)?,
+        frozen: fields.flag("frozen")?,
+    };
+    call.submit(api, Command::SetTenant(set)).await?;
+    let committed = api.ledger.read();
+    match committed.state.tenant(&tenant) {
+        Some(tenant) => Reply::ok(TenantBody::of(tenant)),
+        None => Err(Problem::new(Kind::Internal, "the tenant is not there")),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct HostLimitBody<'a> {
+    tenant: &'a TenantName,
+    resource: &'a HostResourceName,
+    hard_limit: LimitField,
+}
+
+/// `PUT /api/v1/tenants/{tenant}/host-limits/{resource}`: how many hosts of a kind may be bound to the tenant.
+pub(in crate::rest) async fn put_host_limit(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let key = HostLimitKey {
+        tenant: call.named("tenant", TenantName::new)?,
+        resource: call.named("resource", HostResourceName::new)?,
+    };
+    let limit = LimitField::required(&Fields::parse(&call.body)?, "hard_limit")?;
+    let command = Command::SetHostLimit(key.clone(), limit.0);
+    call.submit(api, command).await?;
+    Reply::ok(HostLimitBody {
+        tenant: &key.tenant,
+        resource: &key.resource,
+        hard_limit: limit,
+    })
+}

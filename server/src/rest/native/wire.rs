@@ -1,0 +1,63 @@
+//! Values that several bodies of the native API share.
+
+use gpuquota_core::limit::Limit;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::status::Problem;
+
+/// A limit on the wire: a count, -1 for unlimited, null for none set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LimitField(pub(super) Option<Limit>);
+
+impl LimitField {
+    /// Reads a limit that may be left out.
+    pub(super) fn optional(fields: &Fields, name: &str) -> Result<Self, Problem> {
+        if fields.get(name).and_then(Value::as_i64) == Some(-1) {
+            return Ok(Self(Some(Limit::Unlimited)));
+        }
+        let count = fields.count(name).map_err(|_| {
+            let rule = "must be a whole number from 0 to 2147483647, -1 for unlimited, or null";
+            invalid(name, rule)
+        })?;
+        Ok(Self(count.map(Limit::Finite)))
+    }
+
+    /// Reads a limit that must be there, be it as null.
+    pub(super) fn required(fields: &Fields, name: &str) -> Result<Self, Problem> {
+        if !fields.has(name) {
+            return Err(missing(name));
+        }
+        Self::optional(fields, name)
+    }
+}
+
+impl Serialize for LimitField {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            None => to.serialize_none(),
+            Some(Limit::Unlimited) => to.serialize_i64(-1),
+            Some(Limit::Finite(count)) => to.serialize_u32(count),
+        }
+    }
+}
+
+/// Reads a number that names something: 1..=2147483647.
+pub(super) fn number_of(fields: &Fields, name: &str) -> Result<Option<u32>, Problem> {
+    let rule = "must be a whole number from 1 to 2147483647";
+    match fields.count(name) {
+        Ok(Some(0)) | Err(_) => Err(invalid(name, rule)),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Reads a number in a path that names something: 1..=2147483647, without sign or leading zeros.
+pub(super) fn number_in_path(text: &str) -> Result<u32, &'static str> {
+    let rule = "the number in the path must be a whole number from 1 to 2147483647";
+    let plain = !text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse::<u32>().ok().filter(|_| plain);
+    number
+        .filter(|number| (1..=gpuquota_core::id::LARGEST_NUMBER).contains(number))
+        .ok_or(rule)
+}
