@@ -21,6 +21,8 @@ use crate::licence::{CREATED, Portal, QUOTAS};
 use crate::rest::token;
 
 const DAY: i64 = 86_400_000;
+// Of the day on which the rows are made, 2024-01-15.
+const MIDNIGHT: i64 = CREATED - 37_800_000;
 const TENANTS: u32 = 6;
 const COLUMNS: [&str; 7] = [
     "id",
@@ -53,7 +55,7 @@ async fn filled() -> Portal {
     for at in 0..90 {
         portal.running.clock.set(CREATED + at / 4 * 1000);
         let end = random.random_range(-3..9_i64);
-        let end = (end < 7).then(|| CREATED + end * DAY / 2);
+        let end = (end < 7).then(|| MIDNIGHT + end * DAY / 2);
         let (holder, product) = (
             random.random_range(10..10 + TENANTS),
             random.random_range(21..24),
@@ -121,6 +123,18 @@ struct Asked {
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
+    // Digits and decimals: rates that rows have to the letter, and some beside them.
+    let rates = vec![
+        (0, 1),
+        (1, 3),
+        (5, 1),
+        (50, 2),
+        (333, 3),
+        (667, 3),
+        (10, 1),
+        (1001, 3),
+        (20, 1),
+    ];
     let words = [
         ("true", true),
         ("FALSE", false),
@@ -134,7 +148,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         prop::option::weighted(0.2, 20..25_u32),
         prop::option::weighted(0.3, select(words.to_vec())),
         prop::option::weighted(0.3, -3..6_i64),
-        prop::option::weighted(0.4, (0..1300_u64, 1..4_u32)),
+        prop::option::weighted(0.4, select(rates)),
         prop::option::weighted(0.8, (0..7_usize, any::<bool>())),
         prop::option::of(any::<Index>()),
         prop::option::of(1..30_usize),
@@ -175,7 +189,7 @@ impl Asked {
                 .is_active
                 .is_none_or(|(_, active)| active == terms.is_active)
             && self.before.is_none_or(|day| {
-                let start = CREATED.div_euclid(DAY) * DAY + day * DAY;
+                let start = MIDNIGHT + day * DAY;
                 terms.expires_at.is_some_and(|end| end.0 < start)
             })
             && self.rate.is_none_or(reaches)
