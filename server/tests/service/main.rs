@@ -7,6 +7,7 @@ mod faults;
 mod instance;
 mod licence;
 mod licence_list;
+mod licence_parameters;
 mod licence_writes;
 mod replay;
 mod rest;
