@@ -26,6 +26,8 @@ use crate::service::liveness::Liveness;
 const DEADLINE: Duration = Duration::from_secs(30);
 const TOKEN_TTL_S: i64 = 600;
 const LARGEST_ANSWER: usize = 1024 * 1024;
+/// Where the calls arrive that need no listener.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
 
 /// A caller with the role admin.
 pub struct Caller {
@@ -35,11 +37,7 @@ pub struct Caller {
 
 enum Target {
     Running(Outbound),
-    Opened {
-        router: Router,
-        opened: Opened,
-        endpoint: Endpoint,
-    },
+    Opened { router: Router, opened: Opened },
 }
 
 impl Caller {
@@ -77,11 +75,6 @@ impl Caller {
                         licences: LicenceTables::default(),
                     })),
                     opened,
-                    // As if it had come in by the listener, whose address stands in links.
-                    endpoint: Endpoint {
-                        bound: config.rest.listen,
-                        local: reachable(config.rest.listen),
-                    },
                 },
             }),
             Err(error) if error.is::<InUse>() => {
@@ -125,13 +118,14 @@ impl Caller {
                     .map_err(anyhow::Error::msg);
                 answer.context("is the server's REST listener there? See --url")?
             }
-            Target::Opened {
-                router, endpoint, ..
-            } => {
+            Target::Opened { router, .. } => {
                 let mut request = request.map(Body::from);
-                let host = HeaderValue::from_str(&endpoint.local.to_string())?;
+                let host = HeaderValue::from_static("localhost");
                 request.headers_mut().insert(HOST, host);
-                request.extensions_mut().insert(*endpoint);
+                request.extensions_mut().insert(Endpoint {
+                    bound: NOWHERE,
+                    local: NOWHERE,
+                });
                 let answer = router.clone().oneshot(request).await?;
                 let status = answer.status();
                 let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
