@@ -19,6 +19,7 @@ mod dialect_workspace;
 mod dialect_writes;
 mod dialects_agree;
 mod document_examples;
+mod document_texts;
 mod durability;
 mod hostile_dialects;
 mod hostile_http;

@@ -1,6 +1,7 @@
 //! Reliability cases 14 to 35 on every dialect, all on one server, whose memory stays under a stated cap.
 
 mod bodies;
+mod paths;
 mod queries;
 mod tokens;
 
@@ -27,9 +28,9 @@ async fn cases_14_to_35_on_every_dialect_change_nothing_and_stay_under_the_cap()
     bodies::case_25_what_is_not_the_json_that_is_meant(&server).await;
     bodies::case_26_numbers_that_are_none(&server).await;
     queries::case_27_pages_and_parameters(&server).await;
-    queries::case_28_paths(&server).await;
-    queries::case_30_a_forged_host(&server).await;
-    queries::case_31_line_breaks(&server).await;
+    paths::case_28_paths(&server).await;
+    paths::case_30_a_forged_host(&server).await;
+    paths::case_31_line_breaks(&server).await;
     queries::case_32_methods(&server).await;
     queries::case_35_sql_and_regular_expressions(&server).await;
     tokens::case_23_a_flood_of_wrong_tokens(&server).await;
