@@ -1,4 +1,4 @@
-//! All licence quotas with their use, computed once for each state of the ledger and shared by everybody who reads it:
+//! All licence quotas with their use, computed once after each row that changes them and shared by everybody who reads it:
 //! counting a thousand tenants' licences again for every page would cost more than all the rest of the answer.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::service::Ledger;
 
 /// The newest table.
 #[derive(Debug, Default)]
-pub struct LicenceTables {
+pub(in crate::rest) struct LicenceTables {
     newest: ArcSwapOption<Table>,
     // Whoever finds it outdated makes the next; the others wait for that one.
     making: Mutex<()>,
@@ -27,7 +27,7 @@ pub struct LicenceTables {
 impl LicenceTables {
     /// The table of the ledger as it is, or newer.
     pub(super) async fn current(&self, ledger: &Ledger) -> Arc<Table> {
-        let seq = ledger.read().state.seq();
+        let seq = ledger.read().state.changes().of_licences();
         let newest = || self.newest.load_full().filter(|table| table.seq >= seq);
         if let Some(table) = newest() {
             return table;
