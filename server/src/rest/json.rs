@@ -9,7 +9,8 @@ use serde_json::{Map, Number, Value};
 use super::status::{Kind, Problem};
 
 const DEEPEST: usize = 32;
-const LONGEST_LIST: usize = 1024;
+/// Longest list of a body.
+pub(super) const LONGEST_LIST: usize = 1024;
 /// Largest count on the wire (dialects D0.4).
 pub(super) const LARGEST_COUNT: u32 = 2_147_483_647;
 
