@@ -79,6 +79,12 @@ pub struct Token {
     /// Name under which the journal keeps what the bearer does
     #[arg(long, default_value = "cli", value_parser = subject)]
     pub subject: String,
+    /// User that the instance service shows
+    #[arg(long, value_name = "NAME", value_parser = subject)]
+    pub user: Option<String>,
+    /// Container that the instance service shows
+    #[arg(long, value_name = "ID", value_parser = subject)]
+    pub container: Option<String>,
     /// How long it counts: a number with s, m, h or d
     #[arg(long, default_value = "24h", value_parser = seconds)]
     pub ttl: i64,

@@ -58,12 +58,15 @@ fn token(args: &Token, now: gpuquota_core::id::Timestamp) -> anyhow::Result<Stri
             args.role
         );
     }
-    let key = TokenKey::read(&Config::read(&args.dir)?.tokens.key)?;
+    let tokens = Config::read(&args.dir)?.tokens;
+    let key = TokenKey::read(&tokens.key, tokens.algorithm)?;
     let grant = Grant {
         subject: args.subject.clone(),
         role: args.role,
         tenants: args.tenants.iter().cloned().collect(),
         projects: args.projects.iter().cloned().collect(),
+        user: args.user.clone(),
+        container: args.container.clone(),
     };
     let id = uuid::Uuid::new_v4().to_string();
     Ok(key.issue(&grant, &id, now, args.ttl)?)

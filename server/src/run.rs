@@ -10,8 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::FailureLimiter;
-use crate::auth::token::TokenKey;
+use crate::auth::{Authenticator, FailureLimiter};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
@@ -34,7 +33,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     config.check_listeners().map_err(anyhow::Error::msg)?;
     let _lock = lock(dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let tokens = TokenKey::read(&config.tokens.key)?;
+    let tokens = Arc::new(Authenticator::open(&config.tokens, &clock)?);
     let metrics_token = match &config.metrics.token_file {
         Some(path) => Some(read_token(path)?),
         None => None,
@@ -83,7 +82,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         ledger: ledger.clone(),
         clock: clock.clone(),
         liveness: liveness.clone(),
-        tokens,
+        tokens: tokens.clone(),
         dialects: config.dialects.clone(),
         failures: failures.clone(),
     });
@@ -151,6 +150,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         stop.clone(),
     ));
     parts.spawn(forget(failures, stop.clone()));
+    parts.spawn(tokens.refresh(stop.clone()));
 
     tracing::info!(
         rest.address = %rest_address, agents.address = %agents_address, metrics.address = %metrics_address,

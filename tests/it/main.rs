@@ -19,6 +19,7 @@ mod hostile_input;
 mod hostile_paths;
 mod hostile_tokens;
 mod https;
+mod identity;
 mod line;
 mod mutual_tls;
 mod prometheus;

@@ -9,6 +9,7 @@
 )]
 
 pub mod journal;
+pub mod jwks;
 pub mod mtls;
 pub mod node;
 pub mod pair;

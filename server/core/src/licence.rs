@@ -138,7 +138,6 @@ pub fn licence_usage(state: &State, tenant: &TenantName) -> BTreeMap<LicenceQuot
         let terms = &quota.terms;
         (
             terms.product,
-            !quota.counts(),
             terms.expires_at.is_none(),
             terms.expires_at,
             terms.quota,

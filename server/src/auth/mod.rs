@@ -1,6 +1,18 @@
 //! Who a caller is and what that lets it do.
 
+mod access_key;
+mod algorithm;
+mod authenticator;
+mod canonical;
+mod claims;
+mod foreign;
+mod jwks;
+mod lifetime;
 mod limiter;
+mod revocation;
+mod signing;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 use std::collections::BTreeSet;
@@ -11,8 +23,13 @@ use gpuquota_core::State;
 use gpuquota_core::id::{ProjectId, TenantName};
 use serde::{Deserialize, Serialize};
 
+pub use access_key::SIGNATURE_SCHEME;
+pub use algorithm::Algorithm;
+pub use authenticator::{Authenticator, SetupError};
+pub use canonical::SignedRequest;
 pub use limiter::FailureLimiter;
 pub(crate) use limiter::network;
+pub(crate) use token::OWN_ISSUER;
 
 /// What a token lets its bearer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +82,10 @@ pub struct Principal {
     pub tenants: BTreeSet<TenantName>,
     /// Projects it may act in besides those of its tenants; an admin may in all.
     pub projects: BTreeSet<ProjectId>,
+    /// The user that its token names, 1 to 255 bytes; only shown (document 002).
+    pub user: Option<String>,
+    /// The container that its token names, 1 to 255 bytes; only shown (document 002).
+    pub container: Option<String>,
 }
 
 impl Principal {
@@ -85,6 +106,8 @@ impl Principal {
             role: Role::Viewer,
             tenants: BTreeSet::new(),
             projects: BTreeSet::new(),
+            user: None,
+            container: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Tokens: JWTs of this server's own issuer, HS256 with the key that `init` made.
+//! Tokens of this server's own issuer: JWTs signed with the key that `init` made, or with a private key of the operator.
 //!
 //! The algorithm is the configured one whatever the token's header says, and a token without an end is refused.
 
@@ -7,37 +7,48 @@ use std::fs;
 use std::path::Path;
 
 use gpuquota_core::id::{ProjectId, TenantName, Timestamp};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use jsonwebtoken::{DecodingKey, Header, Validation};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::{Principal, Role};
+use super::lifetime::Lifetime;
+use super::revocation::ids;
+use super::signing::{SigningError, SigningKey};
+use super::{Algorithm, Principal, Role};
 
 /// `iss` and `aud` of our own tokens.
-const ISSUER: &str = "gpuquota";
-const LONGEST: usize = 8 * 1024;
+pub const OWN_ISSUER: &str = "gpuquota";
 
 /// Why a token does not count. Callers are told no more than the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It is no JWT of ours.
+    /// It is no JWT that anybody we trust signed.
     #[error("the token is not valid")]
     Invalid,
     /// It has ended, has not begun, or has no end.
     #[error("the token has expired or has no valid expiry")]
     Expired,
+    /// Its issuer is trusted, but what it says is nothing here.
+    #[error("the token names no role, tenant or project that is valid here")]
+    Unmapped,
     /// It was taken back.
     #[error("the token was revoked")]
     Revoked,
+    /// A signed request that does not count.
+    #[error("the signature is not valid")]
+    Signature,
+    /// A request that was signed too long ago, or in the future.
+    #[error("X-Sdk-Date is missing or differs from the server's clock by more than 15 minutes")]
+    Skew,
 }
 
-/// An accepted token.
+/// An accepted token or signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Whose it is.
     pub principal: Principal,
-    /// Its own id, by which it can be revoked.
-    pub id: Option<String>,
+    /// The ids under which it may be revoked, the strongest first; none for a signature.
+    pub ids: Vec<String>,
     /// Its end.
     pub until: Timestamp,
 }
@@ -53,22 +64,14 @@ pub struct Grant {
     pub tenants: BTreeSet<TenantName>,
     /// In which projects.
     pub projects: BTreeSet<ProjectId>,
-}
-
-#[derive(Debug, Serialize)]
-struct Issued<'a> {
-    iss: &'static str,
-    aud: &'static str,
-    sub: &'a str,
-    role: Role,
-    tenants: &'a BTreeSet<TenantName>,
-    projects: &'a BTreeSet<ProjectId>,
-    jti: &'a str,
-    iat: i64,
-    exp: i64,
+    /// The user that the instance service shows.
+    pub user: Option<String>,
+    /// The container that the instance service shows.
+    pub container: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Claims {
     sub: String,
     role: Role,
@@ -76,19 +79,17 @@ struct Claims {
     tenants: BTreeSet<TenantName>,
     #[serde(default)]
     projects: BTreeSet<ProjectId>,
-    #[serde(default)]
     jti: Option<String>,
-    #[serde(default)]
+    user_name: Option<String>,
+    container_id: Option<String>,
     exp: Option<Value>,
-    #[serde(default)]
     nbf: Option<Value>,
-    #[serde(default, rename = "expireTime")]
     expire_time: Option<Value>,
 }
 
 /// The key that signs and verifies. Never shown.
 pub struct TokenKey {
-    encoding: EncodingKey,
+    signing: SigningKey,
     decoding: DecodingKey,
     validation: Validation,
 }
@@ -99,7 +100,7 @@ impl std::fmt::Debug for TokenKey {
     }
 }
 
-/// The key file is missing or too weak.
+/// A key file is missing, weak, or of another kind.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// It cannot be read.
@@ -108,35 +109,42 @@ pub enum KeyError {
     /// Too short to be a key.
     #[error("the token key {0} must hold at least 32 bytes; make one with `gpuquota-server init`")]
     TooShort(String),
+    /// No private key of this algorithm.
+    #[error("{0} is no private key for {1}: PKCS#8 in PEM; RSA needs 2048 to 8192 bits")]
+    Unfit(String, &'static str),
 }
 
 impl TokenKey {
-    /// Reads the key file: its bytes without surrounding white space are the key.
+    /// Reads the key file: for HS256 its bytes without surrounding white space are the key, else it is PKCS#8 in PEM.
     ///
     /// # Errors
-    /// When it cannot be read or is too short.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
+    /// When it cannot be read, is too short or does not fit.
+    pub fn read(path: &Path, algorithm: Algorithm) -> Result<Self, KeyError> {
         let name = path.display().to_string();
         let bytes = fs::read(path).map_err(|e| KeyError::Unreadable(name.clone(), e))?;
-        Self::new(bytes.trim_ascii()).ok_or(KeyError::TooShort(name))
+        Self::of(algorithm, bytes.trim_ascii()).ok_or(match algorithm {
+            Algorithm::Hs256 => KeyError::TooShort(name),
+            other => KeyError::Unfit(name, other.as_str()),
+        })
     }
 
-    /// A key of at least 32 bytes.
+    /// A secret of at least 32 bytes for HS256.
     #[must_use]
     pub fn new(secret: &[u8]) -> Option<Self> {
-        if secret.len() < 32 {
-            return None;
-        }
-        let mut validation = Validation::new(Algorithm::HS256);
+        Self::of(Algorithm::Hs256, secret)
+    }
+
+    fn of(algorithm: Algorithm, file: &[u8]) -> Option<Self> {
+        let (signing, decoding) = SigningKey::read(algorithm, file)?;
+        let mut validation = Validation::new(algorithm.jwt());
         // Time is checked below against the server's clock; the library would read its own.
         validation.validate_exp = false;
-        validation.required_spec_claims.clear();
-        validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[ISSUER]);
+        validation.set_issuer(&[OWN_ISSUER]);
+        validation.set_audience(&[OWN_ISSUER]);
         validation.set_required_spec_claims(&["iss", "aud"]);
         Some(Self {
-            encoding: EncodingKey::from_secret(secret),
-            decoding: DecodingKey::from_secret(secret),
+            signing,
+            decoding,
             validation,
         })
     }
@@ -151,49 +159,57 @@ impl TokenKey {
         id: &str,
         now: Timestamp,
         ttl_s: i64,
-    ) -> Result<String, jsonwebtoken::errors::Error> {
+    ) -> Result<String, SigningError> {
         let iat = now.0.div_euclid(1000);
-        let claims = Issued {
-            iss: ISSUER,
-            aud: ISSUER,
-            sub: &grant.subject,
-            role: grant.role,
-            tenants: &grant.tenants,
-            projects: &grant.projects,
-            jti: id,
-            iat,
-            exp: iat.saturating_add(ttl_s),
-        };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+        let mut claims = json!({
+            "iss": OWN_ISSUER,
+            "aud": OWN_ISSUER,
+            "sub": grant.subject,
+            "role": grant.role,
+            "tenants": grant.tenants,
+            "projects": grant.projects,
+            "jti": id,
+            "iat": iat,
+            "exp": iat.saturating_add(ttl_s),
+        });
+        let named = [("userName", &grant.user), ("containerId", &grant.container)];
+        for (name, value) in named {
+            if let (Some(value), Some(claims)) = (value, claims.as_object_mut()) {
+                claims.insert(name.to_owned(), value.as_str().into());
+            }
+        }
+        self.signing.token(&claims)
     }
 
     /// Checks a token at `now`. Whether it was revoked is the ledger's to say.
     ///
     /// # Errors
     /// When it does not count.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
-        if token.len() > LONGEST {
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        header: &Header,
+        now: Timestamp,
+    ) -> Result<Verified, TokenError> {
+        // Our tokens name no key: whoever names one wants another.
+        if header.kid.is_some() {
             return Err(TokenError::Invalid);
         }
         let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
             .map_err(|_| TokenError::Invalid)?;
-        // Our tokens name no key: whoever names one wants another.
-        if data.header.kid.is_some() {
-            return Err(TokenError::Invalid);
-        }
         let claims = data.claims;
-        let until = end_of(&claims)?;
-        if until <= now {
-            return Err(TokenError::Expired);
-        }
-        if let Some(begin) = &claims.nbf {
-            let begin = begin.as_i64().ok_or(TokenError::Invalid)?;
-            if begin.saturating_mul(1000) > now.0 {
-                return Err(TokenError::Expired);
-            }
-        }
-        if claims.sub.is_empty() || claims.sub.len() > 255 || claims.sub.contains(char::is_control)
-        {
+        let lifetime = Lifetime {
+            exp: claims.exp.as_ref(),
+            expire_time: claims.expire_time.as_ref(),
+            nbf: claims.nbf.as_ref(),
+        };
+        let until = lifetime.until(now)?;
+        let names = [
+            Some(&claims.sub),
+            claims.user_name.as_ref(),
+            claims.container_id.as_ref(),
+        ];
+        if names.into_iter().flatten().any(|name| !plain(name)) {
             return Err(TokenError::Invalid);
         }
         Ok(Verified {
@@ -202,40 +218,24 @@ impl TokenKey {
                 role: claims.role,
                 tenants: claims.tenants,
                 projects: claims.projects,
+                user: claims.user_name,
+                container: claims.container_id,
             },
-            id: claims.jti,
+            ids: ids(claims.jti, token),
             until,
         })
     }
 }
 
-// The earlier of `exp` (seconds) and `expireTime` (milliseconds as text, dialects D3.1); at least one must be there.
-fn end_of(claims: &Claims) -> Result<Timestamp, TokenError> {
-    let exp = match &claims.exp {
-        None => None,
-        Some(value) => {
-            let seconds = value
-                .as_i64()
-                .filter(|s| *s >= 0)
-                .ok_or(TokenError::Expired)?;
-            Some(seconds.checked_mul(1000).ok_or(TokenError::Expired)?)
-        }
-    };
-    let expire_time = match &claims.expire_time {
-        None => None,
-        Some(Value::String(text)) if text.bytes().all(|b| b.is_ascii_digit()) => {
-            Some(text.parse::<i64>().map_err(|_| TokenError::Expired)?)
-        }
-        Some(_) => return Err(TokenError::Expired),
-    };
-    let end = [exp, expire_time].into_iter().flatten().min();
-    end.map(Timestamp).ok_or(TokenError::Expired)
+/// Whether a text from a token may stand in the journal and in answers: 1 to 255 bytes without control characters.
+pub(super) fn plain(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && !text.contains(char::is_control)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use jsonwebtoken::EncodingKey;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -244,18 +244,28 @@ mod tests {
     }
 
     fn signed(header: &Header, claims: &Value) -> String {
-        jsonwebtoken::encode(header, claims, &key().encoding).unwrap()
+        jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(&[7; 32])).unwrap()
+    }
+
+    fn check(key: &TokenKey, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        key.verify(token, &header, now)
     }
 
     fn claims(extra: Value) -> Value {
-        let mut claims = json!({"iss": ISSUER, "aud": ISSUER, "sub": "s", "role": "viewer"});
+        let mut claims =
+            json!({"iss": OWN_ISSUER, "aud": OWN_ISSUER, "sub": "s", "role": "viewer"});
         let object = claims.as_object_mut().unwrap();
         object.extend(extra.as_object().unwrap().clone());
         claims
     }
 
     fn verdict(extra: Value) -> Result<Verified, TokenError> {
-        key().verify(&signed(&Header::new(Algorithm::HS256), &claims(extra)), NOW)
+        check(
+            &key(),
+            &signed(&Header::new(jsonwebtoken::Algorithm::HS256), &claims(extra)),
+            NOW,
+        )
     }
 
     #[test]
@@ -265,18 +275,22 @@ mod tests {
             role: Role::TenantAdmin,
             tenants: [TenantName::new("a").unwrap()].into(),
             projects: BTreeSet::new(),
+            user: Some("u".into()),
+            container: None,
         };
         let token = key().issue(&grant, "id-1", NOW, 60).unwrap();
-        let verified = key().verify(&token, NOW).unwrap();
-        assert_eq!(verified.id.as_deref(), Some("id-1"));
+        let verified = check(&key(), &token, NOW).unwrap();
+        assert_eq!(verified.ids[0], "id-1");
+        assert!(verified.ids[1].starts_with("sha256:"));
+        assert_eq!(verified.principal.user.as_deref(), Some("u"));
         assert_eq!(verified.principal.actor(), "tenant-admin:billing");
         assert_eq!(verified.principal.tenants, grant.tenants);
         assert_eq!(
-            key().verify(&token, Timestamp(NOW.0 + 60_000)),
+            check(&key(), &token, Timestamp(NOW.0 + 60_000)),
             Err(TokenError::Expired)
         );
         assert_eq!(
-            TokenKey::new(&[8; 32]).unwrap().verify(&token, NOW),
+            check(&TokenKey::new(&[8; 32]).unwrap(), &token, NOW),
             Err(TokenError::Invalid)
         );
         assert!(TokenKey::new(&[7; 31]).is_none());
@@ -285,34 +299,38 @@ mod tests {
     #[test]
     fn case_15_foreign_algorithms_keys_and_forms_are_refused() {
         let good = claims(json!({"exp": 1_800_000_100}));
-        for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+        for algorithm in [
+            jsonwebtoken::Algorithm::HS384,
+            jsonwebtoken::Algorithm::HS512,
+        ] {
             let token = signed(&Header::new(algorithm), &good);
-            assert_eq!(key().verify(&token, NOW), Err(TokenError::Invalid));
+            assert_eq!(check(&key(), &token, NOW), Err(TokenError::Invalid));
         }
         for kid in ["other", "../../dev/null", ""] {
-            let mut header = Header::new(Algorithm::HS256);
+            let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
             header.kid = Some(kid.into());
             assert_eq!(
-                key().verify(&signed(&header, &good), NOW),
+                check(&key(), &signed(&header, &good), NOW),
                 Err(TokenError::Invalid),
                 "{kid}"
             );
         }
-        let token = signed(&Header::new(Algorithm::HS256), &good);
-        assert!(key().verify(&token, NOW).is_ok());
+        let token = signed(&Header::new(jsonwebtoken::Algorithm::HS256), &good);
+        assert!(check(&key(), &token, NOW).is_ok());
         let (_, rest) = token.split_once('.').unwrap();
         let (body, _) = rest.split_once('.').unwrap();
         // {"alg":"none"}
         for bad in [
             format!("eyJhbGciOiJub25lIn0.{body}."),
             format!("{token}.{body}"),
-            "x".repeat(9000),
         ] {
-            assert_eq!(key().verify(&bad, NOW), Err(TokenError::Invalid));
+            assert_eq!(check(&key(), &bad, NOW), Err(TokenError::Invalid));
         }
         for other in [
             json!({"iss": "x", "exp": 1_800_000_100}),
             json!({"aud": "x", "exp": 1_800_000_100}),
+            json!({"exp": 1_800_000_100, "userName": "a\nb"}),
+            json!({"exp": 1_800_000_100, "containerId": "x".repeat(256)}),
         ] {
             assert_eq!(verdict(other), Err(TokenError::Invalid));
         }

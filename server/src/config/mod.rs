@@ -22,7 +22,7 @@ use serde::Deserialize;
 pub use declared::Declaration;
 pub use dialects::Dialects;
 pub use rest::Rest;
-pub use tokens::Tokens;
+pub use tokens::{AccessKey, Issuer, Tokens};
 
 /// Name of the file in the server's directory.
 pub const FILE: &str = "server.toml";
@@ -191,13 +191,13 @@ impl Config {
             config.metrics.certificate.as_mut(),
             config.metrics.key.as_mut(),
             Some(&mut config.ledger.path),
-            Some(&mut config.tokens.key),
         ]
         .into_iter()
         .flatten()
         {
             *path = dir.join(&*path);
         }
+        config.tokens.prepare(dir)?;
         config.check()?;
         Ok(config)
     }

@@ -13,8 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::query::Query;
 use super::reply::Reply;
 use super::status::{Kind, Problem};
-use crate::auth::token::TokenKey;
-use crate::auth::{FailureLimiter, Principal};
+use crate::auth::{Authenticator, FailureLimiter, Principal};
 use crate::clock::Clock;
 use crate::config::Dialects;
 use crate::service::liveness::Liveness;
@@ -28,8 +27,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Who was heard when.
     pub liveness: Arc<Liveness>,
-    /// Verifies tokens.
-    pub tokens: TokenKey,
+    /// Says whose a token or a signature is.
+    pub tokens: Arc<Authenticator>,
     /// What the documents leave to the operator.
     pub dialects: Dialects,
     /// Bounds wrong tokens.

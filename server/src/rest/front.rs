@@ -12,21 +12,20 @@ use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::any;
-use http::header::{
-    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::call::{Api, Call, key_problem};
+use super::credential::{Credential, credential};
 use super::query::Query;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
 use super::{gpu_quota, native};
 use crate::auth::token::TokenError;
-use crate::auth::{Access, Principal};
+use crate::auth::{Access, Principal, SignedRequest};
 
 const LARGEST_BODY: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -113,9 +112,11 @@ async fn serve(
             format!("this path takes {}", allowed(routes)),
         ));
     };
-    let principal = match route.access {
-        Access::Open => Principal::anybody(),
-        Access::Signed | Access::Manager | Access::Admin => authenticate(api, parts)?,
+    let (principal, body) = match route.access {
+        Access::Open => (Principal::anybody(), body),
+        Access::Signed | Access::Manager | Access::Admin => {
+            identify(api, route.dialect, parts, body).await?
+        }
     };
     if !route.access.allows(&principal) {
         return Err(Problem::new(
@@ -138,55 +139,69 @@ async fn serve(
     (route.handler)(api, &call).await
 }
 
-fn authenticate(api: &Api, parts: &Parts) -> Result<Principal, Problem> {
-    let verified = bearer(&parts.headers).and_then(|token| {
-        let refused = |e: TokenError| Problem::new(Kind::InvalidCredential, e.to_string());
-        let verified = api
-            .tokens
-            .verify(token, api.clock.wall())
-            .map_err(refused)?;
-        let ledger = api.ledger.read();
-        match &verified.id {
-            Some(id) if ledger.state.revoked(id) => Err(refused(TokenError::Revoked)),
-            _ => Ok(verified.principal),
+// Whose the request is, and its body, still to be read.
+async fn identify(
+    api: &Api,
+    dialect: Dialect,
+    parts: &Parts,
+    body: Body,
+) -> Result<(Principal, Body), Problem> {
+    let shown = credential(&parts.headers, dialect.carrier());
+    let shown = shown.map_err(|problem| refused(api, parts, problem))?;
+    // A signature covers the body, so there it is read first; never more than the bound.
+    let (signed, body) = match shown {
+        Credential::Token(_) => (Bytes::new(), body),
+        Credential::Signature => {
+            let bytes = read_body(&parts.headers, body).await?;
+            (bytes.clone(), Body::from(bytes))
         }
-    });
-    verified.map_err(|problem| {
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
-        if api.failures.count(address) {
-            problem
-        } else {
-            Problem::new(
-                Kind::Throttled,
-                "too many wrong tokens from this address; wait",
-            )
-        }
-    })
+    };
+    let principal = authenticate(api, parts, shown, &signed).await;
+    let principal = principal.map_err(|problem| refused(api, parts, problem))?;
+    Ok((principal, body))
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let missing = || {
-        Problem::new(
-            Kind::NoCredential,
-            "send a token as `Authorization: Bearer TOKEN`",
-        )
+async fn authenticate(
+    api: &Api,
+    parts: &Parts,
+    shown: Credential<'_>,
+    body: &[u8],
+) -> Result<Principal, Problem> {
+    let now = api.clock.wall();
+    let verified = match shown {
+        Credential::Token(token) => api.tokens.token(token, now).await,
+        Credential::Signature => {
+            let request = SignedRequest {
+                method: parts.method.as_str(),
+                path: parts.uri.path(),
+                query: parts.uri.query(),
+                headers: &parts.headers,
+                body,
+            };
+            api.tokens.signature(&request, now)
+        }
     };
-    let value = values.next().ok_or_else(missing)?;
-    if values.next().is_some() {
-        return Err(Problem::new(
-            Kind::InvalidCredential,
-            "send one Authorization header",
-        ));
+    let invalid = |e: TokenError| Problem::new(Kind::InvalidCredential, e.to_string());
+    let verified = verified.map_err(invalid)?;
+    let ledger = api.ledger.read();
+    if verified.ids.iter().any(|id| ledger.state.revoked(id)) {
+        return Err(invalid(TokenError::Revoked));
     }
-    let value = value.to_str().map_err(|_| missing())?;
-    let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
-    let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-        return Err(missing());
+    Ok(verified.principal)
+}
+
+// Counts the failure against the address.
+fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
+    if api.failures.count(address) {
+        problem
+    } else {
+        Problem::new(
+            Kind::Throttled,
+            "too many wrong credentials from this address; wait",
+        )
     }
-    Ok(token)
 }
 
 async fn segments(parts: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
@@ -266,8 +281,8 @@ fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
     if let Some(seconds) = problem.kind.retry_after_s() {
         set(&mut response, RETRY_AFTER, &seconds.to_string());
     }
-    if status == StatusCode::UNAUTHORIZED {
-        set(&mut response, WWW_AUTHENTICATE, "Bearer");
+    if let (StatusCode::UNAUTHORIZED, Some(challenge)) = (status, dialect.carrier().challenge()) {
+        set(&mut response, WWW_AUTHENTICATE, challenge);
     }
     response
 }

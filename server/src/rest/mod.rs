@@ -4,6 +4,7 @@
 //! method, credential, role, body limits); a dialect's folder holds its handlers, its bodies and its error shape.
 
 mod call;
+mod credential;
 mod front;
 mod gpu_quota;
 mod json;

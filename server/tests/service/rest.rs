@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::response::Response;
 use gpuquota_core::id::Timestamp;
 use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::auth::{FailureLimiter, Role};
+use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
 use gpuquota_server::rest::{Api, ServeLimits, router, serve};
 use gpuquota_server::service::liveness::Liveness;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,13 +32,15 @@ impl Rest {
             role: Role::Admin,
             tenants: BTreeSet::new(),
             projects: BTreeSet::new(),
+            user: None,
+            container: None,
         };
         let token = tokens.issue(&grant, "id", Timestamp(START), 60).unwrap();
         let api = Api {
             ledger: running.ledger.clone(),
             clock: running.clock.clone(),
             liveness: Arc::new(Liveness::new(0)),
-            tokens,
+            tokens: Arc::new(Authenticator::own(tokens)),
             dialects: gpuquota_server::config::Dialects::default(),
             failures: Arc::new(FailureLimiter::default()),
         };

@@ -1,6 +1,7 @@
 //! What must always hold of a state, whatever events made it.
 
 use super::{Index, State};
+use crate::id::TenantName;
 
 /// An invariant does not hold; the ledger must not be written to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +72,14 @@ impl State {
             .sum::<usize>();
         if self.index.projects.len() != projects {
             return Err(Broken("two tenants share a project".into()));
+        }
+        for (project, owner) in &self.index.projects {
+            let named = TenantName::new(project.as_str());
+            if named.is_ok_and(|name| name != *owner && self.tenant(&name).is_some()) {
+                return Err(Broken(format!(
+                    "project {project} is another tenant's name"
+                )));
+            }
         }
         for quota in self.rows.licence_quotas.values() {
             let terms = &quota.terms;

@@ -3,6 +3,7 @@
 
 mod charge;
 mod compare;
+mod declared;
 mod examples;
 mod history;
 mod properties;

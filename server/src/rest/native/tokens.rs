@@ -13,13 +13,11 @@ use crate::rest::time;
 pub(in crate::rest) async fn revoke(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
     let token = fields.text("token")?.ok_or_else(|| missing("token"))?;
-    let verified = api
-        .tokens
-        .verify(token, api.clock.wall())
-        .map_err(|e| invalid("token", format!("cannot be revoked: {e}")))?;
-    let id = verified
-        .id
-        .ok_or_else(|| invalid("token", "has no id (jti) by which it could be revoked"))?;
+    let verified = api.tokens.token(token, api.clock.wall()).await;
+    let verified = verified.map_err(|e| invalid("token", format!("cannot be revoked: {e}")))?;
+    // The strongest: what the issuer calls the token, else its digest.
+    let id = verified.ids.into_iter().next();
+    let id = id.ok_or_else(|| invalid("token", "has no id by which it could be revoked"))?;
     let body = json!({ "revoked": id, "until": time::format(verified.until) });
     let command = Command::RevokeToken {
         token: id,
