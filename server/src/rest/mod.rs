@@ -5,10 +5,12 @@
 
 mod call;
 mod credential;
+mod docs;
 mod front;
 mod gpu_quota;
 mod json;
 mod native;
+mod openapi;
 mod query;
 mod reply;
 mod routes;

@@ -7,18 +7,29 @@ use gpuquota_core::command::Command;
 use gpuquota_core::id::{GpuModel, HardwareName};
 use gpuquota_core::quota::QuotaType;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::openapi::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
 
-#[derive(Debug, Serialize)]
-struct ModelBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(in crate::rest) struct ModelBody<'a> {
+    #[schema(value_type = names::GpuModel)]
     gpu_model: &'a GpuModel,
+    #[schema(value_type = names::ModelType)]
     quota_type: QuotaType,
+    /// Names that mean the same.
+    #[schema(value_type = Vec<names::GpuModel>)]
     aliases: &'a BTreeSet<GpuModel>,
+    /// Products and vGPU types that it is.
+    #[schema(value_type = Vec<names::HardwareName>)]
     hardware: &'a BTreeSet<HardwareName>,
+    /// The MIG profile that it is.
+    #[schema(value_type = Option<names::GpuModel>, required)]
     profile: Option<&'a GpuModel>,
 }
 
@@ -35,8 +46,8 @@ impl<'a> ModelBody<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Models<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::rest) struct Models<'a> {
     models: Vec<ModelBody<'a>>,
 }
 

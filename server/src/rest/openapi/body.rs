@@ -6,8 +6,6 @@ use utoipa::openapi::schema::{
 };
 use utoipa::openapi::{Ref, RefOr};
 
-use crate::rest::json::LONGEST_LIST;
-
 /// Schemas by their names in the document.
 pub(super) type Schemas = Vec<(String, RefOr<Schema>)>;
 
@@ -46,16 +44,26 @@ impl Body {
         self.using::<T>().demand(name).property(name, schema)
     }
 
-    /// A list that must be there.
-    pub(super) fn required_list<T: ToSchema>(self, name: &str, description: &str) -> Self {
-        let list = list::<T>(description);
+    /// A list that must be there, of at most so many.
+    pub(super) fn required_list<T: ToSchema>(
+        self,
+        name: &str,
+        most: usize,
+        description: &str,
+    ) -> Self {
+        let list = list::<T>(most, description);
         self.using::<T>().demand(name).property(name, list)
     }
 
-    /// A list that may be left out; null is as if it were.
-    pub(super) fn optional_list<T: ToSchema>(self, name: &str, description: &str) -> Self {
+    /// A list of at most so many that may be left out; null is as if it were.
+    pub(super) fn optional_list<T: ToSchema>(
+        self,
+        name: &str,
+        most: usize,
+        description: &str,
+    ) -> Self {
         let either = SchemaType::from_iter([Type::Array, Type::Null]);
-        let list = list::<T>(description).schema_type(either);
+        let list = list::<T>(most, description).schema_type(either);
         self.using::<T>().property(name, list)
     }
 
@@ -111,9 +119,9 @@ fn nullable(schema: RefBuilder, description: &str) -> OneOfBuilder {
         .description(Some(description))
 }
 
-fn list<T: ToSchema>(description: &str) -> ArrayBuilder {
+fn list<T: ToSchema>(most: usize, description: &str) -> ArrayBuilder {
     ArrayBuilder::new()
         .items(reference::<T>())
-        .max_items(Some(LONGEST_LIST))
+        .max_items(Some(most))
         .description(Some(description))
 }

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 
-use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{
+    AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type,
+};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::rest::json::LARGEST_COUNT;
 
 // White space and control characters are spelt out: `\s` is not the same set in every engine.
-const EDGE: &str = r"[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]";
+const EDGE: &str =
+    r"[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]";
 const INNER: &str = r"[^\u0000-\u001f\u007f-\u009f]";
 const EDGE_NO_STAR: &str =
     r"[^\u0000-\u0020*\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]";
@@ -125,6 +128,27 @@ names! {
     );
     /// Whether a vGPU instance has its licence.
     LicenceState = words(&["licensed", "unlicensed", "unknown"], "What NVML says of a vGPU instance's licence.");
+    /// What the operator says is in a node.
+    InventoryFields = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("cpu_cores", integer(0, i64::from(LARGEST_COUNT)).description(Some("Logical CPUs.")))
+        .property("memory_bytes", integer(0, i64::MAX).description(Some("Main memory, bytes.")))
+        .property("gpu_product", text(255).description(Some("Product of its GPUs.")))
+        .property("gpus", integer(0, i64::from(LARGEST_COUNT)).description(Some("How many GPUs.")));
+    /// What a node says of itself besides its devices.
+    FactFields = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some("What is unknown is absent."))
+        .property("cpu_cores", integer(0, i64::from(u32::MAX)).description(Some("Logical CPUs.")))
+        .property("memory_bytes", integer(0, i64::MAX).description(Some("Main memory, bytes.")))
+        .property("driver_version", any_text().description(Some("NVIDIA driver.")))
+        .property("nvml", any_text().description(Some(
+            "`ok`, `absent`, `driver_not_loaded`, `mismatch`, `unresponsive`, `broken`; empty before it was said.",
+        )))
+        .required("nvml")
+        .property("nvml_detail", any_text().description(Some("One line for a person.")));
+    /// An answer with nothing to tell.
+    Nothing = ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(0));
     /// Any text.
     Text = any_text();
     /// A switch.

@@ -42,6 +42,11 @@ impl Operation {
         }
     }
 
+    /// One line for a list of operations.
+    pub(in crate::rest) fn summary(&self) -> &'static str {
+        self.summary
+    }
+
     /// A value in the path.
     pub(super) fn path<T: ToSchema>(self, name: &str, description: &str) -> Self {
         self.problem(Kind::InvalidPath).parameter::<T>(
