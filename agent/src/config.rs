@@ -10,7 +10,7 @@ use std::time::Duration;
 use gpuquota_proto::tls::TlsFiles;
 use tonic::codegen::http::Uri;
 
-use crate::attribute::{self, AttributionConfig, Attributor};
+use crate::attribute::{self, AttributionConfig, Attributor, VmRules};
 use crate::gpu::library::{LibraryRefused, check_library};
 use crate::spool::Limits;
 use crate::uplink::dial::{Credentials, DialError, Server, own_identity};
@@ -152,6 +152,7 @@ impl Config {
             .map(|library| check_library(&library))
             .transpose()?;
         Attributor::new(&file.attribution)?;
+        VmRules::new(&file.attribution.vms).map_err(attribute::ConfigError::from)?;
         let uplink = if overrides.standalone {
             None
         } else {

@@ -10,7 +10,7 @@ use crate::attribute::{AttributionConfig, Observer};
 use crate::clock::boottime_ms;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::gpu::library::check_library;
-use crate::gpu::reading::{Health, NvmlState};
+use crate::gpu::reading::{Health, Licence, NvmlState};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner};
 
@@ -127,6 +127,11 @@ struct Row<'o> {
     gi: Option<u32>,
     ci: Option<u32>,
     profile: Option<&'o str>,
+    /// What holds a vGPU.
+    vm: Option<&'o str>,
+    /// Whose that VM is.
+    tenant: Option<&'o str>,
+    licence: Option<Licence>,
     memory_total_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
     state: Health,
@@ -143,7 +148,11 @@ struct ProcessRow<'o> {
 impl<'o> Row<'o> {
     fn new(key: &'o DeviceKey, device: &'o Device) -> Self {
         let (uuid, parent_uuid, place) = match key {
-            DeviceKey::Gpu(uuid) | DeviceKey::Vgpu(uuid) => (Some(uuid.as_str()), None, None),
+            DeviceKey::Gpu(uuid) => (Some(uuid.as_str()), None, None),
+            DeviceKey::Vgpu(uuid) => {
+                let parent = device.vgpu.as_ref().map(|vgpu| vgpu.parent.as_str());
+                (Some(uuid.as_str()), parent, None)
+            }
             DeviceKey::Mig(parent, gi, ci) => (
                 device.mig_uuid.as_deref(),
                 Some(parent.as_str()),
@@ -161,6 +170,9 @@ impl<'o> Row<'o> {
             gi: place.map(|(gi, _)| gi),
             ci: place.map(|(_, ci)| ci),
             profile: device.profile.as_deref(),
+            vm: device.vgpu.as_ref().and_then(|vgpu| vgpu.vm.as_deref()),
+            tenant: device.vgpu.as_ref().and_then(|vgpu| vgpu.owner.tenant()),
+            licence: device.vgpu.as_ref().map(|vgpu| vgpu.licence),
             memory_total_bytes: device.memory.map(|memory| memory.total),
             memory_used_bytes: used.map(|memory| memory.used),
             state: device.health,
@@ -279,18 +291,19 @@ fn state(device: &Device) -> String {
         Health::Hung => "hung",
         Health::Unknown => "unknown",
     };
-    if device.partitioned {
-        format!("{health}, MIG")
-    } else {
-        health.to_owned()
+    match &device.vgpu {
+        Some(vgpu) if vgpu.licence == Licence::Unknown => format!("{health}, licence unknown"),
+        Some(vgpu) => format!("{health}, {}", vgpu.licence.as_str()),
+        None if device.partitioned => format!("{health}, partitioned"),
+        None => health.to_owned(),
     }
 }
 
-/// Tenants and how many processes each has.
+/// Tenants and how many processes, or virtual machines, each has.
 fn holders(device: &Device) -> String {
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
-    for process in &device.processes {
-        let name = match &process.owner {
+    for owner in device.owners() {
+        let name = match owner {
             Owner::Tenant { name, .. } => name.as_str(),
             Owner::System => "(system)",
             Owner::Unattributed(_) => "(nobody's)",

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::gpu::reading::{Health, Memory, NvmlState};
+use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -57,7 +57,7 @@ pub struct Observation {
 pub struct Device {
     /// Whether what follows is fresh.
     pub health: Health,
-    /// NVML's product name; empty when unknown.
+    /// NVML's name of the product or the vGPU type; empty when unknown.
     pub model: String,
     /// What quotas call it, e.g. `nvidia.com/gpu` or `nvidia.com/mig-1g.10gb`.
     pub gpu_model: String,
@@ -67,31 +67,50 @@ pub struct Device {
     pub mig_uuid: Option<String>,
     /// `/dev/nvidiaN` of the GPU.
     pub minor: Option<u32>,
-    /// A GPU in MIG mode: it is seen, but only its instances can be held.
+    /// A GPU in MIG mode or a vGPU host: it is seen, but only its instances can be held.
     pub partitioned: bool,
     /// Framebuffer; `None` when unknown.
     pub memory: Option<Memory>,
     /// Processes with whom they belong to, by pid.
     pub processes: Vec<AttributedProcess>,
+    /// What only a vGPU instance has.
+    pub vgpu: Option<Vgpu>,
 }
 
 impl Device {
-    /// Tenants with at least one process here.
-    #[must_use]
-    pub fn tenants(&self) -> BTreeSet<&str> {
-        self.processes
-            .iter()
-            .filter_map(|process| process.owner.tenant())
-            .collect()
+    /// Whose the processes here are, and whose the VM is.
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        let processes = self.processes.iter().map(|process| &process.owner);
+        processes.chain(self.vgpu.as_ref().map(|vgpu| &vgpu.owner))
     }
 
-    /// At least one process belongs to no known tenant.
+    /// Tenants with at least one process, or the VM, here.
+    #[must_use]
+    pub fn tenants(&self) -> BTreeSet<&str> {
+        self.owners().filter_map(Owner::tenant).collect()
+    }
+
+    /// At least one process, or the VM, belongs to no known tenant.
     #[must_use]
     pub fn unattributed(&self) -> bool {
-        self.processes
-            .iter()
-            .any(|process| matches!(process.owner, Owner::Unattributed(_)))
+        self.owners()
+            .any(|owner| matches!(owner, Owner::Unattributed(_)))
     }
+}
+
+/// What only a vGPU instance has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vgpu {
+    /// UUID of the GPU that it lives on.
+    pub parent: String,
+    /// UUID or id of the VM that holds it; `None` when the driver does not say.
+    pub vm: Option<String>,
+    /// Whose that VM is.
+    pub owner: Owner,
+    /// Whether the guest has a licence.
+    pub licence: Licence,
+    /// When that licence ends, seconds since 1970; `None`: no end, or not known.
+    pub licence_expires_at_s: Option<i64>,
 }
 
 /// One process on one device.
@@ -107,7 +126,7 @@ pub struct AttributedProcess {
     pub used_memory_bytes: Option<u64>,
 }
 
-/// Whose a process is, and by which evidence.
+/// Whose a process or a virtual machine is, and by which evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A tenant, by this source.
@@ -145,9 +164,11 @@ pub enum Source {
     User,
     /// The table of registered (pid, start time) that only the agent's owner can write.
     Registered,
+    /// The virtual machine that holds a vGPU.
+    Vm,
 }
 
-/// Why a process has no tenant.
+/// Why a process or a virtual machine has no tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// No rule matched.
@@ -156,4 +177,6 @@ pub enum Reason {
     Gone,
     /// The kernel refused the answer.
     Denied,
+    /// The driver does not say which virtual machine holds the vGPU.
+    VmUnknown,
 }

@@ -22,6 +22,8 @@ pub struct DigestRow<'a, T> {
     pub unattributed: bool,
     /// Tenants that hold it, ascending.
     pub tenants: &'a [T],
+    /// `licensed`, `unlicensed` or `unknown` of a vGPU; `None` where nothing was said of it.
+    pub licence: Option<&'a str>,
 }
 
 /// Digest of rows given in ascending order of `key`.
@@ -39,6 +41,12 @@ impl HolderDigest {
         self.0.update((row.tenants.len() as u64).to_le_bytes());
         for tenant in row.tenants {
             self.text(tenant.as_ref());
+        }
+        // Only where there is one, so that a node without vGPUs has the digest that older programs compute. No key has a
+        // colon, so this is never taken for the next row.
+        if let Some(licence) = row.licence {
+            self.text("licence:");
+            self.text(licence);
         }
     }
 
@@ -60,6 +68,10 @@ mod tests {
     use super::*;
 
     fn digest(tenants: &[&str], health: &str) -> Vec<u8> {
+        licensed(tenants, health, None)
+    }
+
+    fn licensed(tenants: &[&str], health: &str, licence: Option<&str>) -> Vec<u8> {
         let mut digest = HolderDigest::default();
         digest.push(DigestRow {
             key: "GPU-1",
@@ -69,6 +81,7 @@ mod tests {
             partitioned: false,
             unattributed: false,
             tenants,
+            licence,
         });
         digest.finish()
     }
@@ -81,5 +94,21 @@ mod tests {
         assert_ne!(base, digest(&["a"], "ok"));
         assert_ne!(base, digest(&["a", "bc"], "lost"));
         assert_ne!(base, HolderDigest::default().finish());
+        let licences = [None, Some("licensed"), Some("unlicensed")];
+        let [none, licensed, unlicensed] = licences.map(|of| licensed(&["a"], "ok", of));
+        assert!(none != licensed && licensed != unlicensed && none != unlicensed);
+    }
+
+    /// What agents and servers without vGPUs compute; an older program on the other side must find the same.
+    #[test]
+    fn without_a_licence_it_is_as_it_always_was() {
+        let hex: String = digest(&["a", "bc"], "ok")
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            hex,
+            "80e2eca5a95e9eac0243b5fd127b75a3329397269764e7e1053eca6596858bc3"
+        );
     }
 }

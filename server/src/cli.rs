@@ -28,6 +28,8 @@ pub enum Command {
     Token(Token),
     /// Write an agent's certificate, key and configuration
     IssueAgent(IssueAgent),
+    /// Load the state that the examples of the five quota documents speak of
+    LoadExamples(LoadExamples),
     /// Look after the journal
     #[command(subcommand)]
     Journal(Journal),
@@ -105,6 +107,23 @@ pub struct IssueAgent {
     /// Days until the certificate ends
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
     pub days: u32,
+}
+
+/// Arguments of `load-examples`.
+#[derive(Debug, Args)]
+pub struct LoadExamples {
+    /// The server directory; a server may run on it or not
+    #[arg(long, required_unless_present = "url", conflicts_with = "url")]
+    pub dir: Option<PathBuf>,
+    /// REST address of a running server, such as http://127.0.0.1:8080
+    #[arg(long, requires = "token")]
+    pub url: Option<String>,
+    /// Token with the role admin; `-` reads it from standard input
+    #[arg(long, requires = "url")]
+    pub token: Option<String>,
+    /// Authority of the server's certificate, PEM; the system's when left out
+    #[arg(long, requires = "url")]
+    pub ca: Option<PathBuf>,
 }
 
 /// What to do with the journal.

@@ -6,9 +6,10 @@ use anyhow::bail;
 use clap::Parser as _;
 use gpuquota_server::auth::Role;
 use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::cli::{Cli, Command, Journal, Serve, Token};
+use gpuquota_server::cli::{Cli, Command, Journal, LoadExamples, Serve, Token};
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Config;
+use gpuquota_server::examples::{self, Caller};
 use gpuquota_server::{init, run, telemetry, verify};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,7 @@ async fn command(command: Command) -> anyhow::Result<()> {
         Command::IssueAgent(args) => {
             init::issue_agent(&args.dir, &args.node, &args.out, args.days, now)
         }
+        Command::LoadExamples(args) => load_examples(args).await,
         Command::Journal(Journal::Verify { dir }) => {
             println!("{}", verify::verify(&dir).await?);
             Ok(())
@@ -70,6 +72,23 @@ fn token(args: &Token, now: gpuquota_core::id::Timestamp) -> anyhow::Result<Stri
     };
     let id = uuid::Uuid::new_v4().to_string();
     Ok(key.issue(&grant, &id, now, args.ttl)?)
+}
+
+async fn load_examples(args: LoadExamples) -> anyhow::Result<()> {
+    let caller = match (args.dir, args.url, args.token) {
+        (Some(dir), _, _) => Caller::of_dir(&dir).await?,
+        (None, Some(url), Some(token)) => {
+            let token = match token.as_str() {
+                "-" => std::io::read_to_string(std::io::stdin())?.trim().to_owned(),
+                _ => token,
+            };
+            Caller::of_url(&url, token, args.ca.as_deref())?
+        }
+        _ => bail!("give --dir, or --url and --token"),
+    };
+    let loaded = examples::load(&caller).await;
+    caller.close().await;
+    loaded
 }
 
 async fn serve(args: Serve) -> anyhow::Result<()> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,14 +14,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
 use crate::metrics::{self, Metrics};
+use crate::open::Opened;
 use crate::rest::{self, Api, HttpListener, ServeLimits};
+use crate::service;
 use crate::service::liveness::Liveness;
-use crate::service::{self, BatcherSettings, Ledger, Origin, Snapshots};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
 use crate::tls::Certificates;
 
-const BATCH: usize = 512;
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Serves until `stop` is cancelled or the storage fails.
@@ -31,7 +28,6 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// When something cannot be opened at start, or the storage failed.
 pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     config.check_listeners().map_err(anyhow::Error::msg)?;
-    let _lock = lock(dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let tokens = Arc::new(Authenticator::open(&config.tokens, &clock)?);
     let metrics_token = match &config.metrics.token_file {
@@ -45,6 +41,13 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     let rest_certificates = https("rest", config.rest.https())?;
     let metrics_certificates = https("metrics", config.metrics.https())?;
     let agents_certificates = Arc::new(Certificates::mutual("agents", config.tls_files())?);
+    let Opened {
+        lock: _lock,
+        store,
+        ledger,
+        mut batcher,
+        stop: ledger_stop,
+    } = Opened::open(dir, &config, clock.clone()).await?;
     let listen = |address| async move {
         let listener = TcpListener::bind(address).await;
         listener.with_context(|| format!("cannot listen on {address}"))
@@ -52,27 +55,6 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     let rest_listener = listen(config.rest.listen).await?;
     let agents_listener = listen(config.agents.listen).await?;
     let metrics_listener = listen(config.metrics.listen).await?;
-
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.ledger.path).await?);
-    let snapshots = Snapshots::new(dir.join("snapshots"), config.ledger.snapshot_every_rows);
-    let committed = service::fold(&*store, Some(&snapshots)).await?;
-    tracing::info!(ledger.seq = committed.state.seq().0, ledger.head = %committed.head, "the journal is folded");
-    let settings = BatcherSettings {
-        queue: config.ledger.queue,
-        batch: BATCH,
-        writer: uuid::Uuid::new_v4().to_string(),
-    };
-    // The ledger stops last, so that what others still ask is answered.
-    let ledger_stop = CancellationToken::new();
-    let (ledger, mut batcher) = service::start(
-        store.clone(),
-        clock.clone(),
-        Some(snapshots),
-        committed,
-        settings,
-        ledger_stop.clone(),
-    );
-    declare(&ledger, &config).await?;
 
     let liveness = Arc::new(Liveness::new(clock.boot_ms()));
     let sessions = Sessions::default();
@@ -189,20 +171,6 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     ended
 }
 
-// Held for the life of the process: two writers on one directory would not corrupt it, but neither is meant.
-fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
-    let path = dir.join("ledger.lock");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another server runs on {}; stop it first", dir.display());
-    }
-    Ok(file)
-}
-
 fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the metrics token {}", path.display()))?;
@@ -214,18 +182,6 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
         );
     }
     Ok(token.to_owned())
-}
-
-async fn declare(ledger: &Ledger, config: &Config) -> anyhow::Result<()> {
-    for declared in config.declarations() {
-        let command = declared.command();
-        let what = format!("{command:?}");
-        ledger
-            .submit(command, Origin::server())
-            .await
-            .with_context(|| format!("server.toml declares what the ledger refuses: {what}"))?;
-    }
-    Ok(())
 }
 
 async fn forget(failures: Arc<FailureLimiter>, stop: CancellationToken) {

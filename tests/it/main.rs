@@ -28,3 +28,4 @@ mod services;
 mod sessions;
 mod tampering;
 mod tenants;
+mod vgpu;

@@ -1,5 +1,7 @@
 //! What a person or a test does to a scenario: start a process, break a GPU, cut it into instances.
 
+mod vgpu;
+
 use crate::model::MODELS;
 use crate::scenario::{Event, Fault, Gpu, Process, Scenario, ScenarioError};
 
@@ -75,8 +77,7 @@ impl Scenario {
         let gone = self.gpus.remove(self.gpu_index(gpu)?);
         self.processes.retain(|process| process.gpu != gone.uuid);
         self.events.retain(|event| event.gpu != gone.uuid);
-        let is_gone =
-            |name: &String| *name == gone.uuid || gone.mig.iter().any(|mig| mig.uuid == *name);
+        let is_gone = |name: &String| *name == gone.uuid || gone.parts().any(|uuid| uuid == *name);
         self.faults
             .retain(|fault| !fault.gpu.as_ref().is_some_and(is_gone));
         Ok(())
@@ -102,17 +103,12 @@ impl Scenario {
         }
         let uuid = target.uuid.clone();
         self.processes.retain(|process| process.gpu != uuid);
-        let mig: Vec<&String> = self
-            .gpus
-            .iter()
-            .flat_map(|gpu| &gpu.mig)
-            .map(|mig| &mig.uuid)
-            .collect();
+        let parts: Vec<&str> = self.gpus.iter().flat_map(Gpu::parts).collect();
         self.faults.retain(|fault| {
             fault
                 .gpu
                 .as_ref()
-                .is_none_or(|name| name.starts_with("GPU-") || mig.contains(&name))
+                .is_none_or(|name| name.starts_with("GPU-") || parts.contains(&name.as_str()))
         });
         self.push_event(&uuid, None, None)
     }

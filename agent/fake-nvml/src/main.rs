@@ -1,6 +1,7 @@
 //! `gpuquota-fake-nvml`: makes and changes scenarios while programs are looking at them.
 
 mod show;
+mod vgpu_command;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a ready-made node: a100-mig, or MODELxCOUNT with a model of h100, a100, l4, t4.
+    /// Write a ready-made node: a100-mig, l40s-vgpu, or MODELxCOUNT with a model of h100, a100, l40s, l4, t4.
     New {
         #[arg(long)]
         preset: String,
@@ -70,6 +71,9 @@ enum Command {
         #[arg(long, requires = "gi")]
         ci: Option<u32>,
     },
+    /// Start and stop virtual machines with vGPUs, and change their licences.
+    #[command(subcommand)]
+    Vgpu(vgpu_command::VgpuCommand),
     /// Print the scenario as a table.
     Show,
     /// Put the library into a folder as libnvidia-ml.so.1.
@@ -125,7 +129,7 @@ struct PlantFault {
     /// The C name, or `*` for every function.
     #[arg(long)]
     function: String,
-    /// Only calls about this GPU, or this MIG instance's UUID.
+    /// Only calls about this GPU, or this MIG or vGPU instance's UUID.
     #[arg(long)]
     gpu: Option<String>,
     #[command(flatten)]
@@ -223,6 +227,9 @@ fn run(arguments: Arguments) -> Result<()> {
             gi,
             ci,
         } => edit(&|scenario| scenario.push_event(gpu, Some(*code), gi.zip(*ci))),
+        Command::Vgpu(command) => {
+            vgpu_command::run(command, &|change| Ok(file::edit(&path()?, change)?))
+        }
         Command::Show => {
             print!("{}", show::table(&file::read(&path()?)?));
             Ok(())

@@ -1,10 +1,12 @@
 //! Ready-made nodes.
 
-use crate::model::{MODELS, Model};
-use crate::scenario::Scenario;
+use toml::value::Datetime;
+
+use crate::model::{MODELS, Model, vgpu_uuid};
+use crate::scenario::{Licence, Scenario, Virtualization};
 
 /// Presets worth listing; any `MODELxCOUNT` works besides.
-pub const NAMES: &[&str] = &["h100x8", "h100x4", "a100-mig", "l4x4", "t4x1"];
+pub const NAMES: &[&str] = &["h100x8", "h100x4", "a100-mig", "l40s-vgpu", "l4x4", "t4x1"];
 
 const MOST_GPUS: u32 = 64;
 
@@ -13,10 +15,13 @@ pub fn build(name: &str, seed: &str) -> Result<Scenario, String> {
     if name == "a100-mig" {
         return a100_mig(seed);
     }
+    if name == "l40s-vgpu" {
+        return l40s_vgpu(seed);
+    }
     let unknown = || {
         let models: Vec<&str> = MODELS.iter().map(|model| model.key).collect();
         format!(
-            "no preset {name:?}: there is a100-mig, and MODELxCOUNT with a model of {}",
+            "no preset {name:?}: there is a100-mig, l40s-vgpu, and MODELxCOUNT with a model of {}",
             models.join(", ")
         )
     };
@@ -58,6 +63,27 @@ fn a100_mig(seed: &str) -> Result<Scenario, String> {
         model.slice(second, &["3g.40gb", "2g.20gb", "1g.10gb"])?;
         for (slot, mig) in [0, 2, 3].into_iter().zip(&mut second.mig) {
             mig.slot = Some(slot);
+        }
+    }
+    Ok(scenario)
+}
+
+/// Two L40S of a vGPU host: on the first run two VMs, one with a licence and one without; the second is idle.
+fn l40s_vgpu(seed: &str) -> Result<Scenario, String> {
+    let model = Model::find("l40s").ok_or("the l40s model is missing")?;
+    let mut scenario = node(model, seed, 2);
+    for gpu in &mut scenario.gpus {
+        gpu.virtualization = Virtualization::HostVgpu;
+    }
+    let expires: Datetime = "2027-06-30T12:00:00Z".parse().map_err(|_| "no date")?;
+    for (number, licence) in [(0, Some(expires)), (1, None)] {
+        let vm = vgpu_uuid(&format!("{seed}/vm/{number}"));
+        let added = scenario.add_vgpu("0", "NVIDIA L40S-8Q", &vm, None);
+        let uuid = added.map_err(|error| error.to_string())?;
+        if licence.is_some() {
+            scenario
+                .license_vgpu(&uuid, Licence::Licensed, licence)
+                .map_err(|error| error.to_string())?;
         }
     }
     Ok(scenario)

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use gpuquota_fake_nvml::scenario::{Fault, Process, Scenario};
+use gpuquota_fake_nvml::scenario::{Fault, Licence, Process, Scenario, Vgpu};
 use gpuquota_fake_nvml::start_time;
 
 pub(crate) fn table(scenario: &Scenario) -> String {
@@ -32,6 +32,17 @@ fn write_all(out: &mut String, scenario: &Scenario) -> fmt::Result {
         {
             write_process(out, "  ", process)?;
         }
+        for vgpu in &gpu.vgpu {
+            let vm = vgpu.vm.as_deref().unwrap_or("unknown");
+            writeln!(
+                out,
+                "  vGPU  {}  {}  {} MiB  VM {vm}  {}",
+                vgpu.uuid,
+                vgpu.type_name,
+                vgpu.memory_total_mib,
+                licence_text(vgpu)
+            )?;
+        }
         for (slot, mig) in gpu.slotted_mig() {
             let mib = mig.memory_total_mib;
             writeln!(
@@ -53,6 +64,19 @@ fn write_all(out: &mut String, scenario: &Scenario) -> fmt::Result {
         .faults
         .iter()
         .try_for_each(|fault| write_fault(out, fault))
+}
+
+fn licence_text(vgpu: &Vgpu) -> String {
+    let state = match vgpu.licence {
+        Some(Licence::Licensed) => "licensed",
+        Some(Licence::Unlicensed) => "unlicensed",
+        Some(Licence::NoDriver) => "no driver in the guest",
+        Some(Licence::Unknown) | None => "licence unknown",
+    };
+    match vgpu.licence_expires {
+        Some(at) => format!("{state} until {at}"),
+        None => state.to_owned(),
+    }
 }
 
 fn write_process(out: &mut String, indent: &str, process: &Process) -> fmt::Result {

@@ -67,6 +67,11 @@ fn layouts(beliefs: &mut Beliefs) {
             multiprocessorCount, sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount,
             sharedOfaCount, gpuInstanceSliceCount, computeInstanceSliceCount, memorySizeMB
         }
+        nvmlVgpuLicenseExpiry_t as nvmlVgpuLicenseExpiry_t { year, month, day, hour, min, sec, status }
+        nvmlVgpuLicenseInfo_t as nvmlVgpuLicenseInfo_t { isLicensed, licenseExpiry, currentState }
+        nvmlVgpuInstance_t as nvmlVgpuInstance_t { }
+        nvmlVgpuTypeId_t as nvmlVgpuTypeId_t { }
+        nvmlVgpuVmIdType_t as nvmlVgpuVmIdType_t { }
     }
     believe(
         beliefs,
@@ -107,6 +112,15 @@ fn values(beliefs: &mut Beliefs) {
         NVML_COMPUTEMODE_EXCLUSIVE_PROCESS = sys::nvmlComputeMode_enum_NVML_COMPUTEMODE_EXCLUSIVE_PROCESS;
         NVML_GPU_VIRTUALIZATION_MODE_HOST_VGPU =
             sys::nvmlGpuVirtualizationMode_NVML_GPU_VIRTUALIZATION_MODE_HOST_VGPU;
+        NVML_HOST_VGPU_MODE_SRIOV = sys::nvmlHostVgpuMode_enum_NVML_HOST_VGPU_MODE_SRIOV;
+        NVML_VGPU_VM_ID_DOMAIN_ID = sys::nvmlVgpuVmIdType_NVML_VGPU_VM_ID_DOMAIN_ID;
+        NVML_VGPU_VM_ID_UUID = sys::nvmlVgpuVmIdType_NVML_VGPU_VM_ID_UUID;
+        NVML_GRID_LICENSE_STATE_UNINITIALIZED = sys::NVML_GRID_LICENSE_STATE_UNINITIALIZED;
+        NVML_GRID_LICENSE_STATE_UNLICENSED = sys::NVML_GRID_LICENSE_STATE_UNLICENSED;
+        NVML_GRID_LICENSE_STATE_LICENSED = sys::NVML_GRID_LICENSE_STATE_LICENSED;
+        NVML_GRID_LICENSE_EXPIRY_NOT_AVAILABLE = sys::NVML_GRID_LICENSE_EXPIRY_NOT_AVAILABLE;
+        NVML_GRID_LICENSE_EXPIRY_VALID = sys::NVML_GRID_LICENSE_EXPIRY_VALID;
+        NVML_GRID_LICENSE_BUFFER_SIZE = sys::NVML_GRID_LICENSE_BUFFER_SIZE;
         NVML_VALUE_TYPE_UNSIGNED_LONG_LONG = sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
         NVML_FI_DEV_MEMORY_TEMP = sys::field_id::NVML_FI_DEV_MEMORY_TEMP;
         NVML_FI_DEV_POWER_INSTANT = sys::field_id::NVML_FI_DEV_POWER_INSTANT;

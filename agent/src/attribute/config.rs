@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::pattern::{Pattern, PatternError, is_tenant_name};
+use super::vm::{VmRule, VmRuleError};
 
 /// By which evidence processes are given to tenants.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -14,11 +15,15 @@ pub struct AttributionConfig {
     /// Tried in their order; the first that matches decides.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
+    /// Whose virtual machines are, and with them their vGPUs. Tried in their order.
+    #[serde(rename = "vm")]
+    pub vms: Vec<VmRule>,
     /// Whether the table of registered processes is consulted, before the rules.
     pub registered: bool,
     /// The driver's own daemons. They hold nothing for anybody, but only as the host's own process of a system user.
     pub system: SystemDaemons,
-    /// What quotas call a product name or MIG profile, where it is not `nvidia.com/gpu` and `nvidia.com/mig-<profile>`.
+    /// What quotas call a product name, MIG profile or vGPU type, where it is not `nvidia.com/gpu`, `nvidia.com/mig-<profile>`
+    /// and the type's name.
     pub gpu_model: BTreeMap<String, String>,
 }
 
@@ -40,6 +45,8 @@ impl Default for SystemDaemons {
             "/usr/bin/nvidia-cuda-mps-server",
             "/usr/bin/nv-fabricmanager",
             "/usr/bin/nv-hostengine",
+            "/usr/bin/nvidia-vgpud",
+            "/usr/bin/nvidia-vgpu-mgr",
             "/usr/bin/dcgm-exporter",
             "/usr/bin/Xorg",
             "/usr/lib/xorg/Xorg",
@@ -117,6 +124,9 @@ pub enum ConfigError {
         /// Last uid.
         last: u32,
     },
+    /// A bad entry of a VM.
+    #[error(transparent)]
+    Vm(#[from] VmRuleError),
     /// A name that the server takes from nobody; it would refuse every report.
     #[error(
         "gpu_model: {0:?} must stand for 1 to 253 characters without control characters or blanks at the ends"

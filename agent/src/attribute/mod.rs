@@ -6,9 +6,11 @@ mod observe;
 mod pattern;
 mod rules;
 mod users;
+mod vm;
 
 pub use config::{AttributionConfig, ConfigError, Rule};
-pub use observe::{Found, Observer, observe};
+pub use observe::{Found, Names, Observer, observe};
 pub use pattern::PatternError;
 pub(crate) use pattern::is_tenant_name;
 pub use rules::{Attributor, Evidence};
+pub use vm::{VmRule, VmRuleError, VmRules};

@@ -6,21 +6,34 @@ use std::path::Path;
 
 use super::config::{AttributionConfig, ConfigError};
 use super::rules::{Attributor, Evidence};
-use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading};
+use super::vm::VmRules;
+use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading, VgpuReading};
 use crate::gpu::sampler::Collected;
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
 use crate::process::facts::{FactsCache, Told};
 use crate::process::procfs::in_host_pid_namespace;
 use crate::registered::Registered;
 
+mod vgpu;
+
 /// Start time and owner of a process; `None` for one that ended between the driver's answer and the question.
 pub type Found = Option<(Option<u64>, Owner)>;
+
+/// What the configuration calls models, and whose it says VMs are.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'c> {
+    /// Names of models by NVML's names.
+    pub models: &'c BTreeMap<String, String>,
+    /// Tenants by VM.
+    pub vms: &'c VmRules,
+}
 
 /// Turns readings into observations.
 #[derive(Debug)]
 pub struct Observer {
     attributor: Attributor,
     models: BTreeMap<String, String>,
+    vms: VmRules,
     facts: FactsCache,
     registered: Option<Registered>,
 }
@@ -49,6 +62,7 @@ impl Observer {
                 .filter(|_| attributor.uses_registered())
                 .map(Registered::new),
             models: config.gpu_model.clone(),
+            vms: VmRules::new(&config.vms)?,
             attributor,
         })
     }
@@ -72,6 +86,7 @@ impl Observer {
         let Self {
             attributor,
             models,
+            vms,
             facts,
             registered,
         } = self;
@@ -93,7 +108,8 @@ impl Observer {
             Told::StillListed => Some((None, Owner::Unattributed(Reason::Gone))),
             Told::Denied => Some((None, Owner::Unattributed(Reason::Denied))),
         };
-        let observation = observe(collected, previous, models, &mut owner_of, at_boottime_ms);
+        let names = Names { models, vms };
+        let observation = observe(collected, previous, names, &mut owner_of, at_boottime_ms);
         facts.end_look();
         observation
     }
@@ -103,7 +119,7 @@ impl Observer {
 pub fn observe(
     collected: Collected,
     previous: Option<&Observation>,
-    models: &BTreeMap<String, String>,
+    names: Names<'_>,
     owner_of: &mut dyn FnMut(u32) -> Found,
     at_boottime_ms: u64,
 ) -> Observation {
@@ -111,7 +127,7 @@ pub fn observe(
     let driver_version = match collected.reading {
         Some(reading) => {
             for gpu in reading.gpus {
-                add_gpu(&mut devices, gpu, previous, models, owner_of);
+                add_gpu(&mut devices, gpu, previous, names, owner_of);
             }
             reading.driver_version
         }
@@ -139,15 +155,36 @@ fn add_gpu(
     devices: &mut BTreeMap<DeviceKey, Device>,
     gpu: GpuReading,
     previous: Option<&Observation>,
-    models: &BTreeMap<String, String>,
+    names: Names<'_>,
     owner_of: &mut dyn FnMut(u32) -> Found,
 ) {
     let model = gpu.name.unwrap_or_default();
-    // Without its process list nobody can be said to be on it, nor nobody.
+    let host = gpu.vgpu_host == Some(true);
+    // Without its process list nobody can be said to be on it, nor nobody; on a vGPU host that is the list of vGPUs.
+    let untold = if host {
+        gpu.vgpus.is_none()
+    } else {
+        gpu.processes.is_none()
+    };
     let health = match gpu.health {
-        Health::Ok if gpu.processes.is_none() => Health::Unknown,
+        Health::Ok if untold => Health::Unknown,
         health => health,
     };
+    match gpu.vgpus {
+        Some(vgpus) if health == Health::Ok => {
+            let seen = |of: VgpuReading| vgpu::device(of, &gpu.uuid, &names);
+            devices.extend(vgpus.into_iter().map(seen));
+        }
+        // No host any more: what it was cut into is gone.
+        None if health == Health::Ok && gpu.vgpu_host == Some(false) => {}
+        Some(_) | None => {
+            let silent = match health {
+                Health::Ok => Health::Unknown,
+                health => health,
+            };
+            devices.extend(vgpu::as_before(&gpu.uuid, silent, previous));
+        }
+    }
     let last_known = |key: &DeviceKey| {
         let device = previous.and_then(|previous| previous.devices.get(key));
         device
@@ -167,20 +204,22 @@ fn add_gpu(
         let device = Device {
             health,
             model: model.clone(),
-            gpu_model: mig_model(models, instance.profile.as_deref()),
+            gpu_model: mig_model(names.models, instance.profile.as_deref()),
             profile: instance.profile,
             mig_uuid: Some(instance.uuid).filter(|uuid| !uuid.is_empty()),
             minor: gpu.minor,
             partitioned: false,
             memory: instance.memory,
             processes: here.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+            vgpu: None,
         };
         devices.insert(key, device);
     }
     let key = DeviceKey::Gpu(gpu.uuid);
     let device = Device {
         health,
-        gpu_model: models
+        gpu_model: names
+            .models
             .get(&model)
             .cloned()
             .unwrap_or_else(|| "nvidia.com/gpu".to_owned()),
@@ -188,9 +227,10 @@ fn add_gpu(
         profile: None,
         mig_uuid: None,
         minor: gpu.minor,
-        partitioned: gpu.mig_enabled == Some(true),
+        partitioned: gpu.mig_enabled == Some(true) || host,
         memory: gpu.memory,
         processes: processes.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+        vgpu: None,
     };
     devices.insert(key, device);
 }

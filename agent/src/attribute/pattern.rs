@@ -1,6 +1,6 @@
-//! Patterns of slice and unit names. Pure.
+//! Patterns of the names of slices, units and virtual machines. Pure.
 //!
-//! A pattern is a name with at most one `{tenant}`, and in units `*` for any text. Where both stand, `{tenant}` comes first and
+//! A pattern is a name with at most one `{tenant}`, and in units and VMs `*` for any text. Where both stand, `{tenant}` comes first and
 //! takes the shortest text that fits, so that whoever chooses what `*` stands for cannot choose the tenant.
 
 use crate::process::cgroup::unescape;
@@ -26,8 +26,8 @@ pub enum PatternError {
     /// systemd's slices nest, so a wildcard would cross borders.
     #[error("{0:?}: a slice takes no *")]
     SliceStar(String),
-    /// Unit names hold no other signs.
-    #[error("{0:?} holds a sign that no unit name has")]
+    /// Names of units and VMs hold no other signs.
+    #[error("{0:?} is empty or holds a sign that no such name has")]
     Sign(String),
 }
 
@@ -39,6 +39,8 @@ pub(super) struct Pattern {
     after: Option<Vec<String>>,
     /// Without a placeholder: the texts between the stars.
     whole: Vec<String>,
+    /// Upper and lower case are the same.
+    any_case: bool,
 }
 
 impl Pattern {
@@ -64,6 +66,22 @@ impl Pattern {
         Self::new(text, fixed_tenant)
     }
 
+    /// Checks a pattern of a VM's UUID or id. UUIDs are written in either case, so it does not matter where the tenant is
+    /// not taken from the name.
+    pub(super) fn vm(text: &str, fixed_tenant: bool) -> Result<Self, PatternError> {
+        if text.is_empty() || text.contains('\\') {
+            return Err(PatternError::Sign(text.to_owned()));
+        }
+        let mut pattern = Self::new(text, fixed_tenant)?;
+        if fixed_tenant {
+            for literal in &mut pattern.whole {
+                literal.make_ascii_lowercase();
+            }
+            pattern.any_case = true;
+        }
+        Ok(pattern)
+    }
+
     fn new(text: &str, fixed_tenant: bool) -> Result<Self, PatternError> {
         let refuse = |error: fn(String) -> PatternError| Err(error(text.to_owned()));
         let literal = text.replace(TENANT, "");
@@ -82,6 +100,7 @@ impl Pattern {
                 before: String::new(),
                 after: None,
                 whole: stars(text),
+                any_case: false,
             });
         };
         if fixed_tenant {
@@ -97,13 +116,19 @@ impl Pattern {
             before: before.to_owned(),
             after: Some(stars(after)),
             whole: Vec::new(),
+            any_case: false,
         })
     }
 
     /// Whether a name fits, and the tenant it names: `Some(None)` where the rule names the tenant.
     pub(super) fn fit<'n>(&self, name: &'n str) -> Option<Option<&'n str>> {
         let Some(after) = &self.after else {
-            return glob(&self.whole, name).then_some(None);
+            let fits = if self.any_case {
+                glob(&self.whole, &name.to_ascii_lowercase())
+            } else {
+                glob(&self.whole, name)
+            };
+            return fits.then_some(None);
         };
         let rest = name.strip_prefix(self.before.as_str())?;
         let ends = rest.char_indices().map(|(at, _)| at).skip(1);

@@ -56,9 +56,11 @@ fn the_default_file_says_the_defaults() {
             file.attribution.rules.len(),
             file.attribution.gpu_model.len()
         ),
-        (4, 2)
+        (4, 3)
     );
     assert!(Attributor::new(&file.attribution).is_ok());
+    assert_eq!(file.attribution.vms.len(), 1);
+    assert!(VmRules::new(&file.attribution.vms).is_ok());
 }
 
 #[test]
@@ -76,6 +78,8 @@ fn unknown_names_and_odd_values_are_refused() {
         "[spool]\nmax_records = -1",
         "[attribution]\nnope = 1",
         "[[attribution.rule]]\nuid = 7",
+        "[[attribution.vm]]\nvm = \"17\"",
+        "[[attribution.vm]]\ntenant = \"a\"",
         "nvml_library = \"not-there.so\"",
         "interval = \"1s\"\ninterval = \"1s\"",
     ] {

@@ -28,12 +28,16 @@ pub struct GpuReading {
     pub health: Health,
     /// MIG mode is on: the GPU is held through `instances` only.
     pub mig_enabled: Option<bool>,
+    /// It is cut into vGPUs for virtual machines: held through `vgpus` only. `None`: it did not say yet.
+    pub vgpu_host: Option<bool>,
     /// Framebuffer of the whole GPU.
     pub memory: Option<Memory>,
     /// Figures that go to Prometheus and decide nothing.
     pub glow: Glow,
     /// MIG instances (GPU instance and compute instance pairs).
     pub instances: Vec<MigReading>,
+    /// vGPU instances that run on it. `None`: no host, or not known which run.
+    pub vgpus: Option<Vec<VgpuReading>>,
     /// All processes on this GPU and its instances, by one query on the parent. `None`: could not be read.
     pub processes: Option<Vec<GpuProcess>>,
 }
@@ -89,6 +93,49 @@ pub struct MigReading {
     pub profile: Option<String>,
     /// Framebuffer of the GPU instance (shared by its compute instances).
     pub memory: Option<Memory>,
+}
+
+/// One vGPU instance, which lives as long as its virtual machine runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VgpuReading {
+    /// `nvmlVgpuInstanceGetUUID`.
+    pub uuid: String,
+    /// `nvmlVgpuInstanceGetVmID`: a UUID, or a domain id; `None` when the driver does not say.
+    pub vm: Option<String>,
+    /// `nvmlVgpuTypeGetName`, e.g. `NVIDIA L40S-8Q`.
+    pub type_name: Option<String>,
+    /// Framebuffer of the type.
+    pub framebuffer_bytes: Option<u64>,
+    /// What the VM uses of it.
+    pub used_bytes: Option<u64>,
+    /// What the guest's driver says of its licence.
+    pub licence: Licence,
+    /// When that licence ends, seconds since 1970; `None`: no end, or not known.
+    pub licence_expires_at_s: Option<i64>,
+}
+
+/// State of a vGPU's licence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Licence {
+    /// The guest holds one.
+    Licensed,
+    /// It does not.
+    Unlicensed,
+    /// The driver does not say, as while the guest boots.
+    Unknown,
+}
+
+impl Licence {
+    /// As in JSON, in the table and in the holder digest.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Licensed => "licensed",
+            Self::Unlicensed => "unlicensed",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// One row of NVML's process list.

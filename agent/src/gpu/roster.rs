@@ -81,6 +81,7 @@ fn silent(known: &GpuReading, health: Health) -> GpuReading {
     row.memory = None;
     row.glow = Glow::default();
     row.processes = None;
+    row.vgpus = None;
     for instance in &mut row.instances {
         instance.memory = None;
     }
@@ -107,6 +108,7 @@ mod tests {
             name: Some("NVIDIA H100".to_owned()),
             health,
             mig_enabled: Some(true),
+            vgpu_host: Some(false),
             memory,
             glow: Glow::default(),
             instances: vec![MigReading {
@@ -116,6 +118,7 @@ mod tests {
                 profile: Some("1g.10gb".to_owned()),
                 memory,
             }],
+            vgpus: None,
             processes: Some(Vec::new()),
         }
     }

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::http::Server;
 use super::snapshot::{Board, Pass};
 use super::text::render;
-use crate::gpu::reading::{Health, NvmlState};
+use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::{
-    AttributedProcess, Device, DeviceKey, Observation, Owner, Reason, Source,
+    AttributedProcess, Device, DeviceKey, Observation, Owner, Reason, Source, Vgpu,
 };
 
 fn process(pid: u32, owner: Owner, used_memory_bytes: Option<u64>) -> AttributedProcess {
@@ -43,6 +43,7 @@ fn device(health: Health, processes: Vec<AttributedProcess>) -> Device {
         partitioned: false,
         memory: None,
         processes,
+        vgpu: None,
     }
 }
 
@@ -132,6 +133,54 @@ fn rows_are_those_of_the_observation() {
         !text.contains("gpuquota_spool_records") && !text.contains("pid"),
         "{text}"
     );
+}
+
+#[test]
+fn a_vgpu_is_licensed_or_not_and_never_a_guess() {
+    let mut seen = observation();
+    for (uuid, licence, owner, used) in [
+        ("v-1", Licence::Licensed, tenant("a"), Some(9)),
+        (
+            "v-2",
+            Licence::Unlicensed,
+            Owner::Unattributed(Reason::NoRule),
+            Some(5),
+        ),
+        ("v-3", Licence::Unknown, tenant("a"), None),
+    ] {
+        let mut vgpu = device(Health::Ok, Vec::new());
+        vgpu.memory = used.map(|used| Memory {
+            total: 20,
+            reserved: Some(0),
+            free: 20 - used,
+            used,
+        });
+        vgpu.vgpu = Some(Vgpu {
+            parent: "GPU-a".into(),
+            vm: Some("vm-secret".into()),
+            owner,
+            licence,
+            licence_expires_at_s: None,
+        });
+        seen.devices.insert(DeviceKey::Vgpu(uuid.into()), vgpu);
+    }
+    let text = text(&board(seen), 5500);
+    for row in [
+        r#"gpuquota_vgpu_licensed{uuid="v-1"} 1"#,
+        r#"gpuquota_vgpu_licensed{uuid="v-2"} 0"#,
+        r#"gpuquota_tenant_devices{tenant="a",gpu_model="nvidia.com/gpu",kind="vgpu"} 2"#,
+        r#"gpuquota_tenant_memory_bytes{tenant="a",uuid="v-1",mig=""} 9"#,
+        r#"gpuquota_unattributed_memory_bytes{uuid="v-1",mig=""} 0"#,
+        r#"gpuquota_unattributed_memory_bytes{uuid="v-2",mig=""} 5"#,
+    ] {
+        assert!(text.lines().any(|line| line == row), "{row}\n{text}");
+    }
+    assert!(!text.contains(r#"licensed{uuid="v-3""#), "{text}");
+    assert!(
+        !text.contains(r#"tenant_memory_bytes{tenant="a",uuid="v-3""#),
+        "{text}"
+    );
+    assert!(!text.contains("vm-secret"), "{text}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_proto::exposition::{Families, Misnamed, truth};
 
-use crate::gpu::reading::{Health, NvmlState};
+use crate::gpu::reading::{Health, Licence, NvmlState};
 use crate::observation::{Device, DeviceKey, Observation, Owner, Source};
 use crate::report::wire::{health_text, nvml_text};
 
@@ -136,7 +136,7 @@ fn about_gpus(families: &mut Families, view: &View, observation: &Observation, o
 fn about_devices(families: &mut Families, observation: &Observation) {
     let mut info = families.gauge(
         "gpuquota_device_info",
-        "1 for each device; uuid is the GPU's, mig_uuid and profile are empty for a full GPU.",
+        "1 for each device; uuid is the GPU's or the vGPU's, mig_uuid and profile are empty but for a MIG instance.",
     );
     for (key, device) in &observation.devices {
         let minor = device.minor.map(|minor| minor.to_string());
@@ -153,9 +153,21 @@ fn about_devices(families: &mut Families, observation: &Observation) {
             1.0,
         );
     }
+    let mut licensed = families.gauge(
+        "gpuquota_vgpu_licensed",
+        "Whether the guest of a vGPU holds a licence; absent while that is not known.",
+    );
+    for (key, device) in answering(observation) {
+        let licence = match device.vgpu.as_ref().map(|vgpu| vgpu.licence) {
+            Some(Licence::Licensed) => true,
+            Some(Licence::Unlicensed) => false,
+            Some(Licence::Unknown) | None => continue,
+        };
+        licensed.row(&[("uuid", gpu_uuid(key))], truth(licence));
+    }
     let mut unattributed = families.gauge(
         "gpuquota_unattributed_memory_bytes",
-        "Framebuffer held by processes that belong to no known tenant.",
+        "Framebuffer held by processes and VMs that belong to no known tenant.",
     );
     for (key, device) in answering(observation).filter(|(_, device)| !device.partitioned) {
         let theirs = |owner: &Owner| matches!(owner, Owner::Unattributed(_));
@@ -175,7 +187,7 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
     }
     let mut devices = families.gauge(
         "gpuquota_tenant_devices",
-        "Devices on which the tenant has at least one process.",
+        "Devices on which the tenant has at least one process, and vGPUs that its VMs hold.",
     );
     for ((tenant, gpu_model, kind), count) in held {
         let labels = [("tenant", tenant), ("gpu_model", gpu_model), ("kind", kind)];
@@ -183,7 +195,7 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
     }
     let mut memory = families.gauge(
         "gpuquota_tenant_memory_bytes",
-        "Framebuffer held by the tenant's processes on a device; mig is empty for a full GPU.",
+        "Framebuffer held by the tenant's processes, or its VM, on a device; mig is empty but for a MIG instance.",
     );
     for (key, device) in answering(observation) {
         for tenant in device.tenants() {
@@ -265,6 +277,10 @@ fn answering(observation: &Observation) -> impl Iterator<Item = (&DeviceKey, &De
 
 // None as soon as one of them is not known: part of a sum is no sum.
 fn memory_of(device: &Device, whose: impl Fn(&Owner) -> bool) -> Option<f64> {
+    if let Some(vgpu) = &device.vgpu {
+        let used = device.memory.map(|memory| memory.used as f64);
+        return if whose(&vgpu.owner) { used } else { Some(0.0) };
+    }
     let bytes: Option<u64> = device
         .processes
         .iter()
@@ -291,5 +307,6 @@ fn source_text(source: Source) -> &'static str {
         Source::Unit => "unit",
         Source::User => "user",
         Source::Registered => "registered",
+        Source::Vm => "vm",
     }
 }

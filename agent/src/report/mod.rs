@@ -158,7 +158,7 @@ impl Reporter {
             if observation.devices.contains_key(key) {
                 return true;
             }
-            if all_told && !part_of_a_silent_gpu(key, observation) {
+            if all_told && !part_of_a_silent_gpu(key, &row.view, observation) {
                 contents.gone.push(wire::device_key(key));
                 return false;
             }
@@ -200,18 +200,21 @@ impl Reporter {
                 partitioned: view.partitioned,
                 unattributed: view.unattributed,
                 tenants: &view.tenants,
+                licence: view.vgpu.as_ref().map(|vgpu| vgpu.licence.as_str()),
             });
         }
         digest.finish()
     }
 }
 
-// The instances of a GPU that does not answer cannot be told.
-fn part_of_a_silent_gpu(key: &DeviceKey, observation: &Observation) -> bool {
-    let DeviceKey::Mig(uuid, _, _) = key else {
-        return false;
+// The MIG and vGPU instances of a GPU that does not answer cannot be told.
+fn part_of_a_silent_gpu(key: &DeviceKey, view: &DeviceView, observation: &Observation) -> bool {
+    let parent = match key {
+        DeviceKey::Gpu(_) => None,
+        DeviceKey::Mig(uuid, _, _) => Some(uuid),
+        DeviceKey::Vgpu(_) => view.vgpu.as_ref().map(|vgpu| &vgpu.parent),
     };
-    let gpu = observation.devices.get(&DeviceKey::Gpu(uuid.clone()));
+    let gpu = parent.and_then(|uuid| observation.devices.get(&DeviceKey::Gpu(uuid.clone())));
     gpu.is_some_and(|gpu| gpu.health != Health::Ok)
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::gpu::reading::{Health, Memory};
-use crate::observation::{AttributedProcess, Owner, Reason, Source};
+use crate::gpu::reading::{Health, Licence, Memory};
+use crate::observation::{AttributedProcess, Owner, Reason, Source, Vgpu};
 
 const NODE: Node = Node {
     cpu_cores: Some(8),
@@ -48,6 +48,7 @@ fn device(tenants: &[&str]) -> Device {
                 used_memory_bytes: None,
             })
             .collect(),
+        vgpu: None,
     }
 }
 
@@ -204,9 +205,73 @@ impl Model {
                 partitioned: row.partitioned,
                 unattributed: row.unattributed,
                 tenants: &row.tenants,
+                licence: match row.licence() {
+                    message::LicenceState::Unspecified => None,
+                    message::LicenceState::Licensed => Some("licensed"),
+                    message::LicenceState::Unlicensed => Some("unlicensed"),
+                    message::LicenceState::Unknown => Some("unknown"),
+                },
             });
         }
         digest.finish()
+    }
+}
+
+fn vgpu(licence: Licence) -> Vgpu {
+    Vgpu {
+        parent: "GPU-a".into(),
+        vm: Some("vm-1".into()),
+        owner: Owner::System,
+        licence,
+        licence_expires_at_s: None,
+    }
+}
+
+fn any_licence() -> impl Strategy<Value = Licence> {
+    prop_oneof![
+        Just(Licence::Licensed),
+        Just(Licence::Unlicensed),
+        Just(Licence::Unknown)
+    ]
+}
+
+#[test]
+fn a_change_of_licence_makes_a_report_and_another_digest() {
+    let key = DeviceKey::Vgpu("v-1".into());
+    let seen = |at, licence| {
+        let mut seen = observation(at, &[("GPU-a", device(&[]))]);
+        let mut device = device(&["x"]);
+        device.vgpu = Some(vgpu(licence));
+        seen.devices.insert(key.clone(), device);
+        seen
+    };
+    let mut reporter = reporter();
+    reporter.next(&seen(0, Licence::Licensed), 0, true);
+    let before = reporter.digest().to_vec();
+    assert_eq!(reporter.next(&seen(1, Licence::Licensed), 0, false), None);
+    let report = reporter
+        .next(&seen(2, Licence::Unlicensed), 0, false)
+        .unwrap();
+    assert_eq!(report.devices.len(), 1);
+    assert_eq!(
+        report.devices[0].licence(),
+        message::LicenceState::Unlicensed
+    );
+    assert_eq!(report.devices[0].vm, "vm-1");
+    assert_ne!(reporter.digest(), before);
+    // Its GPU does not answer, so nobody says that it is gone; after a restart, too.
+    let mut lost = observation(3, &[("GPU-a", device(&[]))]);
+    for gpu in lost.devices.values_mut() {
+        gpu.health = Health::Lost;
+    }
+    let mut after = Reporter::new(NODE, Allowance::default(), reporter.full().devices);
+    for reporter in [&mut reporter, &mut after] {
+        let report = reporter.next(&lost, 0, false).unwrap();
+        assert!(report.gone.is_empty(), "{report:?}");
+        assert_eq!(
+            reporter.full().devices[1].licence(),
+            message::LicenceState::Unlicensed
+        );
     }
 }
 
@@ -222,11 +287,13 @@ fn any_device() -> impl Strategy<Value = Device> {
         proptest::collection::vec(tenant, 0..4),
         health,
         any::<bool>(),
+        proptest::option::of(any_licence()),
     )
-        .prop_map(|(tenants, health, partitioned)| {
+        .prop_map(|(tenants, health, partitioned, licence)| {
             let mut device = device(&tenants);
             device.health = health;
             device.partitioned = partitioned;
+            device.vgpu = licence.map(vgpu);
             device
         })
 }
@@ -296,6 +363,9 @@ proptest! {
             let told = &model.0[&key.to_string()];
             prop_assert!(told.tenants.iter().map(String::as_str).eq(device.tenants()));
             prop_assert_eq!(told.unattributed, device.unattributed());
+            if let Some(vgpu) = &device.vgpu {
+                prop_assert_eq!(told.licence(), wire::licence_of(vgpu.licence));
+            }
         }
         if seen.nvml == NvmlState::Ok && seen.devices.values().all(|d| d.health == Health::Ok) {
             prop_assert_eq!(model.0.len(), seen.devices.len());

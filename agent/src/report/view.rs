@@ -2,8 +2,8 @@
 
 use gpuquota_proto::TENANTS_PER_DEVICE;
 
-use crate::gpu::reading::Health;
-use crate::observation::{Device, Owner};
+use crate::gpu::reading::{Health, Licence};
+use crate::observation::{Device, Owner, Vgpu};
 
 /// What decides about one device. Memory in use, processes and the like are not here: they only glow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +18,54 @@ pub struct DeviceView {
     pub profile: String,
     /// Framebuffer, bytes; the last known one.
     pub memory_total_bytes: Option<u64>,
-    /// A GPU in MIG mode.
+    /// A GPU in MIG mode or a vGPU host.
     pub partitioned: bool,
     /// Tenants that hold it, ascending, at most 256.
     pub tenants: Vec<String>,
-    /// At least one process belongs to nobody that is known.
+    /// At least one process, or the VM, belongs to nobody that is known.
     pub unattributed: bool,
+    /// Of a vGPU instance.
+    pub vgpu: Option<VgpuView>,
+}
+
+/// What is told of a vGPU instance beyond its holders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VgpuView {
+    /// Whether the guest has a licence.
+    pub licence: Licence,
+    /// When it ends, seconds since 1970.
+    pub licence_expires_at_s: Option<i64>,
+    /// The VM, empty when unknown.
+    pub vm: String,
+    /// UUID of the GPU that it lives on.
+    pub parent: String,
+}
+
+impl VgpuView {
+    fn new(vgpu: &Vgpu) -> Self {
+        Self {
+            licence: vgpu.licence,
+            licence_expires_at_s: vgpu.licence_expires_at_s,
+            vm: vgpu.vm.clone().unwrap_or_default(),
+            parent: vgpu.parent.clone(),
+        }
+    }
+
+    /// Takes over what is seen now. The guest says whether it has a licence, so what it can make the agent send is bounded
+    /// as for holders: a licence is told at once, anything else only with a token.
+    fn update(&mut self, vgpu: &Vgpu, may_drop: &mut dyn FnMut() -> bool) -> bool {
+        let vm = vgpu.vm.as_deref().unwrap_or_default();
+        let mut changed = replace_text(&mut self.vm, vm);
+        changed |= replace_text(&mut self.parent, &vgpu.parent);
+        let told = (self.licence, self.licence_expires_at_s);
+        let seen = (vgpu.licence, vgpu.licence_expires_at_s);
+        let gained = seen.0 == Licence::Licensed && told.0 != Licence::Licensed;
+        if told != seen && (gained || may_drop()) {
+            (self.licence, self.licence_expires_at_s) = seen;
+            changed = true;
+        }
+        changed
+    }
 }
 
 impl DeviceView {
@@ -40,6 +82,7 @@ impl DeviceView {
             partitioned: device.partitioned,
             tenants,
             unattributed,
+            vgpu: device.vgpu.as_ref().map(VgpuView::new),
         }
     }
 
@@ -48,6 +91,11 @@ impl DeviceView {
     /// answer nobody has left, and what it no longer tells stays as it was.
     pub fn update(&mut self, device: &Device, may_drop: impl FnOnce() -> bool) -> bool {
         let fresh = device.health == Health::Ok;
+        let mut may_drop = Some(may_drop);
+        let mut allowed = None;
+        let mut may_drop = move || {
+            *allowed.get_or_insert_with(|| may_drop.take().is_some_and(|may_drop| may_drop()))
+        };
         let mut changed = replace(&mut self.health, device.health);
         if fresh || !device.model.is_empty() {
             changed |= replace_text(&mut self.model, &device.model);
@@ -64,7 +112,12 @@ impl DeviceView {
         if fresh {
             changed |= replace(&mut self.partitioned, device.partitioned);
         }
-        changed | self.update_holders(device, fresh, may_drop)
+        changed |= match (&mut self.vgpu, &device.vgpu) {
+            (Some(told), Some(seen)) if fresh => told.update(seen, &mut may_drop),
+            (None, Some(seen)) => replace(&mut self.vgpu, Some(VgpuView::new(seen))),
+            (Some(_), Some(_)) | (_, None) => false,
+        };
+        changed | self.update_holders(device, fresh, &mut may_drop)
     }
 
     /// The node no longer says anything of this device.
@@ -76,7 +129,7 @@ impl DeviceView {
         &mut self,
         device: &Device,
         fresh: bool,
-        may_drop: impl FnOnce() -> bool,
+        may_drop: &mut dyn FnMut() -> bool,
     ) -> bool {
         let seen = holders(device);
         let unattributed = device.unattributed() || seen.len() > TENANTS_PER_DEVICE;
@@ -111,16 +164,9 @@ impl DeviceView {
     }
 }
 
-// Tenants with at least one process here, ascending.
+// Tenants with at least one process, or the VM, here, ascending.
 fn holders(device: &Device) -> Vec<&str> {
-    let mut tenants: Vec<&str> = device
-        .processes
-        .iter()
-        .filter_map(|process| match &process.owner {
-            Owner::Tenant { name, .. } => Some(name.as_str()),
-            Owner::System | Owner::Unattributed(_) => None,
-        })
-        .collect();
+    let mut tenants: Vec<&str> = device.owners().filter_map(Owner::tenant).collect();
     tenants.sort_unstable();
     tenants.dedup();
     tenants
@@ -152,78 +198,4 @@ fn replace_text(old: &mut String, new: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::observation::{AttributedProcess, Reason, Source};
-
-    fn device(tenants: &[&str], health: Health) -> Device {
-        Device {
-            health,
-            model: "H100".into(),
-            gpu_model: "nvidia.com/gpu".into(),
-            profile: None,
-            mig_uuid: None,
-            minor: None,
-            partitioned: false,
-            memory: None,
-            processes: tenants
-                .iter()
-                .map(|name| AttributedProcess {
-                    pid: 7,
-                    start_time: None,
-                    owner: if name.is_empty() {
-                        Owner::Unattributed(Reason::NoRule)
-                    } else {
-                        Owner::Tenant {
-                            name: (*name).into(),
-                            source: Source::Slice,
-                        }
-                    },
-                    used_memory_bytes: None,
-                })
-                .collect(),
-        }
-    }
-
-    #[test]
-    fn who_joins_is_told_at_once_and_who_left_lingers_without_a_token() {
-        let mut view = DeviceView::new(&device(&["b", "b"], Health::Ok));
-        assert_eq!(view.tenants, ["b"]);
-        assert!(view.update(&device(&["a", ""], Health::Ok), || false));
-        assert_eq!(
-            (view.tenants.join(","), view.unattributed),
-            ("a,b".into(), true)
-        );
-        assert!(!view.update(&device(&["a"], Health::Ok), || false));
-        assert!(view.update(&device(&["a"], Health::Ok), || true));
-        assert_eq!(
-            (view.tenants.join(","), view.unattributed),
-            ("a".into(), false)
-        );
-        assert!(!view.update(&device(&["a"], Health::Ok), || panic!("nobody left")));
-    }
-
-    #[test]
-    fn nobody_leaves_a_device_that_does_not_answer() {
-        let mut view = DeviceView::new(&device(&["a"], Health::Ok));
-        let mut silent = device(&[], Health::Hung);
-        silent.model = String::new();
-        assert!(view.update(&silent, || panic!("not asked")));
-        assert_eq!(
-            (view.tenants.join(","), view.model.as_str()),
-            ("a".into(), "H100")
-        );
-        assert_eq!(view.health, Health::Hung);
-    }
-
-    #[test]
-    fn more_tenants_than_the_wire_carries_show_as_unattributed() {
-        let names: Vec<String> = (0..300).map(|n| format!("t{n:03}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut view = DeviceView::new(&device(&names, Health::Ok));
-        assert_eq!((view.tenants.len(), view.unattributed), (256, true));
-        assert!(!view.update(&device(&names, Health::Ok), || true));
-        assert!(view.update(&device(&names[..10], Health::Ok), || true));
-        assert_eq!((view.tenants.len(), view.unattributed), (10, false));
-    }
-}
+mod tests;

@@ -3,10 +3,10 @@
 use gpuquota_proto::agent_v1 as wire;
 
 use crate::facts::Node;
-use crate::gpu::reading::{Health, NvmlState};
+use crate::gpu::reading::{Health, Licence, NvmlState};
 use crate::observation::DeviceKey;
 
-use super::view::DeviceView;
+use super::view::{DeviceView, VgpuView};
 
 /// The message form of a device's address.
 #[must_use]
@@ -55,6 +55,7 @@ pub fn device_state(key: &DeviceKey, view: &DeviceView) -> wire::DeviceState {
         DeviceKey::Mig(..) => wire::DeviceKind::Mig,
         DeviceKey::Vgpu(_) => wire::DeviceKind::Vgpu,
     };
+    let vgpu = view.vgpu.as_ref();
     wire::DeviceState {
         key: Some(device_key(key)),
         kind: kind.into(),
@@ -66,6 +67,35 @@ pub fn device_state(key: &DeviceKey, view: &DeviceView) -> wire::DeviceState {
         partitioned: view.partitioned,
         tenants: view.tenants.clone(),
         unattributed: view.unattributed,
+        licence: vgpu
+            .map_or(wire::LicenceState::Unspecified, |vgpu| {
+                licence_of(vgpu.licence)
+            })
+            .into(),
+        licence_expires_at_s: vgpu.and_then(|vgpu| vgpu.licence_expires_at_s),
+        vm: vgpu.map_or_else(String::new, |vgpu| vgpu.vm.clone()),
+        gpu_parent_uuid: vgpu.map_or_else(String::new, |vgpu| vgpu.parent.clone()),
+    }
+}
+
+pub(super) fn licence_of(licence: Licence) -> wire::LicenceState {
+    match licence {
+        Licence::Licensed => wire::LicenceState::Licensed,
+        Licence::Unlicensed => wire::LicenceState::Unlicensed,
+        Licence::Unknown => wire::LicenceState::Unknown,
+    }
+}
+
+fn remembered_vgpu(row: &wire::DeviceState) -> VgpuView {
+    VgpuView {
+        licence: match row.licence() {
+            wire::LicenceState::Licensed => Licence::Licensed,
+            wire::LicenceState::Unlicensed => Licence::Unlicensed,
+            wire::LicenceState::Unknown | wire::LicenceState::Unspecified => Licence::Unknown,
+        },
+        licence_expires_at_s: row.licence_expires_at_s,
+        vm: row.vm.clone(),
+        parent: row.gpu_parent_uuid.clone(),
     }
 }
 
@@ -73,6 +103,7 @@ pub fn device_state(key: &DeviceKey, view: &DeviceView) -> wire::DeviceState {
 #[must_use]
 pub fn remembered_view(row: wire::DeviceState) -> Option<(DeviceKey, DeviceView)> {
     let key = key_of(row.key.as_ref()?)?;
+    let vgpu = matches!(key, DeviceKey::Vgpu(_)).then(|| remembered_vgpu(&row));
     let view = DeviceView {
         health: Health::Unknown,
         model: row.model,
@@ -82,6 +113,7 @@ pub fn remembered_view(row: wire::DeviceState) -> Option<(DeviceKey, DeviceView)
         partitioned: row.partitioned,
         tenants: row.tenants,
         unattributed: row.unattributed,
+        vgpu,
     };
     Some((key, view))
 }

@@ -7,3 +7,4 @@ mod failures;
 mod node;
 mod program;
 mod readings;
+mod vgpus;

@@ -250,7 +250,7 @@ async fn processes_of_instances_without_the_right_to_ask_their_gpu() {
 /// Budget: at most 1.3 times the calls that the figures of a pass need.
 #[tokio::test]
 async fn calls_stay_within_the_budget() {
-    for name in ["h100x8", "a100-mig"] {
+    for name in ["h100x8", "a100-mig", "l40s-vgpu"] {
         let node = Node::new(name);
         let mut sampler = node.sampler();
         let first = reading(&mut sampler).await;
@@ -261,14 +261,16 @@ async fn calls_stay_within_the_budget() {
             reading(&mut sampler).await;
         }
         let made = sampler.stats().nvml_calls - before;
-        // Memory, power, temperature and three process lists; utilisation outside MIG, memory of each GPU instance in it.
+        // Memory, power, temperature and three process lists; utilisation outside MIG, memory of each GPU instance in it;
+        // on a host the list of vGPUs, and of each which it is, its VM, memory and licence.
         let of_gpu = |gpu: &gpuquota_agent::gpu::reading::GpuReading| {
             let own = if gpu.mig_enabled == Some(true) {
                 gpu.instances.len()
             } else {
                 1
             };
-            6 + u64::try_from(own).unwrap()
+            let virtual_gpus = gpu.vgpus.as_ref().map_or(0, |vgpus| 1 + 4 * vgpus.len());
+            6 + u64::try_from(own + virtual_gpus).unwrap()
         };
         let needed = PASSES * (1 + first.gpus.iter().map(of_gpu).sum::<u64>());
         assert!(

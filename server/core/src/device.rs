@@ -180,16 +180,28 @@ impl DeviceHealth {
     }
 }
 
-/// Whether a vGPU instance has its licence.
+/// What the driver says of a vGPU's licence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LicenceState {
-    /// It has.
+    /// The guest holds one.
     Licensed,
-    /// It has not.
+    /// It does not.
     Unlicensed,
-    /// NVML did not say.
+    /// The driver does not say, as while the guest boots.
     Unknown,
+}
+
+impl LicenceState {
+    /// The word of digests and metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Licensed => "licensed",
+            Self::Unlicensed => "unlicensed",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// What a node says of one of its devices; the body of a report row.
@@ -210,18 +222,27 @@ pub struct DeviceReport {
     /// Framebuffer, bytes; `None` when the driver did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_total_bytes: Option<u64>,
-    /// A GPU in MIG mode: it is seen, but only its instances can be held.
+    /// A GPU in MIG mode or a vGPU host: it is seen, but only its instances can be held.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partitioned: bool,
-    /// Tenants with at least one process here, ascending.
+    /// Tenants with at least one process, or the VM, here, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tenants: Vec<TenantName>,
-    /// At least one process belongs to no tenant that the agent knows.
+    /// At least one process, or the VM, belongs to no tenant that the agent knows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unattributed: bool,
-    /// Whether a vGPU instance has its licence; `None` for other devices and when the agent does not tell.
+    /// Licence of a vGPU instance; `None` for anything else, or when the agent does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<LicenceState>,
+    /// When that licence ends, where the driver says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence_expires_at: Option<Timestamp>,
+    /// VM that holds a vGPU instance, as the driver names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+    /// UUID of the GPU that a vGPU instance lives on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
 }
 
 /// A device in the ledger.

@@ -108,4 +108,20 @@ impl Node {
             inventory: None,
         }
     }
+
+    /// Logical CPUs: as its agent says, else as the operator declared; `None` is unknown.
+    #[must_use]
+    pub fn cpu_cores(&self) -> Option<u32> {
+        let declared = self.inventory.as_ref();
+        let declared = declared.and_then(|inventory| inventory.cpu_cores);
+        self.facts.cpu_cores.or(declared)
+    }
+
+    /// Main memory, bytes: as its agent says, else as the operator declared; `None` is unknown.
+    #[must_use]
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let declared = self.inventory.as_ref();
+        let declared = declared.and_then(|inventory| inventory.memory_bytes);
+        self.facts.memory_bytes.or(declared)
+    }
 }

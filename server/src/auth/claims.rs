@@ -150,6 +150,7 @@ mod tests {
             (json!("1"), Role::Admin),
             (json!(1), Role::Admin),
             (json!(["staff", "lead", "other"]), Role::TenantAdmin),
+            (json!(["staff", 1, "lead"]), Role::Admin),
             (json!("staff"), Role::Viewer),
         ] {
             assert_eq!(role(claim.clone()), Ok(expected), "{claim}");

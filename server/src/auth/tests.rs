@@ -164,6 +164,30 @@ fn case_15_only_the_right_key_with_the_right_algorithm_ever_verifies() {
 }
 
 #[test]
+fn case_15_no_token_with_one_character_changed_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    for algorithm in ALL {
+        let keys = pair(algorithm);
+        let authenticator = foreign(dir.path(), algorithm, &keys.public);
+        let good = sign(algorithm, &keys.private, &claims(json!({})));
+        assert!(verdict(&authenticator, &good).is_ok());
+        for place in 0..good.len() {
+            let mut bytes = good.clone().into_bytes();
+            // The last bit of six: what ends a part with spare bits must be refused as well.
+            bytes[place] = match bytes[place] {
+                b'A' => b'B',
+                b'z' => b'y',
+                b'Z' | b'9' | b'-' | b'_' | b'.' => b'A',
+                other => other + 1,
+            };
+            let changed = String::from_utf8(bytes).unwrap();
+            let verdict = verdict(&authenticator, &changed);
+            assert_eq!(verdict, Err(TokenError::Invalid), "{algorithm:?} {place}");
+        }
+    }
+}
+
+#[test]
 fn case_16_a_foreign_token_too_needs_an_end_that_has_not_come() {
     let dir = tempfile::tempdir().unwrap();
     for algorithm in ALL {

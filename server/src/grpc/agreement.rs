@@ -83,6 +83,7 @@ fn holder_digest(state: &State, node: &NodeName) -> Vec<u8> {
             partitioned: report.partitioned,
             unattributed: report.unattributed,
             tenants: &report.tenants,
+            licence: report.licence.map(|licence| licence.as_str()),
         });
     }
     digest.finish()

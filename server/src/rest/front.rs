@@ -24,7 +24,7 @@ use super::query::Query;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{gpu_quota, native};
+use super::{gpu_quota, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, SignedRequest};
 
@@ -273,12 +273,10 @@ fn allowed(routes: &[&'static Route]) -> String {
 pub(super) fn fault(dialect: Dialect, problem: &Problem) -> (StatusCode, Value) {
     match dialect {
         Dialect::GpuQuota => gpu_quota::fault(problem),
+        Dialect::Workspace => workspace::fault(problem),
+        Dialect::QuotaSet => quota_set::fault(problem),
         // Their shapes come with their handlers.
-        Dialect::Workspace
-        | Dialect::Instance
-        | Dialect::Licence
-        | Dialect::QuotaSet
-        | Dialect::Native => native::fault(problem),
+        Dialect::Instance | Dialect::Licence | Dialect::Native => native::fault(problem),
     }
 }
 

@@ -11,13 +11,16 @@ mod gpu_quota;
 mod json;
 mod native;
 mod openapi;
+mod project;
 mod query;
+mod quota_set;
 mod reply;
 mod routes;
 pub(crate) mod run_time;
 mod serve;
 mod status;
 mod time;
+mod workspace;
 
 pub use call::Api;
 pub use front::router;

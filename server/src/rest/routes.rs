@@ -4,7 +4,7 @@ use http::Method;
 
 use super::call::Handler;
 use super::openapi::{self as describe, Operation};
-use super::{docs, gpu_quota, native};
+use super::{docs, gpu_quota, native, quota_set, workspace};
 use crate::auth::Access;
 
 /// Whose error shape and credential header a path has.
@@ -54,6 +54,10 @@ pub(super) const ROUTES: &[Route] = &[
     route!(PUT, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::put, describe::gpu_quota::put),
     route!(DELETE, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::delete, describe::gpu_quota::delete),
     route!(GET, "/api/v1/quota/user-quotas", GpuQuota, Signed, gpu_quota::list, describe::gpu_quota::list),
+
+    route!(GET, "/v2/{project_id}/quotas", Workspace, Signed, workspace::show, describe::workspace::show),
+
+    route!(GET, "/v1.0/{project_id}/quota-sets/{tenant_id}", QuotaSet, Signed, quota_set::show, describe::quota_set::show),
 
     route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list, describe::native::list_nodes),
     route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put, describe::native::put_node),

@@ -15,6 +15,8 @@ mod processes;
 mod sensors;
 mod system;
 mod unmodelled;
+mod vgpu;
+mod vgpu_type;
 
 /// Exports functions with a device handle. The body sees the [`crate::library::Device`] behind it and answers.
 macro_rules! device_calls {

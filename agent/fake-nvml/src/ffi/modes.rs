@@ -50,10 +50,4 @@ device_calls! {
             Virtualization::HostVgpu => sys::nvmlGpuVirtualizationMode_NVML_GPU_VIRTUALIZATION_MODE_HOST_VGPU,
         })
     }
-
-    // No vGPU is modelled, so a host has none and another GPU cannot have any.
-    fn nvmlDeviceGetActiveVgpus(device, count: Out<c_uint>, vgpus: Out<c_uint>) {
-        device.whole()?;
-        vgpus.fill(count, &[])
-    }
 }

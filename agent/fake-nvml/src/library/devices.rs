@@ -13,7 +13,8 @@ use super::{Answer, Code, hold, library};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(super) gpu: String,
-    pub(super) mig: Option<String>,
+    /// A MIG device or a vGPU instance on it.
+    pub(super) part: Option<String>,
 }
 
 /// Handles are numbers that look like pointers and are never followed: a stale or invented one is refused, not crashed on.
@@ -61,7 +62,7 @@ impl<'a> Device<'a> {
         let gpu = Self::all(scenario)
             .find(|device| device.gpu.uuid == target.gpu)
             .ok_or(Code::GPU_IS_LOST)?;
-        match &target.mig {
+        match &target.part {
             None => Ok(gpu),
             Some(uuid) => gpu
                 .instances()
@@ -110,7 +111,7 @@ impl<'a> Device<'a> {
     pub(super) fn target(&self) -> Target {
         Target {
             gpu: self.gpu.uuid.clone(),
-            mig: self.mig.map(|(_, mig)| mig.uuid.clone()),
+            part: self.mig.map(|(_, mig)| mig.uuid.clone()),
         }
     }
 
@@ -172,8 +173,14 @@ impl<'a> Device<'a> {
         Memory {
             total: bytes(total),
             reserved: bytes(reserved),
-            used: bytes(fixed.unwrap_or_else(|| self.used_mib())),
+            used: bytes(fixed.unwrap_or_else(|| self.used_mib() + self.given_away_mib())),
         }
+    }
+
+    /// A vGPU's framebuffer is taken from its GPU whether the guest uses it or not.
+    fn given_away_mib(&self) -> u64 {
+        let vgpus = self.gpu.vgpu.iter().filter(|_| self.mig.is_none());
+        vgpus.map(|vgpu| vgpu.memory_total_mib).sum()
     }
 
     /// Memory belongs to the GPU instance, so its compute instances all show the same; and a process that has a compute

@@ -63,7 +63,7 @@ fn concerns(fault: &Fault, function: &str, target: Option<&Target>) -> bool {
     match (&fault.gpu, target) {
         (None, _) => true,
         (Some(_), None) => false,
-        (Some(name), Some(target)) => *name == target.gpu || target.mig.as_ref() == Some(name),
+        (Some(name), Some(target)) => *name == target.gpu || target.part.as_ref() == Some(name),
     }
 }
 
@@ -132,9 +132,9 @@ mod tests {
 
     #[test]
     fn a_fault_of_one_gpu_spares_the_others_and_calls_without_one() {
-        let target = |gpu: &str, mig: Option<&str>| Target {
+        let target = |gpu: &str, part: Option<&str>| Target {
             gpu: gpu.to_owned(),
-            mig: mig.map(str::to_owned),
+            part: part.map(str::to_owned),
         };
         let fault = Fault {
             gpu: Some("GPU-a".to_owned()),

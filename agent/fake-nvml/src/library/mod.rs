@@ -10,12 +10,13 @@ mod devices;
 mod events;
 mod faults;
 mod source;
+mod vgpus;
 
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock;
-use crate::scenario::Scenario;
+use crate::scenario::{Gpu, Scenario, Vgpu};
 
 pub(crate) use code::{Answer, Code, text as error_text};
 pub(crate) use devices::{Device, bytes};
@@ -26,6 +27,7 @@ use devices::{Handles, Target};
 use events::EventSets;
 use faults::Faults;
 use source::Source;
+use vgpus::VgpuNumbers;
 
 /// A process has one NVML, however often it initialises it.
 static LIBRARY: LazyLock<Library> = LazyLock::new(Library::default);
@@ -39,6 +41,7 @@ pub(crate) struct Library {
     source: Source,
     references: Mutex<u32>,
     handles: Handles,
+    vgpus: VgpuNumbers,
     faults: Faults,
     pub(crate) events: EventSets,
     pub(crate) alive: Alive,
@@ -123,6 +126,32 @@ impl Library {
     /// The handle of a device that another call found.
     pub(crate) fn handle_of(&self, device: &Device<'_>) -> usize {
         self.handles.handle(device.target())
+    }
+
+    /// A call about a vGPU instance; one that ended is not found.
+    pub(crate) fn vgpu_call(
+        &self,
+        function: &str,
+        number: u32,
+        body: impl FnOnce(&Gpu, &Vgpu) -> Answer,
+    ) -> u32 {
+        let answer = || {
+            let scenario = self.enter(function)?;
+            let uuid = self.vgpus.uuid(number)?;
+            let target = vgpus::find(&scenario, &uuid).map(vgpus::target);
+            let scenario = self.suffer(function, target.as_ref(), scenario)?;
+            let (gpu, vgpu) = vgpus::find(&scenario, &uuid).ok_or(Code::NOT_FOUND)?;
+            if gpu.lost {
+                return Err(Code::GPU_IS_LOST);
+            }
+            body(gpu, vgpu)
+        };
+        code::word(answer())
+    }
+
+    /// The number of a vGPU instance.
+    pub(crate) fn vgpu_number(&self, vgpu: &Vgpu) -> u32 {
+        self.vgpus.number(&vgpu.uuid)
     }
 
     /// The scenario as it is now, for calls that wait.

@@ -1,10 +1,12 @@
 //! Real GPU models: making an idle GPU of one, and cutting it into MIG instances.
 
 mod table;
+mod vgpu;
 
 use crate::scenario::{Architecture, Clocks, Gpu, Mig, Pcie};
 
 pub use table::MODELS;
+pub use vgpu::{VgpuType, class_and_licence, type_id, types_of};
 
 /// A GPU model with the MIG profiles it can be cut into.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub struct Model {
     max_clocks: Clocks,
     pcie_generation: u32,
     profiles: &'static [Profile],
+    vgpu_types: &'static [VgpuType],
 }
 
 /// A GPU instance profile. Ids of instances are handed out from `first_gi` on, as the driver does.
@@ -169,6 +172,11 @@ fn fingerprint(text: &str) -> u64 {
         mix(mix(hash, 0xff51_afd7_ed55_8ccd), 0xc4ce_b9fe_1a85_ec53),
         1,
     )
+}
+
+/// The UUID of a vGPU, or of a VM, that is described by `text`.
+pub fn vgpu_uuid(text: &str) -> String {
+    uuid(text)
 }
 
 fn uuid(text: &str) -> String {

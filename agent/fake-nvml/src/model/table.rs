@@ -2,7 +2,7 @@
 
 use crate::scenario::{Architecture, Clocks};
 
-use super::{Model, Profile};
+use super::{Model, Profile, vgpu};
 
 pub const MODELS: &[Model] = &[
     Model {
@@ -78,6 +78,7 @@ pub const MODELS: &[Model] = &[
                 decoders: 7,
             },
         ],
+        vgpu_types: &[],
     },
     Model {
         key: "a100",
@@ -152,6 +153,7 @@ pub const MODELS: &[Model] = &[
                 decoders: 5,
             },
         ],
+        vgpu_types: &[],
     },
     Model {
         key: "l4",
@@ -175,6 +177,31 @@ pub const MODELS: &[Model] = &[
         },
         pcie_generation: 4,
         profiles: &[],
+        vgpu_types: &[],
+    },
+    Model {
+        key: "l40s",
+        name: "NVIDIA L40S",
+        memory_total_mib: 46_068,
+        memory_reserved_mib: 610,
+        pci_device_id: 0x26b9_10de,
+        architecture: Architecture::Ada,
+        compute_capability: [8, 9],
+        part_number: "900-2G133-0080-000",
+        vbios: "95.02.66.00.02",
+        power_limit_mw: 350_000,
+        idle_power_mw: 33_600,
+        bar1_mib: 65_536,
+        fan_percent: None,
+        max_clocks: Clocks {
+            graphics: 2520,
+            sm: 2520,
+            memory: 9001,
+            video: 1965,
+        },
+        pcie_generation: 4,
+        profiles: &[],
+        vgpu_types: vgpu::L40S,
     },
     Model {
         key: "t4",
@@ -198,5 +225,6 @@ pub const MODELS: &[Model] = &[
         },
         pcie_generation: 3,
         profiles: &[],
+        vgpu_types: &[],
     },
 ];

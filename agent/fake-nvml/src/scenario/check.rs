@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Gpu, Scenario};
+use super::{Action, Gpu, Scenario, Virtualization};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
@@ -17,6 +17,8 @@ pub enum ScenarioError {
     UnknownGpu(String),
     #[error("GPU {gpu} has no instance {gi}/{ci}")]
     UnknownInstance { gpu: String, gi: u32, ci: u32 },
+    #[error("no vGPU is called {0:?} (use its UUID)")]
+    UnknownVgpu(String),
     #[error("{0:?} stands twice")]
     Twice(String),
     #[error("{0}")]
@@ -52,11 +54,12 @@ impl Scenario {
         let mut faults = std::mem::take(&mut self.faults);
         for fault in &mut faults {
             if let Some(name) = fault.gpu.take() {
-                let is_mig = self
+                let is_part = self
                     .gpus
                     .iter()
-                    .any(|gpu| gpu.mig.iter().any(|mig| mig.uuid == name));
-                fault.gpu = Some(if is_mig { name } else { self.uuid_of(&name)? });
+                    .flat_map(Gpu::parts)
+                    .any(|uuid| uuid == name);
+                fault.gpu = Some(if is_part { name } else { self.uuid_of(&name)? });
             }
             match fault.action {
                 Action::Return if fault.code.is_none() => {
@@ -122,6 +125,16 @@ impl Scenario {
                     "{:?} is not a PCI bus id",
                     gpu.pci_bus_id
                 )));
+            }
+            for vgpu in &gpu.vgpu {
+                unique(vgpu.uuid.clone())?;
+                vgpu.check()?;
+                if gpu.virtualization != Virtualization::HostVgpu {
+                    return Err(ScenarioError::Meaning(format!(
+                        "{} holds vGPUs and is no vGPU host: virtualization = \"host-vgpu\"",
+                        gpu.uuid
+                    )));
+                }
             }
             for (slot, mig) in gpu.slotted_mig() {
                 unique(mig.uuid.clone())?;

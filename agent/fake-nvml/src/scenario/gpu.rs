@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::is_default;
+use super::{Vgpu, is_default};
 
 /// A GPU. Only the first four fields are needed; whatever else is absent is "not supported" on this GPU.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -100,6 +100,9 @@ pub struct Gpu {
     pub lost: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mig: Vec<Mig>,
+    /// Only on a GPU in `host-vgpu` mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vgpu: Vec<Vgpu>,
 }
 
 /// One MIG device, which is one compute instance.
@@ -205,6 +208,12 @@ impl Gpu {
         (0..)
             .zip(&self.mig)
             .map(|(position, mig)| (mig.slot.unwrap_or(position), mig))
+    }
+
+    /// UUIDs of the MIG and vGPU instances on it.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        let mig = self.mig.iter().map(|mig| mig.uuid.as_str());
+        mig.chain(self.vgpu.iter().map(|vgpu| vgpu.uuid.as_str()))
     }
 
     /// `domain`, `bus`, `device` of the PCI bus id.

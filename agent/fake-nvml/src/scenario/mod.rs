@@ -5,11 +5,13 @@
 
 mod check;
 mod gpu;
+mod vgpu;
 
 use serde::{Deserialize, Serialize};
 
 pub use check::ScenarioError;
 pub use gpu::{Architecture, Clocks, ComputeMode, Gpu, Mig, Pcie, Virtualization};
+pub use vgpu::{Licence, Vgpu};
 
 /// A whole node as NVML would show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +90,7 @@ pub enum Kind {
 pub struct Fault {
     /// The exact C name, or `*` for every function.
     pub function: String,
-    /// Only calls about this GPU (UUID, PCI bus id or index) or this MIG instance (UUID); absent: every call.
+    /// Only calls about this GPU (UUID, PCI bus id or index) or this MIG or vGPU instance (UUID); absent: every call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
     pub action: Action,

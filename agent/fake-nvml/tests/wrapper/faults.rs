@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_fake_nvml::scenario::{Action, Fault, Kind};
+use gpuquota_fake_nvml::scenario::{Action, Fault, Kind, Virtualization};
 use gpuquota_fake_nvml::{SCENARIO_VARIABLE, file};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::bitmasks::event::EventTypes;
@@ -309,6 +309,20 @@ fn the_program_makes_and_changes_a_scenario() {
     done("restore --gpu 3");
     done("clear-faults");
     done(&format!("remove-process --pid {own}"));
+    assert!(!run("vgpu add --gpu 3 --type L40S-8Q --vm 7 --memory-mib 8192").0);
+    file::edit(&scenario, |node| {
+        node.gpus[3].virtualization = Virtualization::HostVgpu;
+        Ok(())
+    })
+    .unwrap();
+    let vgpu = done("vgpu add --gpu 3 --type L40S-8Q --vm 7 --memory-mib 8192");
+    let vgpu = vgpu.trim();
+    done(&format!(
+        "vgpu license --uuid {vgpu} --licence unlicensed --expires 2027-01-31T00:00:00Z"
+    ));
+    assert!(done("show").contains("VM 7  unlicensed until 2027-01-31"));
+    done(&format!("vgpu remove --uuid {vgpu}"));
+    assert!(!run(&format!("vgpu remove --uuid {vgpu}")).0);
     done("slice --gpu 2 --layout 7g.80gb");
     let now = file::read(&scenario).unwrap();
     assert!(

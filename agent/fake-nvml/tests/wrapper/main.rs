@@ -8,3 +8,4 @@ mod devices;
 mod faults;
 mod processes;
 mod stage;
+mod vgpus;

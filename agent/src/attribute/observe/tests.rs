@@ -1,7 +1,8 @@
 //! Readings without a kernel: what is held, and what stays held when nothing answers.
 
 use super::*;
-use crate::gpu::reading::{Glow, NvmlState, ProcessKind, Reading};
+use crate::attribute::vm::VmRule;
+use crate::gpu::reading::{Glow, Licence, NvmlState, ProcessKind, Reading};
 use crate::observation::Source;
 
 fn process(pid: u32, place: Option<(u32, u32)>) -> GpuProcess {
@@ -34,9 +35,11 @@ fn gpu(
         name: Some("NVIDIA H100".to_owned()),
         health: Health::Ok,
         mig_enabled: Some(!instances.is_empty()),
+        vgpu_host: Some(false),
         memory: None,
         glow: Glow::default(),
         instances: instances.iter().map(instance).collect(),
+        vgpus: None,
         processes,
     }
 }
@@ -66,7 +69,15 @@ fn tenant_of(pid: u32) -> Found {
 
 fn look(collected: Collected, previous: Option<&Observation>) -> Observation {
     let models = BTreeMap::from([("2g.20gb".to_owned(), "acme/two".to_owned())]);
-    observe(collected, previous, &models, &mut tenant_of, 5)
+    let vms = [VmRule {
+        vm: "vm-1".to_owned(),
+        tenant: Some("a".to_owned()),
+    }];
+    let names = Names {
+        models: &models,
+        vms: &VmRules::new(&vms).unwrap(),
+    };
+    observe(collected, previous, names, &mut tenant_of, 5)
 }
 
 fn holders(observation: &Observation, key: &DeviceKey) -> Vec<String> {
@@ -173,4 +184,64 @@ fn what_does_not_answer_keeps_its_last_holders() {
     assert_eq!(holders(&blind, &full("I")), ["c"]);
     assert_eq!(blind.driver_version.as_deref(), Some("550"));
     assert!(look(broken, None).devices.is_empty());
+}
+
+fn host(vgpus: Option<&[(&str, Option<&str>)]>) -> GpuReading {
+    let vgpu = |(uuid, vm): &(&str, Option<&str>)| VgpuReading {
+        uuid: (*uuid).to_owned(),
+        vm: vm.map(str::to_owned),
+        type_name: Some("NVIDIA L40S-8Q".to_owned()),
+        framebuffer_bytes: Some(8),
+        used_bytes: Some(1),
+        licence: Licence::Licensed,
+        licence_expires_at_s: None,
+    };
+    GpuReading {
+        vgpu_host: Some(true),
+        vgpus: vgpus.map(|vgpus| vgpus.iter().map(vgpu).collect()),
+        ..gpu("GPU-h", &[], None)
+    }
+}
+
+#[test]
+fn a_vm_holds_its_vgpu_and_the_host_is_held_by_nobody() {
+    let vms = [("v-1", Some("vm-1")), ("v-2", Some("vm-2")), ("v-3", None)];
+    let seen = look(collected(vec![host(Some(&vms))]), None);
+    let key = |uuid: &str| DeviceKey::Vgpu(uuid.to_owned());
+    let of = &seen.devices[&key("v-1")];
+    assert_eq!((of.gpu_model.as_str(), of.health), ("L40S-8Q", Health::Ok));
+    assert_eq!(holders(&seen, &key("v-1")), ["a"]);
+    for (uuid, reason) in [("v-2", Reason::NoRule), ("v-3", Reason::VmUnknown)] {
+        let vgpu = seen.devices[&key(uuid)].vgpu.as_ref().unwrap();
+        assert_eq!(vgpu.owner, Owner::Unattributed(reason));
+        assert!(seen.devices[&key(uuid)].unattributed());
+    }
+    let gpu = &seen.devices[&DeviceKey::Gpu("GPU-h".to_owned())];
+    assert_eq!((gpu.partitioned, gpu.health), (true, Health::Ok));
+    assert!(gpu.tenants().is_empty());
+}
+
+#[test]
+fn vgpus_stay_held_while_their_host_does_not_tell_and_go_when_it_does() {
+    let key = DeviceKey::Vgpu("v-1".to_owned());
+    let first = look(collected(vec![host(Some(&[("v-1", Some("vm-1"))]))]), None);
+    let mut lost = host(None);
+    lost.health = Health::Lost;
+    let mut undecided = host(None);
+    undecided.vgpu_host = None;
+    undecided.processes = Some(Vec::new());
+    for (gpu, health) in [
+        (host(None), Health::Unknown),
+        (lost, Health::Lost),
+        (undecided, Health::Unknown),
+    ] {
+        let seen = look(collected(vec![gpu]), Some(&first));
+        assert_eq!(seen.devices[&key].health, health);
+        assert_eq!(holders(&seen, &key), ["a"]);
+        let seen = look(collected(vec![host(Some(&[]))]), Some(&seen));
+        assert!(!seen.devices.contains_key(&key));
+    }
+    let no_host = gpu("GPU-h", &[], Some(Vec::new()));
+    let seen = look(collected(vec![no_host]), Some(&first));
+    assert_eq!(seen.devices.len(), 1);
 }

@@ -1,10 +1,12 @@
 //! NVML through nvml-wrapper, inside the worker process. No other folder knows the crate.
 
 mod ask;
+mod licence;
 mod mig;
 mod processes;
 mod reader;
 mod slot;
+mod vgpu;
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -1,12 +1,13 @@
 //! One GPU as the reader keeps it between passes, and the calls that make one row of a reading.
 
 use nvml_wrapper::Device;
-use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
+use nvml_wrapper::enum_wrappers::device::{GpuVirtualizationMode, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
 
 use super::ask::{Asker, Got};
 use super::mig::{self, Instance};
 use super::processes;
+use super::vgpu::Vgpus;
 use crate::gpu::raw::{self, ProcessBuffer};
 use crate::gpu::reading::{Glow, GpuProcess, GpuReading, Health, Memory, MigReading};
 
@@ -25,6 +26,7 @@ pub(super) struct Slot<'n> {
     /// The row without what changes from pass to pass.
     facts: GpuReading,
     instances: Vec<Instance<'n>>,
+    vgpus: Vgpus,
     lacking: u8,
     /// `lacking` is known from a pass before.
     settled: bool,
@@ -55,15 +57,18 @@ impl<'n> Slot<'n> {
             name,
             health: Health::Ok,
             mig_enabled: None,
+            vgpu_host: None,
             memory: None,
             glow: Glow::default(),
             instances: Vec::new(),
+            vgpus: None,
             processes: None,
         };
         Some(Self {
             device,
             facts,
             instances: Vec::new(),
+            vgpus: Vgpus::default(),
             lacking: 0,
             settled: false,
             puzzling: Vec::new(),
@@ -88,13 +93,15 @@ impl<'n> Slot<'n> {
         self.facts.index = index;
     }
 
-    /// MIG mode and instances anew.
+    /// Modes and instances anew.
     pub(super) fn look(&mut self, asker: &mut Asker<'_>, retry_lacking: bool) {
         if retry_lacking {
             self.lacking = 0;
             self.settled = false;
             self.puzzling.clear();
+            self.vgpus.retry();
         }
+        self.look_at_mode(asker);
         let before = self.facts.mig_enabled;
         match asker.ask("nvmlDeviceGetMigMode", || self.device.mig_mode()) {
             Got::Value(mode) => self.facts.mig_enabled = Some(mode.current == 1),
@@ -114,6 +121,24 @@ impl<'n> Slot<'n> {
         }
     }
 
+    /// Whether it is cut into vGPUs. Of another mode nothing more is asked, so what it costs is one call a look.
+    fn look_at_mode(&mut self, asker: &mut Asker<'_>) {
+        let mode = asker.ask("nvmlDeviceGetVirtualizationMode", || {
+            self.device.virtualization_mode()
+        });
+        let host = match mode {
+            Got::Value(GpuVirtualizationMode::HostVgpu | GpuVirtualizationMode::HostVsga) => true,
+            Got::Value(
+                GpuVirtualizationMode::Bare
+                | GpuVirtualizationMode::PassThrough
+                | GpuVirtualizationMode::Vgpu,
+            )
+            | Got::Lacking => false,
+            Got::Unknown => return,
+        };
+        self.facts.vgpu_host = Some(host);
+    }
+
     /// One row.
     pub(super) fn read(&mut self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> GpuReading {
         let mut row = self.facts.clone();
@@ -123,11 +148,15 @@ impl<'n> Slot<'n> {
         // In MIG mode there is no utilisation, so losing it means that the GPU was switched over.
         let switched = self.settled && self.lacking & !before & UTILIZATION != 0;
         row.processes = self.processes(asker, buffer);
+        if self.facts.vgpu_host == Some(true) {
+            row.vgpus = self.vgpus.read(asker, &self.device);
+        }
         let mut memories = self.instance_memories(asker);
         let outdated = switched || self.outdated(&memories, row.processes.as_deref());
         if outdated && !asker.over() {
             self.look(asker, false);
             row.mig_enabled = self.facts.mig_enabled;
+            row.vgpu_host = self.facts.vgpu_host;
             row.minor = self.facts.minor;
             memories = self.instance_memories(asker);
         }
@@ -139,6 +168,7 @@ impl<'n> Slot<'n> {
             row.memory = None;
             row.glow = Glow::default();
             row.processes = None;
+            row.vgpus = None;
         }
         row
     }

@@ -105,6 +105,7 @@ impl Bench {
             partitioned: false,
             memory: None,
             processes: tenants.iter().map(process).collect(),
+            vgpu: None,
         };
         let observation = Observation {
             at_boottime_ms: self.now,

@@ -136,6 +136,14 @@ impl State {
         binding.flat_map(|quota| &quota.nodes).collect()
     }
 
+    /// Nodes that a tenant has: those that serve it alone, and those on which it holds a device.
+    #[must_use]
+    pub fn held_nodes(&self, tenant: &TenantName) -> BTreeSet<&NodeName> {
+        let mut nodes = self.bound_nodes(tenant);
+        nodes.extend(self.devices_of(tenant).map(|(_, device)| &device.node));
+        nodes
+    }
+
     /// Whether a node is a host of this kind.
     #[must_use]
     pub fn is_host(&self, node: &NodeName, resource: &HostResource) -> bool {

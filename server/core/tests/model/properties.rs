@@ -31,6 +31,9 @@ pub(crate) fn held_gpu(uuid: &str, tenants: &[&str]) -> DeviceReport {
         tenants: tenants.iter().map(|name| tenant(name)).collect(),
         unattributed: false,
         licence: None,
+        licence_expires_at: None,
+        vm: None,
+        parent: None,
     }
 }
 

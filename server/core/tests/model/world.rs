@@ -65,6 +65,9 @@ pub(crate) fn seen() -> impl Strategy<Value = DeviceReport> {
             tenants: tenants.into_iter().map(tenant).collect(),
             unattributed: spelling == 3,
             licence: None,
+            licence_expires_at: None,
+            vm: None,
+            parent: None,
         }
     })
 }

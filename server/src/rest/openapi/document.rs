@@ -248,18 +248,17 @@ fn answer(route: &Route, operation: &Operation) -> Response {
     let mut response = ResponseBuilder::new()
         .description("Success.")
         .header_ref("X-Request-Id", header("RequestId"));
+    let faults = problems::examples(route.dialect, operation.status);
     for (content_type, content) in &operation.content {
         let mut content = content.clone();
-        let faults = problems::examples(route.dialect, operation.status);
-        if let (false, Some(schema), Some(example)) =
-            (faults.is_empty(), &content.schema, content.example.take())
-        {
+        if let (false, Some(schema)) = (faults.is_empty(), &content.schema) {
             let error = Ref::from_schema_name(faults::schema_name(route.dialect));
             let either = OneOfBuilder::new().item(schema.clone()).item(error);
+            let success = content.example.take().unwrap_or_default();
             content = ContentBuilder::new()
                 .schema(Some(either))
-                .examples_from_iter([("success", problems::example(example))])
-                .examples_from_iter(faults)
+                .examples_from_iter([("success", problems::example(success))])
+                .examples_from_iter(faults.clone())
                 .build();
         }
         response = response.content(*content_type, content);

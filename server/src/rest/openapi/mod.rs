@@ -14,8 +14,10 @@ pub(super) mod pools;
 mod problems;
 pub(super) mod products;
 pub(super) mod projects;
+pub(super) mod quota_set;
 pub(super) mod served;
 pub(super) mod tenants;
+pub(super) mod workspace;
 
 use std::sync::LazyLock;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{
-    AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type,
+    AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -56,6 +56,10 @@ names! {
     GroupName = plain(128, "A pool of alike nodes, e.g. `TeslaM40`.");
     /// A site beside the central one.
     SiteId = slug(64, "A-Za-z0-9._-", "A site beside the central one.");
+    /// A site as document 001 writes it.
+    WrittenSite = ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Integer]))
+        .description(Some("The site; text, or a number where the server is configured so."));
     /// A kind of dedicated host.
     HostResourceName = slug(64, "A-Za-z0-9._-", "A kind of dedicated host, e.g. `c4`.");
     /// Kind of a project's resource.

@@ -2,6 +2,8 @@
 //!
 //! Ledger gauges are the same on every replica: aggregate them with `max by`, never with `sum`.
 
+mod licences;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,6 +101,7 @@ impl Metrics {
         let usages = usages(state);
         quotas(&mut families, state, &usages);
         violations(&mut families, &usages);
+        licences::licences(&mut families, state);
         self.nodes(&mut families, state);
         families
             .gauge(

@@ -1,0 +1,136 @@
+//! vGPU instances: which run on a host, who holds them, and what their guests say of their licence.
+#![expect(unsafe_code, reason = "exports C symbols")]
+
+use std::ffi::{c_uint, c_ulonglong};
+
+use nvml_wrapper_sys::bindings as sys;
+
+use crate::library::{Answer, Code, Device, bytes, library};
+use crate::model::type_id;
+use crate::scenario::{Gpu, Licence, Vgpu, Virtualization};
+
+use super::boundary::{Out, OutText};
+use super::device_calls;
+
+/// What stands for the GPU instance of a vGPU that lives on no MIG instance.
+const NO_INSTANCE: u32 = u32::MAX;
+
+/// What a VM without a driver has as its driver's version.
+const NOT_AVAILABLE: &str = "Not Available";
+
+/// Exports functions about one vGPU instance. The body sees it and its GPU.
+macro_rules! vgpu_calls {
+    ($(fn $name:ident($gpu:ident, $vgpu:ident $(, $argument:ident: $kind:ty)* $(,)?) $body:block)*) => {$(
+        // SAFETY: the name is NVML's, and this library exists to stand in for NVML.
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(number: c_uint $(, $argument: $kind)*) -> u32 {
+            library().vgpu_call(stringify!($name), number, |$gpu, $vgpu| $body)
+        }
+    )*};
+}
+
+device_calls! {
+    fn nvmlDeviceGetHostVgpuMode(device, mode: Out<c_uint>) {
+        host(device)?;
+        mode.put(sys::nvmlHostVgpuMode_enum_NVML_HOST_VGPU_MODE_SRIOV)
+    }
+
+    // A GPU that is no host has none, and that is an answer.
+    fn nvmlDeviceGetActiveVgpus(device, count: Out<c_uint>, vgpus: Out<c_uint>) {
+        let running = &device.whole()?.vgpu;
+        let numbers: Vec<c_uint> = running.iter().map(|vgpu| library().vgpu_number(vgpu)).collect();
+        vgpus.fill(count, &numbers)
+    }
+}
+
+vgpu_calls! {
+    fn nvmlVgpuInstanceGetUUID(_gpu, vgpu, uuid: OutText, length: c_uint) {
+        uuid.put(length, &vgpu.uuid)
+    }
+
+    fn nvmlVgpuInstanceGetVmID(_gpu, vgpu, vm: OutText, length: c_uint, kind: Out<c_uint>) {
+        kind.check()?;
+        vm.put(length, vgpu.vm.as_deref().ok_or(Code::NOT_SUPPORTED)?)?;
+        kind.put(if vgpu.vm_is_uuid() {
+            sys::nvmlVgpuVmIdType_NVML_VGPU_VM_ID_UUID
+        } else {
+            sys::nvmlVgpuVmIdType_NVML_VGPU_VM_ID_DOMAIN_ID
+        })
+    }
+
+    fn nvmlVgpuInstanceGetVmDriverVersion(_gpu, vgpu, version: OutText, length: c_uint) {
+        version.put(length, vgpu.driver_version.as_deref().unwrap_or(NOT_AVAILABLE))
+    }
+
+    fn nvmlVgpuInstanceGetType(_gpu, vgpu, id: Out<c_uint>) {
+        id.put(type_id(&vgpu.type_name))
+    }
+
+    fn nvmlVgpuInstanceGetFbUsage(_gpu, vgpu, used: Out<c_ulonglong>) {
+        used.put(bytes(vgpu.memory_used_mib))
+    }
+
+    fn nvmlVgpuInstanceGetLicenseStatus(_gpu, vgpu, licensed: Out<c_uint>) {
+        let licence = vgpu.licence.ok_or(Code::NOT_SUPPORTED)?;
+        licensed.put(u32::from(licence == Licence::Licensed))
+    }
+
+    fn nvmlVgpuInstanceGetLicenseInfo(_gpu, vgpu, info: Out<sys::nvmlVgpuLicenseInfo_t>) {
+        info.put(licence_info(vgpu)?)
+    }
+
+    fn nvmlVgpuInstanceGetLicenseInfo_v2(_gpu, vgpu, info: Out<sys::nvmlVgpuLicenseInfo_t>) {
+        info.put(licence_info(vgpu)?)
+    }
+
+    fn nvmlVgpuInstanceGetGpuInstanceId(_gpu, _vgpu, id: Out<c_uint>) {
+        id.put(NO_INSTANCE)
+    }
+
+    fn nvmlVgpuInstanceGetGpuPciId(gpu, _vgpu, bus_id: OutText, length: Out<c_uint>) {
+        bus_id.put(length.get()?, &gpu.pci_bus_id)
+    }
+}
+
+/// The GPU, for questions that only a vGPU host answers.
+pub(super) fn host<'s>(device: &Device<'s>) -> Answer<&'s Gpu> {
+    let gpu = device.whole()?;
+    match gpu.virtualization {
+        Virtualization::HostVgpu => Ok(gpu),
+        Virtualization::None | Virtualization::Passthrough | Virtualization::Vgpu => {
+            Err(Code::NOT_SUPPORTED)
+        }
+    }
+}
+
+fn licence_info(vgpu: &Vgpu) -> Answer<sys::nvmlVgpuLicenseInfo_t> {
+    let state = match vgpu.licence.ok_or(Code::NOT_SUPPORTED)? {
+        Licence::Licensed => sys::NVML_GRID_LICENSE_STATE_LICENSED,
+        Licence::Unlicensed => sys::NVML_GRID_LICENSE_STATE_UNLICENSED,
+        Licence::Unknown => sys::NVML_GRID_LICENSE_STATE_UNINITIALIZED,
+        Licence::NoDriver => return Err(Code::DRIVER_NOT_LOADED),
+    };
+    Ok(sys::nvmlVgpuLicenseInfo_t {
+        isLicensed: u8::from(state == sys::NVML_GRID_LICENSE_STATE_LICENSED),
+        licenseExpiry: expiry(vgpu),
+        currentState: state,
+    })
+}
+
+fn expiry(vgpu: &Vgpu) -> sys::nvmlVgpuLicenseExpiry_t {
+    let at = vgpu.licence_expires.and_then(|at| at.date.zip(at.time));
+    let (date, time) = at.unzip();
+    let status = match at {
+        Some(_) => sys::NVML_GRID_LICENSE_EXPIRY_VALID,
+        None => sys::NVML_GRID_LICENSE_EXPIRY_NOT_AVAILABLE,
+    };
+    sys::nvmlVgpuLicenseExpiry_t {
+        year: date.map_or(0, |date| u32::from(date.year)),
+        month: date.map_or(0, |date| u16::from(date.month)),
+        day: date.map_or(0, |date| u16::from(date.day)),
+        hour: time.map_or(0, |time| u16::from(time.hour)),
+        min: time.map_or(0, |time| u16::from(time.minute)),
+        sec: time.map_or(0, |time| u16::from(time.second.unwrap_or(0))),
+        status: u8::try_from(status).unwrap_or(0),
+    }
+}

@@ -1,0 +1,184 @@
+//! Who loads examples: a caller of a server that runs, or of one that is opened for it alone.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use axum::Router;
+use axum::body::Body;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::auth::token::{Grant, TokenKey};
+use crate::auth::{Authenticator, FailureLimiter, Role};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::open::{InUse, Opened};
+use crate::rest::{self, Api};
+use crate::service::liveness::Liveness;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const TOKEN_TTL_S: i64 = 600;
+const LARGEST_ANSWER: usize = 1024 * 1024;
+
+/// A caller with the role admin.
+pub struct Caller {
+    token: String,
+    target: Target,
+}
+
+enum Target {
+    Running {
+        client: reqwest::Client,
+        url: String,
+    },
+    Opened {
+        router: Router,
+        opened: Opened,
+    },
+}
+
+impl Caller {
+    /// Of the server at this address.
+    ///
+    /// # Errors
+    /// When `ca`, the authority of its certificate, cannot be read.
+    pub fn of_url(url: &str, token: String, ca: Option<&Path>) -> anyhow::Result<Self> {
+        // Fails when the process has one already, which is this one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut client = reqwest::Client::builder()
+            .timeout(DEADLINE)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none());
+        if let Some(path) = ca {
+            let pem = std::fs::read(path)
+                .with_context(|| format!("cannot read the authority {}", path.display()))?;
+            let authorities = reqwest::Certificate::from_pem_bundle(&pem)?;
+            client = client.tls_certs_only(authorities);
+        }
+        Ok(Self {
+            token,
+            target: Target::Running {
+                client: client.build()?,
+                url: url.trim_end_matches('/').to_owned(),
+            },
+        })
+    }
+
+    /// Of the server in this directory: the one that runs on it, or one that is opened until [`Self::close`].
+    ///
+    /// # Errors
+    /// When the directory holds no usable server.
+    pub async fn of_dir(dir: &Path) -> anyhow::Result<Self> {
+        let config = Config::read(dir)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let token = admin_token(&config, &*clock)?;
+        match Opened::open(dir, &config, clock.clone()).await {
+            Ok(opened) => Ok(Self {
+                token,
+                target: Target::Opened {
+                    router: rest::router(Arc::new(Api {
+                        ledger: opened.ledger.clone(),
+                        clock: clock.clone(),
+                        liveness: Arc::new(Liveness::new(clock.boot_ms())),
+                        tokens: Arc::new(Authenticator::open(&config.tokens, &clock)?),
+                        dialects: config.dialects.clone(),
+                        failures: Arc::new(FailureLimiter::default()),
+                    })),
+                    opened,
+                },
+            }),
+            Err(error) if error.is::<InUse>() => {
+                let https = config.rest.https().is_some();
+                let scheme = if https { "https" } else { "http" };
+                let url = format!("{scheme}://{}", reachable(config.rest.listen));
+                let ca = dir.join("ca.crt");
+                Self::of_url(&url, token, https.then_some(ca.as_path()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends one request; its JSON answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is no success.
+    pub async fn call(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let authorization = format!("Bearer {}", self.token);
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let (status, text) = match &self.target {
+            Target::Running { client, url } => {
+                let answer = client
+                    .request(method.clone(), format!("{url}{path}"))
+                    .header(AUTHORIZATION, authorization)
+                    .header(CONTENT_TYPE, "application/json")
+                    .body(body)
+                    .send()
+                    .await
+                    .with_context(|| {
+                        format!("no answer from {url}; is it the server's REST address? See --url")
+                    })?;
+                (answer.status(), answer.text().await?)
+            }
+            Target::Opened { router, .. } => {
+                let request = Request::builder()
+                    .method(method)
+                    .uri(path)
+                    .header(HOST, "localhost")
+                    .header(AUTHORIZATION, authorization)
+                    .header(CONTENT_TYPE, "application/json")
+                    .body(Body::from(body))?;
+                let answer = router.clone().oneshot(request).await?;
+                let status = answer.status();
+                let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
+                let body = body.await.map_err(|e| anyhow::anyhow!(e))?.to_bytes();
+                (status, String::from_utf8_lossy(&body).into_owned())
+            }
+        };
+        if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
+            bail!("{method} {path}: {status}: {text}");
+        }
+        serde_json::from_str(&text).with_context(|| format!("{method} {path}: no JSON: {text}"))
+    }
+
+    /// Closes what was opened.
+    pub async fn close(self) {
+        if let Target::Opened { opened, .. } = self.target {
+            opened.close().await;
+        }
+    }
+}
+
+fn admin_token(config: &Config, clock: &dyn Clock) -> anyhow::Result<String> {
+    let key = TokenKey::read(&config.tokens.key, config.tokens.algorithm)?;
+    let grant = Grant {
+        subject: "load-examples".into(),
+        role: Role::Admin,
+        tenants: [].into(),
+        projects: [].into(),
+        user: None,
+        container: None,
+    };
+    let id = uuid::Uuid::new_v4().to_string();
+    Ok(key.issue(&grant, &id, clock.wall(), TOKEN_TTL_S)?)
+}
+
+// A listener on all addresses is reached by the loopback's.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let address = match listen.ip() {
+        address if !address.is_unspecified() => address,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(address, listen.port())
+}
