@@ -22,6 +22,7 @@ mod https;
 mod identity;
 mod line;
 mod mutual_tls;
+mod openapi;
 mod prometheus;
 mod repository_rules;
 mod services;

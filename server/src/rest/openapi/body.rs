@@ -38,6 +38,12 @@ impl Body {
         self.using::<T>().property(name, schema)
     }
 
+    /// A field that may be left out, but not be null.
+    pub(super) fn optional_not_null<T: ToSchema>(self, name: &str, description: &str) -> Self {
+        let schema = described::<T>(description);
+        self.using::<T>().property(name, schema)
+    }
+
     /// A field that must be there, be it as null.
     pub(super) fn required_or_null<T: ToSchema>(self, name: &str, description: &str) -> Self {
         let schema = nullable(reference::<T>(), description);

@@ -4,6 +4,8 @@
 //! `operation` is what a route says of itself; a file a dialect says it. `names` and `body` are as strict as the parsers.
 
 mod body;
+#[cfg(test)]
+mod checks;
 mod document;
 mod faults;
 pub(super) mod gpu_quota;

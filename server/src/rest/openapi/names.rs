@@ -95,6 +95,30 @@ names! {
     SeatSeconds = integer(1, 30 * 24 * 60 * 60).description(Some("Seconds from now; at most 30 days."));
     /// Page size of document 000.
     PageSize = integer(1, 100).default(Some(10.into()));
+    /// Page size of document 003.
+    LicencePageSize = integer(1, 200).default(Some(50.into()));
+    /// Our number of a licence quota.
+    LicenceQuotaId = integer(1, 999_999_999_999_999_999);
+    /// A switch as document 003 reads it in a query.
+    SwitchWord = any_text()
+        .pattern(Some("^(?:[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[01])$"))
+        .description(Some("`true`, `false`, `1` or `0`, in any case."));
+    /// A fraction in decimals.
+    Fraction = any_text()
+        .pattern(Some(r"^\+?0*(?:[0-9]{1,9}(?:\.[0-9]{0,9}0*)?|\.[0-9]{1,9}0*)$"))
+        .description(Some("A fraction from 0 on in decimals: 1 is 100 percent."));
+    /// Orders of document 003.
+    LicenceOrder = words(
+        &[
+            "id", "max_licenses", "used_licenses", "usage_rate", "expires_at", "created_at", "updated_at",
+            "-id", "-max_licenses", "-used_licenses", "-usage_rate", "-expires_at", "-created_at", "-updated_at",
+        ],
+        "By what, with `-` downwards.",
+    );
+    /// Make of an accelerator card as document 002 reads it.
+    AcceleratorWord = any_text()
+        .pattern(Some("^(?:[Gg][Pp][Uu]|[Dd][Cc][Uu]|[Mm][Ll][Uu])$"))
+        .description(Some("`gpu`, `dcu` or `mlu`, in any case."));
     /// A time in an answer.
     Time = text(20)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))

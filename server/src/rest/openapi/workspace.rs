@@ -24,7 +24,8 @@ pub(in crate::rest) fn show() -> Operation {
 
 // The document's example; its site is a number there and a text in its table (dialects D2.5).
 fn shown() -> Value {
-    let row = |kind: &str, quota: u32, used: u32| json!({ "type": kind, "quota": quota, "used": used });
+    let row =
+        |kind: &str, quota: u32, used: u32| json!({ "type": kind, "quota": quota, "used": used });
     let in_gb = |kind: &str, quota: u32, used: u32| json!({ "type": kind, "quota": quota, "unit": "GB", "used": used });
     json!({
         "quotas": { "resources": [
