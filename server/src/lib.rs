@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod init;
 pub mod metrics;
 pub mod open;
+mod outbound;
 pub mod pki;
 pub mod rest;
 pub mod run;

@@ -62,23 +62,36 @@ async fn the_document_needs_no_token_and_what_it_declares_is_asked() {
     let schemes = &document["components"]["securitySchemes"];
     let mut open = BTreeSet::new();
     for operation in operations(&document) {
-        let Operation { method, path, tag, schemes: asked } = &operation;
+        let Operation {
+            method,
+            path,
+            tag,
+            schemes: asked,
+        } = &operation;
         let answer = stranger.send(method, path, &[], "").await;
         if asked.is_empty() {
             open.insert(path.clone());
-            assert!([200, 404].contains(&answer.status), "{method} {path}: {answer:?}");
+            assert!(
+                [200, 404].contains(&answer.status),
+                "{method} {path}: {answer:?}"
+            );
             continue;
         }
         assert!(refuses(tag, &answer), "{method} {path}: {answer:?}");
         // The header that is declared opens it: whatever is wrong then, it is not the credential.
-        let [scheme] = asked.as_slice() else { panic!("{asked:?}") };
+        let [scheme] = asked.as_slice() else {
+            panic!("{asked:?}")
+        };
         let token = server.admin_token();
         let (header, value) = match schemes[scheme]["type"].as_str().unwrap() {
             "http" => ("authorization", format!("Bearer {token}")),
             _ => (schemes[scheme]["name"].as_str().unwrap(), token.to_owned()),
         };
         let answer = stranger.send(method, path, &[(header, &value)], "").await;
-        assert!(!refuses(tag, &answer) && answer.status != 401, "{method} {path}: {answer:?}");
+        assert!(
+            !refuses(tag, &answer) && answer.status != 401,
+            "{method} {path}: {answer:?}"
+        );
         assert!(answer.status < 500, "{method} {path}: {answer:?}");
     }
     let known = ["/docs", "/docs/file", "/healthz", "/openapi.json"];
@@ -92,10 +105,17 @@ async fn the_page_to_read_loads_nothing_from_elsewhere_and_reads_without_scripts
     let page = stranger.get("/docs").await;
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     let policy = page.header("content-security-policy");
-    for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'"] {
+    for rule in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "connect-src 'self'",
+    ] {
         assert!(policy.split("; ").any(|known| known == rule), "{policy}");
     }
-    assert!(!policy.contains("http") && !policy.contains("unsafe-eval"), "{policy}");
+    assert!(
+        !policy.contains("http") && !policy.contains("unsafe-eval"),
+        "{policy}"
+    );
     assert!(!page.text.contains("//"), "{}", page.text);
     let loaded: Vec<&str> = ["href=\"", "src=\""]
         .iter()
@@ -124,7 +144,10 @@ async fn the_page_to_read_loads_nothing_from_elsewhere_and_reads_without_scripts
         assert!(page.text.contains(&operation.method), "{}", page.text);
     }
     for path in document["paths"].as_object().unwrap().keys() {
-        assert!(page.text.contains(&format!("<code>{path}</code>")), "{path}");
+        assert!(
+            page.text.contains(&format!("<code>{path}</code>")),
+            "{path}"
+        );
     }
     let absent = stranger.get("/docs/index.html").await;
     assert_eq!(absent.status, 404);
@@ -137,7 +160,10 @@ async fn the_document_is_openapi_3_1_and_its_examples_are_what_it_describes() {
         return;
     };
     let server = Server::start().await;
-    let document = Rest::new(server.rest, None).get("/openapi.json").await.json();
+    let document = Rest::new(server.rest, None)
+        .get("/openapi.json")
+        .await
+        .json();
     let said = python.run("openapi_document.py", &document);
     assert_eq!(said["wrong"], json!([]));
     assert!(said["examples"].as_u64().unwrap() > 100, "{said}");

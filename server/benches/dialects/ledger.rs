@@ -162,6 +162,9 @@ fn reports() -> Result<Vec<Command>, Failure> {
                     tenants: vec![TenantName::new(&format!("tenant-{holder}"))?],
                     unattributed: false,
                     licence: None,
+                    licence_expires_at: None,
+                    vm: None,
+                    parent: None,
                 })
             })
             .collect::<Result<_, Failure>>()?;

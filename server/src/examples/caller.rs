@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -19,7 +19,8 @@ use crate::auth::{Authenticator, FailureLimiter, Role};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::open::{InUse, Opened};
-use crate::rest::{self, Api};
+use crate::outbound::{Bounds, Outbound};
+use crate::rest::{self, Api, LicenceTables};
 use crate::service::liveness::Liveness;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -33,14 +34,8 @@ pub struct Caller {
 }
 
 enum Target {
-    Running {
-        client: reqwest::Client,
-        url: String,
-    },
-    Opened {
-        router: Router,
-        opened: Opened,
-    },
+    Running(Outbound),
+    Opened { router: Router, opened: Opened },
 }
 
 impl Caller {
@@ -49,24 +44,10 @@ impl Caller {
     /// # Errors
     /// When `ca`, the authority of its certificate, cannot be read.
     pub fn of_url(url: &str, token: String, ca: Option<&Path>) -> anyhow::Result<Self> {
-        // Fails when the process has one already, which is this one.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut client = reqwest::Client::builder()
-            .timeout(DEADLINE)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some(path) = ca {
-            let pem = std::fs::read(path)
-                .with_context(|| format!("cannot read the authority {}", path.display()))?;
-            let authorities = reqwest::Certificate::from_pem_bundle(&pem)?;
-            client = client.tls_certs_only(authorities);
-        }
+        let server = Outbound::new(url, ca).map_err(anyhow::Error::msg)?;
         Ok(Self {
             token,
-            target: Target::Running {
-                client: client.build()?,
-                url: url.trim_end_matches('/').to_owned(),
-            },
+            target: Target::Running(server),
         })
     }
 
@@ -89,6 +70,7 @@ impl Caller {
                         tokens: Arc::new(Authenticator::open(&config.tokens, &clock)?),
                         dialects: config.dialects.clone(),
                         failures: Arc::new(FailureLimiter::default()),
+                        licences: LicenceTables::default(),
                     })),
                     opened,
                 },
@@ -114,37 +96,40 @@ impl Caller {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let authorization = format!("Bearer {}", self.token);
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let (status, text) = match &self.target {
-            Target::Running { client, url } => {
-                let answer = client
-                    .request(method.clone(), format!("{url}{path}"))
-                    .header(AUTHORIZATION, authorization)
-                    .header(CONTENT_TYPE, "application/json")
-                    .body(body)
-                    .send()
+        let mut request = Request::builder().method(method).uri(path);
+        // Never shown, whoever prints the request.
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", self.token))
+            .context("the token holds characters that no token has")?;
+        authorization.set_sensitive(true);
+        request = request.header(AUTHORIZATION, authorization);
+        request = request.header(CONTENT_TYPE, "application/json");
+        let request = request.body(body.map_or_else(Bytes::new, |body| body.to_string().into()))?;
+        let (status, body) = match &self.target {
+            Target::Running(server) => {
+                let bounds = Bounds {
+                    deadline: DEADLINE,
+                    largest: LARGEST_ANSWER,
+                };
+                let answer = server
+                    .send(request, bounds)
                     .await
-                    .with_context(|| {
-                        format!("no answer from {url}; is it the server's REST address? See --url")
-                    })?;
-                (answer.status(), answer.text().await?)
+                    .map_err(anyhow::Error::msg);
+                answer.context("is the server's REST listener there? See --url")?
             }
             Target::Opened { router, .. } => {
-                let request = Request::builder()
-                    .method(method)
-                    .uri(path)
-                    .header(HOST, "localhost")
-                    .header(AUTHORIZATION, authorization)
-                    .header(CONTENT_TYPE, "application/json")
-                    .body(Body::from(body))?;
+                let mut request = request.map(Body::from);
+                let host = HeaderValue::from_static("localhost");
+                request.headers_mut().insert(HOST, host);
                 let answer = router.clone().oneshot(request).await?;
                 let status = answer.status();
                 let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
-                let body = body.await.map_err(|e| anyhow::anyhow!(e))?.to_bytes();
-                (status, String::from_utf8_lossy(&body).into_owned())
+                (
+                    status,
+                    body.await.map_err(|e| anyhow::anyhow!(e))?.to_bytes(),
+                )
             }
         };
+        let text = String::from_utf8_lossy(&body);
         if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
             bail!("{method} {path}: {status}: {text}");
         }

@@ -10,7 +10,9 @@ use gpuquota_core::id::OpId;
 use http::Method;
 use sha2::{Digest as _, Sha256};
 
+use super::licence::LicenceTables;
 use super::query::Query;
+use super::reached::Reached;
 use super::reply::Reply;
 use super::status::{Kind, Problem};
 use crate::auth::{Authenticator, FailureLimiter, Principal};
@@ -33,6 +35,8 @@ pub struct Api {
     pub dialects: Dialects,
     /// Bounds wrong tokens.
     pub failures: Arc<FailureLimiter>,
+    /// Licence quotas as they were last shown.
+    pub licences: LicenceTables,
 }
 
 /// One request that may be served.
@@ -47,6 +51,8 @@ pub(super) struct Call {
     /// The values in the path by their names in the pattern, percent-decoded once.
     pub(super) segments: Vec<(String, String)>,
     pub(super) query: Query,
+    /// Where the caller reached the server.
+    pub(super) reached: Reached,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
 }

@@ -21,10 +21,11 @@ use serde_json::Value;
 use super::call::{Api, Call, key_problem};
 use super::credential::{Credential, credential};
 use super::query::Query;
+use super::reached::Reached;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{gpu_quota, native, quota_set, workspace};
+use super::{gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, SignedRequest};
 
@@ -131,6 +132,7 @@ async fn serve(
         request_id: request_id.to_owned(),
         segments: segments(parts).await?,
         query: Query::parse(parts.uri.query()),
+        reached: Reached::by(parts),
         target: parts.uri.to_string(),
         idempotency_key: idempotency_key(&parts.headers)?,
         pattern: route.path,
@@ -274,9 +276,10 @@ pub(super) fn fault(dialect: Dialect, problem: &Problem) -> (StatusCode, Value) 
     match dialect {
         Dialect::GpuQuota => gpu_quota::fault(problem),
         Dialect::Workspace => workspace::fault(problem),
+        Dialect::Instance => instance::fault(problem),
+        Dialect::Licence => licence::fault(problem),
         Dialect::QuotaSet => quota_set::fault(problem),
-        // Their shapes come with their handlers.
-        Dialect::Instance | Dialect::Licence | Dialect::Native => native::fault(problem),
+        Dialect::Native => native::fault(problem),
     }
 }
 

@@ -134,6 +134,12 @@ impl Fields {
         Ok(Some(names))
     }
 
+    /// A field that is there and null.
+    #[must_use]
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(Value::is_null)
+    }
+
     /// An optional text.
     ///
     /// # Errors
@@ -166,13 +172,13 @@ impl Fields {
 /// A field or parameter has a value that is not taken.
 #[must_use]
 pub(super) fn invalid(name: &str, rule: impl fmt::Display) -> Problem {
-    Problem::new(Kind::InvalidField, format!("{name} {rule}"))
+    Problem::new(Kind::InvalidField, format!("{name} {rule}")).of_field(name)
 }
 
 /// A required field is not there.
 #[must_use]
 pub(super) fn missing(name: &str) -> Problem {
-    Problem::new(Kind::MissingField, format!("{name} is required"))
+    Problem::new(Kind::MissingField, format!("{name} is required")).of_field(name)
 }
 
 struct Strict {

@@ -1,6 +1,7 @@
 //! Query parameters, decoded once. A single-valued parameter that is given twice is refused (dialects D0.9).
 
-use super::status::{Kind, Problem};
+use super::json::invalid;
+use super::status::Problem;
 
 /// The parameters of one request.
 #[derive(Clone, Debug, Default)]
@@ -22,17 +23,11 @@ impl Query {
         let mut values = self.0.iter().filter(|(key, _)| key == name);
         let first = values.next().map(|(_, value)| value.as_str());
         if values.next().is_some() {
-            return Err(Problem::new(
-                Kind::InvalidField,
-                format!("{name} is given more than once"),
-            ));
+            return Err(invalid(name, "is given more than once"));
         }
         // The decoder puts this character for bytes that are no UTF-8; several names would become one.
         if first.is_some_and(|value| value.contains(char::REPLACEMENT_CHARACTER)) {
-            return Err(Problem::new(
-                Kind::InvalidField,
-                format!("{name} is not valid percent-encoded UTF-8"),
-            ));
+            return Err(invalid(name, "is not valid percent-encoded UTF-8"));
         }
         Ok(first)
     }
@@ -45,10 +40,7 @@ impl Query {
         match self.single(name)? {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => Err(Problem::new(
-                Kind::InvalidField,
-                format!("{name} must be true or false"),
-            )),
+            Some(_) => Err(invalid(name, "must be true or false")),
         }
     }
 }

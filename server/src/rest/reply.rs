@@ -37,12 +37,12 @@ impl Reply {
     }
 
     /// 200 with a body that is JSON already.
-    pub(super) fn json(body: Bytes) -> Self {
+    pub(super) fn written(body: impl Into<Bytes>) -> Self {
         Self {
             status: StatusCode::OK,
             content_type: JSON,
             headers: &[],
-            body,
+            body: body.into(),
         }
     }
 

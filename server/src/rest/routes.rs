@@ -4,7 +4,7 @@ use http::Method;
 
 use super::call::Handler;
 use super::openapi::{self as describe, Operation};
-use super::{docs, gpu_quota, native, quota_set, workspace};
+use super::{docs, gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::Access;
 
 /// Whose error shape and credential header a path has.
@@ -58,6 +58,14 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET, "/v2/{project_id}/quotas", Workspace, Signed, workspace::show, describe::workspace::show),
 
     route!(GET, "/v1.0/{project_id}/quota-sets/{tenant_id}", QuotaSet, Signed, quota_set::show, describe::quota_set::show),
+
+    route!(GET, "/ai/openapi/v2/instance-service/resources", Instance, Signed, instance::resources, describe::instance::resources),
+
+    route!(GET, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::list, describe::licence::list),
+    route!(POST, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::create, describe::licence::create),
+    route!(GET, "/api/v1/licenses/admin/quotas/usage_statistics/", Licence, Manager, licence::statistics, describe::licence::statistics),
+    route!(GET, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::get, describe::licence::get),
+    route!(PATCH, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::patch, describe::licence::patch),
 
     route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list, describe::native::list_nodes),
     route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put, describe::native::put_node),

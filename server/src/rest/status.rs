@@ -147,6 +147,8 @@ pub(super) struct Problem {
     pub message: String,
     /// The ledger's explanation of a denial.
     pub explain: Option<Value>,
+    /// The field or parameter that is to blame, where it is one.
+    pub field: Option<Box<str>>,
 }
 
 impl Problem {
@@ -157,6 +159,16 @@ impl Problem {
             kind,
             message: message.into(),
             explain: None,
+            field: None,
+        }
+    }
+
+    /// Blames a field or parameter.
+    #[must_use]
+    pub(super) fn of_field(self, name: &str) -> Self {
+        Self {
+            field: Some(name.into()),
+            ..self
         }
     }
 }
@@ -171,6 +183,7 @@ impl From<LedgerError> for Problem {
                 kind: kind_of(&denied),
                 message,
                 explain: serde_json::to_value(&denied).ok(),
+                field: None,
             },
         }
     }

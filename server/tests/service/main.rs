@@ -2,7 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod behind;
+mod directory;
 mod faults;
+mod instance;
+mod licence;
+mod licence_list;
+mod licence_writes;
 mod replay;
 mod rest;
 mod restart;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use gpuquota_core::id::Timestamp;
+use gpuquota_core::id::{TenantName, Timestamp};
 use gpuquota_server::auth::token::{Grant, TokenKey};
 use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
-use gpuquota_server::rest::{Api, ServeLimits, router, serve};
+use gpuquota_server::config::Dialects;
+use gpuquota_server::rest::{Api, LicenceTables, ServeLimits, router, serve};
 use gpuquota_server::service::liveness::Liveness;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,35 +20,37 @@ use tower::ServiceExt as _;
 
 use crate::running::{Running, START, SetClock};
 
-struct Rest {
+pub(crate) struct Rest {
     router: Router,
     token: String,
 }
 
 impl Rest {
-    fn on(running: &Running) -> Self {
+    pub(crate) fn on(running: &Running) -> Self {
+        Self::with(running, Dialects::default())
+    }
+
+    pub(crate) fn with(running: &Running, dialects: Dialects) -> Self {
         let tokens = TokenKey::new(&[7; 32]).unwrap();
-        let grant = Grant {
-            subject: "t".into(),
-            role: Role::Admin,
-            tenants: BTreeSet::new(),
-            projects: BTreeSet::new(),
-            user: None,
-            container: None,
-        };
-        let token = tokens.issue(&grant, "id", Timestamp(START), 60).unwrap();
         let api = Api {
             ledger: running.ledger.clone(),
             clock: running.clock.clone(),
             liveness: Arc::new(Liveness::new(0)),
             tokens: Arc::new(Authenticator::own(tokens)),
-            dialects: gpuquota_server::config::Dialects::default(),
+            dialects,
             failures: Arc::new(FailureLimiter::default()),
+            licences: LicenceTables::default(),
         };
         Self {
             router: router(Arc::new(api)),
-            token,
+            token: token(Role::Admin, &[]),
         }
+    }
+
+    /// Sends any request.
+    pub(crate) async fn send(&self, request: http::request::Builder, body: &str) -> Response {
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     async fn ask(&self, method: &str, target: &str) -> Response {
@@ -60,6 +63,21 @@ impl Rest {
             .unwrap();
         self.router.clone().oneshot(request).await.unwrap()
     }
+}
+
+/// A token that holds until a minute after the start.
+pub(crate) fn token(role: Role, tenants: &[&str]) -> String {
+    let tenants = tenants.iter().map(|name| TenantName::new(name).unwrap());
+    let grant = Grant {
+        subject: "t".into(),
+        role,
+        tenants: tenants.collect(),
+        projects: BTreeSet::new(),
+        user: None,
+        container: None,
+    };
+    let tokens = TokenKey::new(&[7; 32]).unwrap();
+    tokens.issue(&grant, "id", Timestamp(START), 60).unwrap()
 }
 
 #[tokio::test]

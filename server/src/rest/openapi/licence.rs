@@ -38,8 +38,14 @@ pub(in crate::rest) fn create() -> Operation {
         .required::<names::Number>("tenant", "The tenant's number.")
         .required::<names::Number>("software_product", "The product's number.")
         .required::<names::Count>("max_licenses", "Licences.")
-        .optional::<names::TimeOrDate>("expires_at", "When the quota ends; left out or null, it does not.")
-        .optional_not_null::<names::Flag>("is_active", "Whether it grants anything; left out, it does.");
+        .optional::<names::TimeOrDate>(
+            "expires_at",
+            "When the quota ends; left out or null, it does not.",
+        )
+        .optional_not_null::<names::Flag>(
+            "is_active",
+            "Whether it grants anything; left out, it does.",
+        );
     let example = json!({
         "tenant": 2, "software_product": 1, "max_licenses": 200, "expires_at": "2024-12-31T23:59:59Z"
     });
@@ -92,17 +98,27 @@ pub(in crate::rest) fn statistics() -> Operation {
 /// `GET /api/v1/licenses/admin/quotas/{id}/`.
 pub(in crate::rest) fn get() -> Operation {
     let example = json!({ "success": true, "data": row(100, 75, 75.0, "2024-12-31T23:59:59Z") });
-    Operation::new("getLicenceQuota", "Show a licence quota", "A quota of another token's tenant is answered as one that is not there.")
-        .path::<names::LicenceQuotaId>("id", "The quota's number; anything else is 404.")
-        .problem(Kind::NoSuchObject)
-        .answers::<Shown>(example)
+    Operation::new(
+        "getLicenceQuota",
+        "Show a licence quota",
+        "A quota of another token's tenant is answered as one that is not there.",
+    )
+    .path::<names::LicenceQuotaId>("id", "The quota's number; anything else is 404.")
+    .problem(Kind::NoSuchObject)
+    .answers::<Shown>(example)
 }
 
 /// `PATCH /api/v1/licenses/admin/quotas/{id}/`.
 pub(in crate::rest) fn patch() -> Operation {
     let body = Body::new()
-        .optional_not_null::<names::Count>("max_licenses", "Licences; below what is used it is 409.")
-        .optional::<names::TimeOrDate>("expires_at", "When the quota ends; null takes the end away.")
+        .optional_not_null::<names::Count>(
+            "max_licenses",
+            "Licences; below what is used it is 409.",
+        )
+        .optional::<names::TimeOrDate>(
+            "expires_at",
+            "When the quota ends; null takes the end away.",
+        )
         .optional_not_null::<names::Flag>("is_active", "Whether it grants anything.");
     let example = json!({ "max_licenses": 300, "expires_at": "2025-12-31T23:59:59Z" });
     let answer = json!({

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::body::{Schemas, collect, reference};
@@ -79,10 +79,19 @@ fn page() -> ObjectBuilder {
         .schema_type(Type::Object)
         .property("count", count)
         .required("count")
-        .property("next", link("Absolute address of the page behind it; null on the last."))
+        .property(
+            "next",
+            link("Absolute address of the page behind it; null on the last."),
+        )
         .required("next")
-        .property("previous", link("Absolute address of the page before it; null on the first."))
+        .property(
+            "previous",
+            link("Absolute address of the page before it; null on the first."),
+        )
         .required("previous")
-        .property("results", ArrayBuilder::new().items(reference::<Long<'_>>()))
+        .property(
+            "results",
+            ArrayBuilder::new().items(reference::<Long<'_>>()),
+        )
         .required("results")
 }

@@ -9,6 +9,9 @@ mod checks;
 mod document;
 mod faults;
 pub(super) mod gpu_quota;
+pub(super) mod instance;
+pub(super) mod licence;
+mod licence_answers;
 pub(super) mod names;
 pub(super) mod native;
 mod operation;
@@ -46,5 +49,5 @@ pub(super) fn prepare() {
 pub(super) async fn serve(_api: &Api, _call: &Call) -> Result<Reply, Problem> {
     let written = WRITTEN.clone();
     let written = written.ok_or_else(|| Problem::new(Kind::Internal, "there is no document"))?;
-    Ok(Reply::json(written))
+    Ok(Reply::written(written))
 }

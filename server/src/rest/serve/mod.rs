@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::reached::Endpoint;
 use crate::tls::Certificates;
 use https::Https;
 
@@ -66,6 +67,7 @@ impl From<TcpListener> for HttpListener {
 
 /// Serves until `stop`, then lets answers under way finish.
 pub async fn serve(at: HttpListener, router: Router, limits: ServeLimits, stop: CancellationToken) {
+    let bound = at.listener.local_addr().ok();
     let graceful = GracefulShutdown::new();
     let free = Arc::new(Semaphore::new(limits.connections));
     let https = at
@@ -95,8 +97,13 @@ pub async fn serve(at: HttpListener, router: Router, limits: ServeLimits, stop: 
         };
         // Small answers must not wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
+        let endpoint = bound.map(|bound| Endpoint {
+            bound,
+            local: stream.local_addr().unwrap_or(bound),
+        });
         let connection = Connection {
             address,
+            endpoint,
             router: router.clone(),
             limits,
             watcher: graceful.watcher(),
@@ -120,6 +127,7 @@ pub async fn serve(at: HttpListener, router: Router, limits: ServeLimits, stop: 
 /// A connection before its first request.
 struct Connection {
     address: SocketAddr,
+    endpoint: Option<Endpoint>,
     router: Router,
     limits: ServeLimits,
     watcher: Watcher,
@@ -131,11 +139,14 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (address, router) = (self.address, self.router);
+        let (address, endpoint, router) = (self.address, self.endpoint, self.router);
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(address));
             extensions.insert(scheme.clone());
+            if let Some(endpoint) = endpoint {
+                extensions.insert(endpoint);
+            }
             router.clone().oneshot(request.map(axum::body::Body::new))
         });
         let mut http = hyper::server::conn::http1::Builder::new();
