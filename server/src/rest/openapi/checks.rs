@@ -14,17 +14,13 @@ fn written() -> Value {
 }
 
 fn operations(document: &Value) -> BTreeMap<(String, String), &Value> {
-    let paths = document["paths"].as_object().unwrap();
-    let of_path = |(path, item): (&String, &'_ _)| (path.clone(), item);
-    paths
-        .iter()
-        .map(of_path)
-        .flat_map(|(path, item): (String, &Value)| {
-            let item = item.as_object().unwrap();
-            item.iter()
-                .map(move |(method, operation)| ((method.to_uppercase(), path.clone()), operation))
-        })
-        .collect()
+    let mut operations = BTreeMap::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations.insert((method.to_uppercase(), path.clone()), operation);
+        }
+    }
+    operations
 }
 
 // Every value in the document under this key, wherever it stands.
