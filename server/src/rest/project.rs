@@ -1,20 +1,11 @@
-//! Projects in paths: whose they are, and who may read what concerns them (dialects D0.7, D0.12).
+//! Projects: whose they are, and who may read what concerns them (dialects D0.7).
 
 use gpuquota_core::State;
 use gpuquota_core::id::ProjectId;
 use gpuquota_core::tenant::Tenant;
 
-use super::call::Call;
 use super::status::{Kind, Problem};
 use crate::auth::{Principal, Role};
-
-/// The project in the path under this name of the pattern. A tenant's own name is a project of it too.
-///
-/// # Errors
-/// When the text is no such name.
-pub(super) fn in_path(call: &Call, name: &str) -> Result<ProjectId, Problem> {
-    ProjectId::new(call.segment(name)).map_err(|e| Problem::new(Kind::InvalidPath, e.to_string()))
-}
 
 /// Lets those pass who may read what concerns the project.
 ///

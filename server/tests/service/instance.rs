@@ -124,7 +124,10 @@ async fn the_documents_example_is_answered_byte_for_byte() {
 }"#,
     );
     let target = format!("{RESOURCES}{M40}&unknown=1&unknown=2");
-    for token in [token(Role::Viewer, &["a"]), token(Role::Admin, &[])] {
+    for token in [
+        token(Role::Viewer, &["a"], &[]),
+        token(Role::Admin, &[], &[]),
+    ] {
         assert_eq!(
             ask(&rest, "GET", &target, &token).await,
             (200, expected.clone())
@@ -140,7 +143,7 @@ async fn figures_are_the_largest_nodes_reported_before_declared() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::on(dir.path(), SetClock::new(START)).await;
     let rest = Rest::on(&running);
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     let figures = async |accelerator: &str| {
         let query = format!("?acceleratorType={accelerator}&resourceGroup=g");
         let data = resources(&rest, &query, &admin).await;
@@ -225,7 +228,7 @@ async fn limits_are_the_callers_the_smallest_of_several_and_0_for_none() {
         ("closed", &["b"], [0, 0, 0]),
         ("closed", &["a", "c"], [5, 0, 0]),
     ] {
-        let caller = token(Role::TenantAdmin, callers);
+        let caller = token(Role::TenantAdmin, callers, &[]);
         let query = format!("?acceleratorType=mlu&resourceGroup={of_group}");
         let data = resources(&rest, &query, &caller).await;
         let limits = ["nvLimits", "dcuLimits", "mluLimits"].map(|key| data[key].clone());
@@ -252,14 +255,14 @@ async fn every_error_has_its_code_in_its_order() {
     ];
     running.has(fill).await;
     let (a, ice) = (
-        token(Role::Viewer, &["a"]),
-        token(Role::TenantAdmin, &["ice"]),
+        token(Role::Viewer, &["a"], &[]),
+        token(Role::TenantAdmin, &["ice"], &[]),
     );
     let (both, admin) = (
-        token(Role::Viewer, &["a", "ice"]),
-        token(Role::Admin, &["ice"]),
+        token(Role::Viewer, &["a", "ice"], &[]),
+        token(Role::Admin, &["ice"], &[]),
     );
-    let nobody = token(Role::Viewer, &[]);
+    let nobody = token(Role::Viewer, &[], &[]);
     let gpu = "acceleratorType=gpu";
     let cases: BTreeMap<&str, Vec<(&String, String)>> = BTreeMap::from([
         (
@@ -356,7 +359,7 @@ async fn case_21_only_a_bare_token_in_its_own_header_counts() {
     let running = Running::on(dir.path(), SetClock::new(START)).await;
     let rest = Rest::on(&running);
     running.has([node("n1", &["TeslaM40"], None)]).await;
-    let good = token(Role::Viewer, &["a"]);
+    let good = token(Role::Viewer, &["a"], &[]);
     let bearer = format!("Bearer {good}");
     let example = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJjb21wdXRlVXNlciI6InNsdXJtdGVzdCIsImFjY291bnRTdGF0dXMiOiJUcmlhbCIsImNyZWF0b3IiOiJhYyIsInJvbGUiOiIxIiwiZXhwaXJlVGltZSI6IjE2ODYxMjMzNDY1NjgiLCJjbHVzdGVySWQiOiIxMTExMiIsImludm9rZXIiOiI2MDQ4Y2U3YmExNWMyYWYyZThjZWMxMjk5MWVjMTNjZiIsInVzZXIiOiJzbHVybXRlc3QiLCJ1c2VySWQiOiIxMTY1NTA0ODU0MSJ9.iQUBzN32jiCeeFuJ9lFS_XjBpxenEEupQRiyA3Ef334";
     for (headers, code) in [

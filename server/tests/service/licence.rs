@@ -62,7 +62,8 @@ impl Portal {
     }
 
     pub(crate) async fn get(&self, target: &str) -> (u16, String) {
-        self.ask("GET", target, &token(Role::Admin, &[]), "").await
+        self.ask("GET", target, &token(Role::Admin, &[], &[]), "")
+            .await
     }
 }
 
@@ -92,7 +93,7 @@ async fn the_documents_list_and_row_are_answered_byte_for_byte() {
     portal.running.has([licence(2, 1, 50, None)]).await;
     portal.running.clock.set(UPDATED);
     let change = json!({"max_licenses": 100, "expires_at": "2024-12-31T23:59:59Z"}).to_string();
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     let (status, patched) = portal
         .ask("PATCH", &format!("{QUOTAS}1/"), &admin, &change)
         .await;
@@ -170,7 +171,7 @@ async fn the_documents_creation_is_answered_byte_for_byte_and_null_without_expir
     "message": "租户配额创建成功"
 }"#,
     );
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     let answer = portal.ask("POST", QUOTAS, &admin, body).await;
     assert_eq!(answer, (201, expected));
     let body = r#"{"tenant":2,"software_product":1,"max_licenses":0,"is_active":false}"#;
@@ -226,14 +227,14 @@ async fn statistics_follow_from_the_rows_and_the_clock() {
         (200, expected(2, 2)),
         "it ends by the clock, before anything is recorded"
     );
-    let own = token(Role::TenantAdmin, &["other"]);
+    let own = token(Role::TenantAdmin, &["other"], &[]);
     let (_, text) = portal.ask("GET", &path, &own, "").await;
     let seen: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(seen["data"]["total_quotas"], 2, "{text}");
     assert_eq!(seen["data"]["by_tenant"][0]["tenant_id"], 5);
     assert_eq!(seen["data"]["high_usage_quotas"], json!([]));
     assert_eq!(seen["data"]["usage_overview"]["overall_usage_rate"], 0.0);
-    let none = token(Role::TenantAdmin, &[]);
+    let none = token(Role::TenantAdmin, &[], &[]);
     let (_, text) = portal.ask("GET", &path, &none, "").await;
     let nothing = r#"{"success":true,"data":{"total_quotas":0,"active_quotas":0,"expired_quotas":0,"usage_overview":{"total_allocated":0,"total_used":0,"overall_usage_rate":0.0},"by_tenant":[],"high_usage_quotas":[]}}"#;
     assert_eq!(text, nothing);
@@ -243,25 +244,25 @@ async fn statistics_follow_from_the_rows_and_the_clock() {
 #[tokio::test]
 async fn errors_have_the_dialects_shape_and_only_its_own_header_opens_it() {
     let portal = Portal::open(Dialects::default()).await;
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     for (method, target, token_shown, status) in [
         ("GET", QUOTAS.to_owned(), "nonsense".to_owned(), 401),
         (
             "GET",
             QUOTAS.to_owned(),
-            token(Role::Viewer, &["demo"]),
+            token(Role::Viewer, &["demo"], &[]),
             403,
         ),
         (
             "POST",
             QUOTAS.to_owned(),
-            token(Role::Viewer, &["demo"]),
+            token(Role::Viewer, &["demo"], &[]),
             403,
         ),
         (
             "GET",
             format!("{QUOTAS}usage_statistics/"),
-            token(Role::Viewer, &[]),
+            token(Role::Viewer, &[], &[]),
             403,
         ),
         ("GET", format!("{QUOTAS}77/"), admin.clone(), 404),
@@ -327,7 +328,7 @@ async fn case_30_links_lead_where_the_caller_is_or_to_the_public_address() {
             let request = http::Request::get(QUOTAS)
                 .header(
                     "authorization",
-                    format!("Bearer {}", token(Role::Admin, &[])),
+                    format!("Bearer {}", token(Role::Admin, &[], &[])),
                 )
                 .header("host", host)
                 .header("x-forwarded-host", "localhost:8080")
@@ -343,7 +344,7 @@ async fn case_30_links_lead_where_the_caller_is_or_to_the_public_address() {
 #[tokio::test]
 async fn sub_seconds_are_not_shown_and_the_past_is_taken() {
     let portal = Portal::open(Dialects::default()).await;
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     for (sent, shown) in [
         (json!("2020-02-29"), json!("2020-02-29T00:00:00Z")),
         (

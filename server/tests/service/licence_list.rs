@@ -239,11 +239,11 @@ impl Asked {
 
     fn token(&self) -> String {
         match &self.tenants {
-            None => token(Role::Admin, &[]),
+            None => token(Role::Admin, &[], &[]),
             Some(own) => {
                 let own: Vec<String> = own.iter().map(|number| named(*number)).collect();
                 let own: Vec<&str> = own.iter().map(String::as_str).collect();
-                token(Role::TenantAdmin, &own)
+                token(Role::TenantAdmin, &own, &[])
             }
         }
     }

@@ -30,10 +30,10 @@ fn may_write() -> Dialects {
 
 #[tokio::test]
 async fn case_19_who_may_write_what() {
-    let admin = token(Role::Admin, &[]);
-    let own = token(Role::TenantAdmin, &["demo"]);
-    let foreign = token(Role::TenantAdmin, &["other"]);
-    let viewer = token(Role::Viewer, &["demo"]);
+    let admin = token(Role::Admin, &[], &[]);
+    let own = token(Role::TenantAdmin, &["demo"], &[]);
+    let foreign = token(Role::TenantAdmin, &["other"], &[]);
+    let viewer = token(Role::Viewer, &["demo"], &[]);
     let for_tenant = |number: u32| GOOD.replace("\"tenant\":2", &format!("\"tenant\":{number}"));
     for (dialects, own_status) in [(Dialects::default(), 403), (may_write(), 201)] {
         let allowed = own_status == 201;
@@ -73,7 +73,7 @@ async fn case_20_nothing_that_is_only_read_can_be_written() {
     let portal = Portal::open(Dialects::default()).await;
     portal.running.has([licence(2, 1, 100, Some(END))]).await;
     portal.running.has(seats("demo", 1, 3)).await;
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     let one = format!("{QUOTAS}1/");
     let before: Value = serde_json::from_str(&portal.get(&one).await.1).unwrap();
     portal.running.clock.set(CREATED + 60_000);
@@ -119,7 +119,7 @@ async fn case_20_nothing_that_is_only_read_can_be_written() {
 async fn case_26_values_that_are_not_taken_name_their_field_and_write_nothing() {
     let portal = Portal::open(Dialects::default()).await;
     portal.running.has([licence(2, 1, 100, None)]).await;
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     let numbers = [
         "-1",
         "2147483648",
@@ -204,7 +204,7 @@ async fn below_what_is_in_use_is_a_conflict_and_all_else_changes() {
     let portal = Portal::open(Dialects::default()).await;
     portal.running.has([licence(2, 1, 100, Some(END))]).await;
     portal.running.has(seats("demo", 1, 5)).await;
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     let one = format!("{QUOTAS}1/");
     let (status, refused) = portal
         .refused("PATCH", &one, &admin, r#"{"max_licenses":4}"#)
@@ -241,7 +241,7 @@ async fn below_what_is_in_use_is_a_conflict_and_all_else_changes() {
 #[tokio::test]
 async fn case_39_a_repeated_creation_makes_one_quota_and_answers_alike() {
     let portal = Portal::open(Dialects::default()).await;
-    let admin = token(Role::Admin, &[]);
+    let admin = token(Role::Admin, &[], &[]);
     let post = |body: &'static str| {
         let request = http::Request::post(QUOTAS)
             .header("authorization", format!("Bearer {admin}"))

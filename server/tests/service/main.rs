@@ -2,14 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod behind;
+mod declared;
 mod directory;
 mod faults;
 mod instance;
 mod licence;
 mod licence_list;
 mod licence_writes;
+mod quota_set;
 mod replay;
 mod rest;
 mod restart;
 mod running;
+mod workspace;
+mod workspace_refusals;
+mod workspace_sums;
 mod writers;

@@ -1,18 +1,20 @@
 //! The REST surface on a running ledger, and its listener where that is easier told from inside.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use gpuquota_core::id::{TenantName, Timestamp};
+use gpuquota_core::id::{ProjectId, TenantName, Timestamp};
 use gpuquota_server::auth::token::{Grant, TokenKey};
 use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
 use gpuquota_server::config::Dialects;
 use gpuquota_server::rest::{Api, LicenceTables, ServeLimits, router, serve};
 use gpuquota_server::service::liveness::Liveness;
+use http::{HeaderMap, HeaderValue};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -20,9 +22,48 @@ use tower::ServiceExt as _;
 
 use crate::running::{Running, START, SetClock};
 
+/// The router over a ledger, and an admin's token.
 pub(crate) struct Rest {
     router: Router,
     token: String,
+}
+
+/// One answer, whole.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Told {
+    /// Status and text, to compare two answers.
+    pub(crate) fn said(&self) -> (u16, &str) {
+        (self.status, &self.text)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+}
+
+fn key() -> TokenKey {
+    TokenKey::new(&[7; 32]).unwrap()
+}
+
+/// A token of this role for these tenants and projects.
+pub(crate) fn token(role: Role, tenants: &[&str], projects: &[&str]) -> String {
+    let tenants = tenants.iter().map(|name| TenantName::new(name).unwrap());
+    let projects = projects.iter().map(|id| ProjectId::new(id).unwrap());
+    let grant = Grant {
+        subject: "t".into(),
+        role,
+        tenants: tenants.collect(),
+        projects: projects.collect(),
+        user: None,
+        container: None,
+    };
+    key().issue(&grant, "id", Timestamp(START), 60).unwrap()
 }
 
 impl Rest {
@@ -31,19 +72,18 @@ impl Rest {
     }
 
     pub(crate) fn with(running: &Running, dialects: Dialects) -> Self {
-        let tokens = TokenKey::new(&[7; 32]).unwrap();
         let api = Api {
             ledger: running.ledger.clone(),
             clock: running.clock.clone(),
             liveness: Arc::new(Liveness::new(0)),
-            tokens: Arc::new(Authenticator::own(tokens)),
+            tokens: Arc::new(Authenticator::own(key())),
             dialects,
             failures: Arc::new(FailureLimiter::default()),
             licences: LicenceTables::default(),
         };
         Self {
             router: router(Arc::new(api)),
-            token: token(Role::Admin, &[]),
+            token: token(Role::Admin, &[], &[]),
         }
     }
 
@@ -54,30 +94,45 @@ impl Rest {
     }
 
     async fn ask(&self, method: &str, target: &str) -> Response {
-        let request = http::Request::builder()
-            .method(method)
-            .uri(target)
-            .header("authorization", format!("Bearer {}", self.token))
-            .header("x-request-id", "mine-1")
-            .body(Body::empty())
-            .unwrap();
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("x-request-id", "mine-1"),
+        ];
+        self.plain(method, target, &headers).await
+    }
+
+    async fn plain(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = http::Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            // Bytes, as a caller may send what is not ASCII.
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request = request.header(*name, value);
+        }
+        let request = request.body(Body::empty()).unwrap();
         self.router.clone().oneshot(request).await.unwrap()
     }
-}
 
-/// A token that holds until a minute after the start.
-pub(crate) fn token(role: Role, tenants: &[&str]) -> String {
-    let tenants = tenants.iter().map(|name| TenantName::new(name).unwrap());
-    let grant = Grant {
-        subject: "t".into(),
-        role,
-        tenants: tenants.collect(),
-        projects: BTreeSet::new(),
-        user: None,
-        container: None,
-    };
-    let tokens = TokenKey::new(&[7; 32]).unwrap();
-    tokens.issue(&grant, "id", Timestamp(START), 60).unwrap()
+    /// A request with these headers and no others.
+    pub(crate) async fn told(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Told {
+        let (parts, body) = self.plain(method, target, headers).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Told {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    /// GET with this token in `X-Auth-Token`.
+    pub(crate) async fn get(&self, target: &str, token: &str) -> Told {
+        self.told("GET", target, &[("x-auth-token", token)]).await
+    }
+
+    /// The same with an admin's token.
+    pub(crate) async fn admin(&self, target: &str) -> Told {
+        self.get(target, &self.token).await
+    }
 }
 
 #[tokio::test]

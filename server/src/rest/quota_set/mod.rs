@@ -3,6 +3,8 @@
 mod fault;
 mod wire;
 
+use gpuquota_core::id::ProjectId;
+
 use super::call::{Api, Call};
 use super::project;
 use super::reply::Reply;
@@ -14,8 +16,8 @@ pub(super) use wire::Answer;
 
 /// Hosts that may be and are bound to a tenant, by kind. Only an admin asks from another tenant's project (D5.3).
 pub(super) async fn show(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let project = project::in_path(call, "project_id")?;
-    let asked = project::in_path(call, "tenant_id")?;
+    let project = call.named("project_id", ProjectId::new)?;
+    let asked = call.named("tenant_id", ProjectId::new)?;
     let committed = api.ledger.read();
     let state = &committed.state;
     project::check_sight(&call.principal, state, &project)?;

@@ -3,6 +3,8 @@
 mod fault;
 mod wire;
 
+use gpuquota_core::id::ProjectId;
+
 use super::call::{Api, Call};
 use super::project;
 use super::reply::Reply;
@@ -13,7 +15,7 @@ pub(super) use wire::Answer;
 
 /// What a project may use and uses, at the central site and at each other where it has something.
 pub(super) async fn show(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let project = project::in_path(call, "project_id")?;
+    let project = call.named("project_id", ProjectId::new)?;
     let committed = api.ledger.read();
     let state = &committed.state;
     project::check_sight(&call.principal, state, &project)?;
