@@ -33,7 +33,6 @@ async fn the_server_does_what_its_openapi_document_says() {
     st.current_dir(server.home());
     st.arg("--config-file").arg(config);
     st.env("GPUQUOTA_TOKEN", server.admin_token());
-    st.env("SCHEMATHESIS_HOOKS", repository::root().join("tests/python/schemathesis_hooks.py"));
     st.arg("run");
     st.arg(format!("http://{}/openapi.json", server.rest));
     let begin = now();
