@@ -11,6 +11,8 @@ mod backup;
 mod cut_off;
 mod dialect_common;
 mod dialect_document;
+mod dialect_instance;
+mod dialect_licence;
 mod dialect_listing;
 mod dialect_quota_set;
 mod dialect_workspace;

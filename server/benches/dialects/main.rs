@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
 use gpuquota_core::id::Timestamp;
 use gpuquota_server::auth::token::{Grant, TokenKey};
 use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
@@ -157,7 +156,7 @@ async fn bare(body: String) -> Result<Target, Failure> {
     let address = listener.local_addr()?;
     tokio::spawn(serve(
         listener.into(),
-        Router::new().route("/", get(answer)),
+        Router::new().fallback(answer),
         ServeLimits::default(),
         CancellationToken::new(),
     ));

@@ -20,12 +20,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::open::{InUse, Opened};
 use crate::outbound::{Bounds, Outbound};
-use crate::rest::{self, Api, LicenceTables};
+use crate::rest::{self, Api, Endpoint, LicenceTables};
 use crate::service::liveness::Liveness;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const TOKEN_TTL_S: i64 = 600;
 const LARGEST_ANSWER: usize = 1024 * 1024;
+/// Where the calls arrive that need no listener.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
 
 /// A caller with the role admin.
 pub struct Caller {
@@ -120,6 +122,10 @@ impl Caller {
                 let mut request = request.map(Body::from);
                 let host = HeaderValue::from_static("localhost");
                 request.headers_mut().insert(HOST, host);
+                request.extensions_mut().insert(Endpoint {
+                    bound: NOWHERE,
+                    local: NOWHERE,
+                });
                 let answer = router.clone().oneshot(request).await?;
                 let status = answer.status();
                 let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();

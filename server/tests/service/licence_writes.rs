@@ -215,6 +215,8 @@ async fn below_what_is_in_use_is_a_conflict_and_all_else_changes() {
         "{refused}"
     );
     portal.running.clock.set(CREATED + 1500);
+    let (_, before) = portal.get(QUOTAS).await;
+    assert!(before.contains(r#""max_licenses":100"#), "{before}");
     let body = r#"{"max_licenses":5,"expires_at":null,"is_active":false}"#;
     let (status, text) = portal.ask("PATCH", &one, &admin, body).await;
     assert_eq!(status, 200, "{text}");

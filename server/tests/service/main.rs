@@ -8,6 +8,7 @@ mod faults;
 mod instance;
 mod licence;
 mod licence_list;
+mod licence_parameters;
 mod licence_writes;
 mod quota_set;
 mod replay;

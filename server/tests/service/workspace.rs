@@ -258,13 +258,16 @@ async fn every_figure_is_the_ledgers_the_nodes_or_its_own_systems() {
 }
 
 #[tokio::test]
-async fn hosts_have_a_row_only_while_there_are_kinds_of_them() {
+async fn hosts_have_a_row_only_for_who_has_some_or_a_limit_of_them() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::on(dir.path(), SetClock::new(START)).await;
     spread(&running).await;
     let rest = Rest::on(&running);
     let without = rest.admin("/v2/p/quotas").await;
     assert!(!without.text.contains("\"deh\""), "{without:?}");
+    running.told([hosts("c4", &[]), hosts("m4", &[])]).await;
+    let still = rest.admin("/v2/p/quotas").await;
+    assert_eq!(still.said(), without.said(), "kinds that are nothing to it");
     running
         .told([
             hosts("c4", &["g"]),

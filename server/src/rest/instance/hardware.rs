@@ -27,21 +27,20 @@ impl Hardware {
     }
 
     fn of(state: &State, node: &Node) -> Self {
-        let declared = node.inventory.clone().unwrap_or_default();
+        let declared = node.inventory.as_ref();
         let is_gpu = |key: &&_| {
             state
                 .device(key)
                 .is_some_and(|device| device.report.key.kind() == DeviceKind::Gpu)
         };
         let gpus = match node.observed_at {
-            None => declared.gpus,
+            None => declared.and_then(|inventory| inventory.gpus),
             Some(_) => u32::try_from(node.devices.iter().filter(is_gpu).count()).ok(),
         };
-        let facts = &node.facts;
         Self {
             gpus: gpus.unwrap_or(0),
-            cpu_cores: facts.cpu_cores.or(declared.cpu_cores).unwrap_or(0),
-            memory_bytes: facts.memory_bytes.or(declared.memory_bytes).unwrap_or(0),
+            cpu_cores: node.cpu_cores().unwrap_or(0),
+            memory_bytes: node.memory_bytes().unwrap_or(0),
         }
     }
 }

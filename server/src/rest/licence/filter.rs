@@ -22,18 +22,19 @@ pub(super) struct Filter {
     is_active: Option<bool>,
     expires_before: Option<Timestamp>,
     usage_rate_gte: Option<Threshold>,
-    order: Order,
+    pub(super) order: Order,
     pub(super) page: usize,
     pub(super) page_size: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Order {
+/// By which column, and in which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Order {
     by: Column,
     descending: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Column {
     Id,
     MaxLicenses,
@@ -67,14 +68,13 @@ impl Filter {
         })
     }
 
-    /// Whether it takes every row of every tenant in the order of creation.
+    /// Whether it takes every row of every tenant.
     pub(super) fn takes_all(&self) -> bool {
         self.tenant.is_none()
             && self.product.is_none()
             && self.is_active.is_none()
             && self.expires_before.is_none()
             && self.usage_rate_gte.is_none()
-            && self.in_order()
     }
 
     /// Whether it takes a row of the tenants it asks for.
@@ -87,27 +87,6 @@ impl Filter {
                 .usage_rate_gte
                 .is_none_or(|threshold| row.rate.at_least(threshold))
     }
-
-    /// Puts rows that stand in the order of creation into the order that is asked for.
-    pub(super) fn sort(&self, rows: &mut [&Row]) {
-        if self.in_order() {
-            return;
-        }
-        let Order { by, descending } = self.order;
-        rows.sort_by(|a, b| {
-            let ordering = compare(by, a, b);
-            let ordering = if descending {
-                ordering.reverse()
-            } else {
-                ordering
-            };
-            ordering.then(a.id.cmp(&b.id))
-        });
-    }
-
-    fn in_order(&self) -> bool {
-        self.order == Order::CREATION
-    }
 }
 
 impl Order {
@@ -115,6 +94,21 @@ impl Order {
         by: Column::Id,
         descending: false,
     };
+
+    /// Whether it is the order in which rows stand anyway.
+    pub(super) fn is_creation(self) -> bool {
+        self == Self::CREATION
+    }
+
+    /// Compares rows; those that are alike by id.
+    pub(super) fn compare(self, a: &Row, b: &Row) -> Ordering {
+        let ordering = compare(self.by, a, b);
+        let ordering = match self.descending {
+            true => ordering.reverse(),
+            false => ordering,
+        };
+        ordering.then(a.id.cmp(&b.id))
+    }
 }
 
 fn compare(by: Column, a: &Row, b: &Row) -> Ordering {

@@ -2,7 +2,7 @@
 
 use super::filter::{Filter, no_page};
 use super::row::Row;
-use super::table::Table;
+use super::table::{Holder, Table};
 use crate::auth::{Principal, Role};
 use crate::rest::status::Problem;
 
@@ -36,52 +36,63 @@ pub(super) fn page<'a>(
     principal: &Principal,
     filter: &Filter,
 ) -> Result<Page<'a>, Problem> {
-    if principal.role == Role::Admin && filter.takes_all() {
-        return cut(table.rows.len(), filter, |first, size| {
-            table.rows.iter().skip(first).take(size).collect()
-        });
-    }
-    let rows = wanted(table, principal, filter);
-    cut(rows.len(), filter, |first, size| {
-        rows.iter().skip(first).take(size).copied().collect()
-    })
-}
-
-fn wanted<'a>(table: &'a Table, principal: &Principal, filter: &Filter) -> Vec<&'a Row> {
-    let mut rows: Vec<&Row> = match (filter.tenant, principal.role) {
+    let (first, size) = (
+        (filter.page - 1).saturating_mul(filter.page_size),
+        filter.page_size,
+    );
+    let (count, rows) = match (filter.tenant, principal.role) {
+        (None, Role::Admin) if filter.takes_all() => {
+            let rows = table.in_order(filter.order).skip(first).take(size);
+            (table.rows.len(), rows.collect())
+        }
+        (None, Role::Admin) => cut(table.in_order(filter.order), filter, first),
         (Some(number), _) => {
             let holder = table.holders.get(&number).into_iter();
             let holder = holder.filter(|holder| principal.sees(&holder.tenant));
-            holder.flat_map(|holder| table.rows_of(holder)).collect()
+            cut(sorted(table, holder, filter).into_iter(), filter, first)
         }
-        (None, Role::Admin) => table.rows.iter().collect(),
         (None, Role::TenantAdmin | Role::Viewer) => {
             let holders = table.seen_by(principal);
-            let mut rows: Vec<&Row> = holders.flat_map(|holder| table.rows_of(holder)).collect();
-            rows.sort_by_key(|row| row.id);
-            rows
+            cut(sorted(table, holders, filter).into_iter(), filter, first)
         }
     };
-    rows.retain(|row| filter.takes(row));
-    filter.sort(&mut rows);
-    rows
-}
-
-fn cut<'a>(
-    count: usize,
-    filter: &Filter,
-    rows: impl FnOnce(usize, usize) -> Vec<&'a Row>,
-) -> Result<Page<'a>, Problem> {
-    let last = count.div_ceil(filter.page_size).max(1);
+    let last = count.div_ceil(size).max(1);
     if filter.page > last {
         return Err(no_page());
     }
     Ok(Page {
         count,
-        rows: rows((filter.page - 1) * filter.page_size, filter.page_size),
+        rows,
         number: filter.page,
         last,
     })
+}
+
+fn sorted<'a>(
+    table: &'a Table,
+    holders: impl Iterator<Item = &'a Holder>,
+    filter: &Filter,
+) -> Vec<&'a Row> {
+    let mut rows: Vec<&Row> = holders.flat_map(|holder| table.rows_of(holder)).collect();
+    rows.sort_unstable_by(|a, b| filter.order.compare(a, b));
+    rows
+}
+
+// How many rows are taken, and those of the page.
+fn cut<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    filter: &Filter,
+    first: usize,
+) -> (usize, Vec<&'a Row>) {
+    let mut count = 0;
+    let mut shown = Vec::new();
+    for row in rows.filter(|row| filter.takes(row)) {
+        if count >= first && shown.len() < filter.page_size {
+            shown.push(row);
+        }
+        count += 1;
+    }
+    (count, shown)
 }
 
 /// The query as it was sent, with another page.

@@ -171,6 +171,35 @@ mod tests {
     }
 
     #[test]
+    fn a_threshold_is_reached_by_exactly_itself() {
+        for (used, max, text) in [
+            (4, 5, "0.8"),
+            (100, 100, "1"),
+            (9, 10, "0.90"),
+            (6, 5, "1.2"),
+        ] {
+            let threshold = Threshold::parse(text).unwrap();
+            assert!(Rate { used, max }.at_least(threshold), "{text}");
+            assert!(
+                !Rate {
+                    used: used * 1000 - 1,
+                    max: max * 1000
+                }
+                .at_least(threshold),
+                "{text}"
+            );
+        }
+        assert!(Rate { used: 9, max: 10 }.at_least(Threshold::HIGH));
+        assert!(
+            !Rate {
+                used: 899,
+                max: 1000
+            }
+            .at_least(Threshold::HIGH)
+        );
+    }
+
+    #[test]
     fn of_nothing_the_rate_is_nothing() {
         let none = Rate { used: 7, max: 0 };
         assert!(none.at_least(Threshold::parse("0.00").unwrap()));

@@ -2,7 +2,7 @@
 //! counting a thousand tenants' licences again for every page would cost more than all the rest of the answer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
 use gpuquota_core::State;
@@ -10,6 +10,7 @@ use gpuquota_core::id::{ProductId, Seq, TenantName};
 use gpuquota_core::licence::licence_usage;
 use tokio::sync::Mutex;
 
+use super::filter::Order;
 use super::row::{Party, Row};
 use super::statistics::Written;
 use crate::auth::Principal;
@@ -57,6 +58,8 @@ pub(super) struct Table {
     pub(super) rows: Vec<Row>,
     /// By the tenants' numbers.
     pub(super) holders: BTreeMap<u32, Holder>,
+    // Places of all rows in the orders that somebody asked for.
+    orders: RwLock<BTreeMap<Order, Arc<[usize]>>>,
     /// The statistics of all rows, once somebody asked for them.
     pub(super) statistics: ArcSwapOption<Written>,
 }
@@ -99,6 +102,7 @@ impl Table {
             seq: state.seq(),
             rows,
             holders,
+            orders: RwLock::default(),
             statistics: ArcSwapOption::empty(),
         }
     }
@@ -107,6 +111,32 @@ impl Table {
     pub(super) fn seen_by(&self, principal: &Principal) -> impl Iterator<Item = &Holder> {
         let holders = self.holders.values();
         holders.filter(|holder| principal.sees(&holder.tenant))
+    }
+
+    /// All rows in this order, which is found once.
+    pub(super) fn in_order(&self, order: Order) -> impl Iterator<Item = &Row> {
+        let places = (!order.is_creation()).then(|| self.places(order));
+        (0..self.rows.len()).filter_map(move |at| {
+            let place = match &places {
+                Some(places) => *places.get(at)?,
+                None => at,
+            };
+            self.rows.get(place)
+        })
+    }
+
+    fn places(&self, order: Order) -> Arc<[usize]> {
+        // An order is put in whole, so a panic elsewhere leaves nothing half done.
+        let known = self.orders.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = known.get(&order) {
+            return places.clone();
+        }
+        drop(known);
+        let mut rows: Vec<(usize, &Row)> = self.rows.iter().enumerate().collect();
+        rows.sort_unstable_by(|(_, a), (_, b)| order.compare(a, b));
+        let places: Arc<[usize]> = rows.into_iter().map(|(place, _)| place).collect();
+        let mut known = self.orders.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry(order).or_insert(places).clone()
     }
 
     /// Rows of a holder, by id.

@@ -5,7 +5,6 @@
 use gpuquota_core::command::{ChangeLicenceQuota, CreateLicenceQuota};
 use gpuquota_core::id::{LicenceQuotaId, ProductId, TenantNumber, Timestamp};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::row::Row;
 use crate::rest::json::{Fields, LARGEST_COUNT, invalid, missing};
@@ -82,17 +81,13 @@ pub(super) struct Patch {
 
 impl Patch {
     pub(super) fn read(fields: &Fields) -> Result<Self, Problem> {
-        let given = |name| fields.get(name).is_some() || fields.is_null(name);
-        let reference = |name| match given(name) {
+        let reference = |name| match fields.has(name) {
             true => id(fields, name).map(Some),
             false => Ok(None),
         };
-        if fields.is_null("max_licenses") {
-            return Err(invalid("max_licenses", "must not be null"));
-        }
         Ok(Self {
-            max: fields.count("max_licenses")?,
-            expires_at: match given("expires_at") {
+            max: given("max_licenses", fields, fields.count("max_licenses")?)?,
+            expires_at: match fields.has("expires_at") {
                 true => Some(time_of(fields, "expires_at")?),
                 false => None,
             },
@@ -141,11 +136,15 @@ fn id(fields: &Fields, name: &str) -> Result<Option<u32>, Problem> {
 }
 
 fn switch(fields: &Fields, name: &str) -> Result<Option<bool>, Problem> {
-    match fields.get(name) {
-        Some(Value::Bool(value)) => Ok(Some(*value)),
-        None if !fields.is_null(name) => Ok(None),
-        _ => Err(invalid(name, "must be true or false")),
+    given(name, fields, fields.flag(name)?)
+}
+
+// What is there must not be null.
+fn given<T>(name: &str, fields: &Fields, value: Option<T>) -> Result<Option<T>, Problem> {
+    if value.is_none() && fields.has(name) {
+        return Err(invalid(name, "must not be null"));
     }
+    Ok(value)
 }
 
 fn time_of(fields: &Fields, name: &str) -> Result<Option<Timestamp>, Problem> {

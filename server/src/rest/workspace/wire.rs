@@ -89,7 +89,7 @@ struct Place<'a> {
     cores: u64,
     memory_bytes: u64,
     hosts: u64,
-    /// Set at the central site while there are kinds of hosts.
+    /// Set at the central site when the tenant has a limit of hosts, or hosts.
     host_limit: Option<u32>,
     counters: BTreeMap<&'a str, &'a Counter>,
 }
@@ -102,9 +102,13 @@ pub(super) fn answer<'a>(
     numbered: bool,
 ) -> Answer<'a> {
     let mut places = places(state, tenant, project);
+    let binds = places.values().any(|place| place.hosts > 0);
     let mut central = places.remove(&None).unwrap_or_default();
-    // It holds for all sites together, so it stands at none of them.
-    central.host_limit = host_limit(state, tenant);
+    // Whoever has no limit and no host has no business with hosts. A limit holds for all sites together, so it stands at
+    // none of them.
+    if binds || state.host_limits_of(tenant).next().is_some() {
+        central.host_limit = host_limit(state, tenant);
+    }
     let sites = places.into_iter().filter_map(|(site, place)| {
         Some(SiteQuotas {
             site_id: written(site?, numbered),
