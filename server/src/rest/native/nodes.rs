@@ -9,7 +9,7 @@ use gpuquota_core::pool::Inventory;
 use serde::Serialize;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
@@ -115,7 +115,7 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
     let declared = DeclareNode {
         node: node.clone(),
         region: region.ok_or_else(|| missing("region"))?,
-        groups: fields.names("resource_groups", GroupName::new)?,
+        groups: fields.names("resource_groups", LONGEST_LIST, GroupName::new)?,
         inventory: inventory(&fields)?,
     };
     call.submit(api, Command::DeclareNode(declared)).await?;
