@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gpuquota_core::catalogue::ModelEntry;
+use gpuquota_core::catalogue::{MOST_NAMES, ModelEntry};
 use gpuquota_core::command::Command;
 use gpuquota_core::id::{GpuModel, HardwareName};
 use gpuquota_core::quota::QuotaType;
@@ -76,9 +76,11 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
     let entry = ModelEntry {
         gpu_model: model.ok_or_else(|| missing("gpu_model"))?,
         quota_type,
-        aliases: fields.names("aliases", GpuModel::new)?.unwrap_or_default(),
+        aliases: fields
+            .names("aliases", MOST_NAMES, GpuModel::new)?
+            .unwrap_or_default(),
         hardware: fields
-            .names("hardware", HardwareName::new)?
+            .names("hardware", MOST_NAMES, HardwareName::new)?
             .unwrap_or_default(),
         profile: fields.name("profile", GpuModel::new)?,
     };

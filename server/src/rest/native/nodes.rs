@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
 use crate::rest::openapi::names::{self, FactFields, InventoryFields};
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
@@ -150,7 +150,7 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
     let declared = DeclareNode {
         node: node.clone(),
         region: region.ok_or_else(|| missing("region"))?,
-        groups: fields.names("resource_groups", GroupName::new)?,
+        groups: fields.names("resource_groups", LONGEST_LIST, GroupName::new)?,
         inventory: inventory(&fields)?,
     };
     call.submit(api, Command::DeclareNode(declared)).await?;

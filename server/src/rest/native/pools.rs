@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use gpuquota_core::catalogue::MOST_NAMES;
 use gpuquota_core::command::Command;
 use gpuquota_core::id::{
     DisplayName, GroupName, HostResourceName, NodeName, Region, SiteId, TenantName,
@@ -11,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
 use crate::rest::openapi::names;
 use crate::rest::reply::Reply;
 use crate::rest::run_time;
@@ -161,7 +162,7 @@ pub(in crate::rest) async fn put_group(api: &Api, call: &Call) -> Result<Reply, 
     let group = ResourceGroup {
         group: call.named("group", GroupName::new)?,
         max_time_s,
-        tenants: fields.names("tenants", TenantName::new)?,
+        tenants: fields.names("tenants", LONGEST_LIST, TenantName::new)?,
     };
     call.submit(api, Command::SetGroup(group.clone())).await?;
     Reply::ok(GroupSaid {
@@ -238,7 +239,7 @@ pub(in crate::rest) async fn list_hosts(api: &Api, _call: &Call) -> Result<Reply
 /// `PUT /api/v1/host-resources/{resource}`: which resource groups' nodes are such hosts.
 pub(in crate::rest) async fn put_host(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
-    let groups = fields.names("resource_groups", GroupName::new)?;
+    let groups = fields.names("resource_groups", MOST_NAMES, GroupName::new)?;
     let resource = HostResource {
         resource: call.named("resource", HostResourceName::new)?,
         groups: groups.ok_or_else(|| missing("resource_groups"))?,

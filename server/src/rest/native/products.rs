@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gpuquota_core::command::Command;
 use gpuquota_core::id::{Code, DisplayName, HardwareName, ProductId};
-use gpuquota_core::licence::Product;
+use gpuquota_core::licence::{MOST_TYPES, Product};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -57,7 +57,7 @@ pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Prob
 /// `PUT /api/v1/software-products/{id}`: the whole description.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
-    let types = fields.names("vgpu_types", HardwareName::new)?;
+    let types = fields.names("vgpu_types", MOST_TYPES, HardwareName::new)?;
     let product = Product {
         id: ProductId(call.named("id", number_in_path)?),
         name: fields

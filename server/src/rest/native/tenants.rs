@@ -3,7 +3,7 @@
 use gpuquota_core::command::{Command, SetTenant};
 use gpuquota_core::id::{Code, DisplayName, HostResourceName, ProjectId, TenantName, TenantNumber};
 use gpuquota_core::pool::HostLimitKey;
-use gpuquota_core::tenant::Tenant;
+use gpuquota_core::tenant::{MOST_PROJECTS, Tenant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -87,7 +87,7 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         number: number_of(&fields, "id")?.map(TenantNumber),
         display_name: fields.name("name", DisplayName::new)?,
         code: fields.name("code", Code::new)?,
-        projects: fields.names("projects", ProjectId::new)?,
+        projects: fields.names("projects", MOST_PROJECTS, ProjectId::new)?,
         frozen: fields.flag("frozen")?,
     };
     call.submit(api, Command::SetTenant(set)).await?;
