@@ -22,3 +22,10 @@ def filter_case(context, case):
     if case.path == "/api/v1/quotas/{tenant}" and isinstance(body, dict) and "tenant" in body:
         return body["tenant"] == path.get("tenant")
     return True
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    # A number that it found in an earlier answer and puts into a header is no text yet, and would not be sent.
+    for name, value in list((case.headers or {}).items()):
+        case.headers[name] = value if isinstance(value, str) else str(value)

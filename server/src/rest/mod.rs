@@ -11,6 +11,7 @@ mod gpu_quota;
 mod instance;
 mod json;
 mod licence;
+mod names;
 mod native;
 mod openapi;
 mod project;

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::wire::Filter;
 use crate::auth::Principal;
 use crate::rest::json::LARGEST_COUNT;
-use crate::rest::openapi::names;
+use crate::rest::names;
 use crate::rest::time;
 
 /// `data` of the answer. `total` counts tenants.

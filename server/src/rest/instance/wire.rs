@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::json::{invalid, missing};
-use crate::rest::openapi::names;
+use crate::rest::names;
 use crate::rest::query::Query;
 use crate::rest::status::{Kind, Problem};
 

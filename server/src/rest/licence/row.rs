@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::rate::Rate;
-use crate::rest::openapi::names;
+use crate::rest::names;
 use crate::rest::time;
 
 /// A tenant or a product in the long form.

@@ -11,7 +11,7 @@ use super::rate::{Rate, Threshold};
 use super::row::Row;
 use super::table::{Holder, Table};
 use crate::auth::{Principal, Role};
-use crate::rest::openapi::names;
+use crate::rest::names;
 
 const MOST_HIGH: usize = 50;
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid, missing};
-use crate::rest::openapi::names;
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
-use crate::rest::openapi::names::{self, FactFields, InventoryFields};
+use crate::rest::names::{self, FactFields, InventoryFields};
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;

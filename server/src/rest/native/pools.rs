@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
-use crate::rest::openapi::names;
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::run_time;
 use crate::rest::status::{Kind, Problem};

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::wire::LimitField;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid};
-use crate::rest::openapi::names;
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 

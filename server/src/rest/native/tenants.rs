@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::wire::{LimitField, number_of};
 use crate::rest::call::{Api, Call};
 use crate::rest::json::Fields;
-use crate::rest::openapi::names;
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;

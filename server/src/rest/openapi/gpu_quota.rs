@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::names;
 use super::operation::Operation;
 use crate::rest::gpu_quota::{Done, Listed};
 use crate::rest::json::LONGEST_LIST;
+use crate::rest::names;
 use crate::rest::status::Kind;
 
 /// `PUT /api/v1/quotas/{tenant}`.

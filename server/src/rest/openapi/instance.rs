@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::names;
 use super::operation::Operation;
 use crate::rest::instance::Answer;
+use crate::rest::names;
 use crate::rest::status::Kind;
 
 /// `GET /ai/openapi/v2/instance-service/resources`.

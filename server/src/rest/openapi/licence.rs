@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::licence_answers::{Changed, Counted, Created, Page, Shown};
-use super::names;
 use super::operation::Operation;
+use crate::rest::names;
 use crate::rest::status::Kind;
 
 /// `GET /api/v1/licenses/admin/quotas/`.

@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document: from the one table of routes, from the types of the answers, and from what each dialect
 //! answers to a problem.
 //!
-//! `operation` is what a route says of itself; a file a dialect says it. `names` and `body` are as strict as the parsers.
+//! `operation` is what a route says of itself; a file a dialect says it. `body` and `rest::names` are as strict as the parsers.
 
 mod body;
 #[cfg(test)]
@@ -12,7 +12,6 @@ pub(super) mod gpu_quota;
 pub(super) mod instance;
 pub(super) mod licence;
 mod licence_answers;
-pub(super) mod names;
 pub(super) mod native;
 mod operation;
 pub(super) mod pools;

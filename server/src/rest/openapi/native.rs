@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::names;
 use super::operation::Operation;
 use crate::rest::json::LONGEST_LIST;
+use crate::rest::names;
 use crate::rest::native::Health;
 use crate::rest::native::nodes::{Declared, Listed};
 use crate::rest::native::tokens::Revoked;

@@ -4,9 +4,9 @@ use gpuquota_core::catalogue::MOST_NAMES;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::names;
 use super::operation::Operation;
 use crate::rest::json::LONGEST_LIST;
+use crate::rest::names;
 use crate::rest::native::pools::{
     CardLimitBody, GroupSaid, Groups, HostResourceBody, HostResources, RegionBody, Regions,
 };

@@ -5,8 +5,8 @@ use gpuquota_core::licence::MOST_TYPES;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::names;
 use super::operation::Operation;
+use crate::rest::names;
 use crate::rest::native::models::{ModelBody, Models};
 use crate::rest::native::products::{ProductBody, Products};
 use crate::rest::status::Kind;

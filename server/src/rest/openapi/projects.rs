@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::names;
 use super::operation::Operation;
+use crate::rest::names;
 use crate::rest::native::projects::{CounterBody, Resources};
 use crate::rest::native::seats::{SeatBody, Seats};
 use crate::rest::status::Kind;

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::names;
 use super::operation::Operation;
+use crate::rest::names;
 use crate::rest::quota_set::Answer;
 use crate::rest::status::Kind;
 

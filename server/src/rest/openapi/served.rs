@@ -1,7 +1,7 @@
 //! The operations that serve this document.
 
-use super::names;
 use super::operation::Operation;
+use crate::rest::names;
 use crate::rest::status::Kind;
 
 /// `GET /openapi.json`.

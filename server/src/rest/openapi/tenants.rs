@@ -4,8 +4,8 @@ use gpuquota_core::tenant::MOST_PROJECTS;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::names;
 use super::operation::Operation;
+use crate::rest::names;
 use crate::rest::native::tenants::{HostLimitBody, TenantBody, Tenants};
 use crate::rest::status::Kind;
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::names;
 use super::operation::Operation;
+use crate::rest::names;
 use crate::rest::status::Kind;
 use crate::rest::workspace::Answer;
 

@@ -6,7 +6,7 @@ use gpuquota_core::limit::Limit;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::rest::openapi::names;
+use crate::rest::names;
 
 /// How the dialect writes that there is no limit.
 const UNLIMITED: i32 = -1;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::json::LARGEST_COUNT;
-use crate::rest::openapi::names;
+use crate::rest::names;
 
 /// How the dialect, which has no -1, writes that there is no limit (D2.6).
 const UNLIMITED: u32 = LARGEST_COUNT;
