@@ -1,5 +1,7 @@
 //! A JSON body as `rest::json::Fields` takes it: fields that must be there, and fields that null leaves out too.
 
+use std::ops::RangeInclusive;
+
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{
     ArrayBuilder, ObjectBuilder, OneOfBuilder, RefBuilder, Schema, SchemaType, Type,
@@ -50,26 +52,26 @@ impl Body {
         self.using::<T>().demand(name).property(name, schema)
     }
 
-    /// A list that must be there, of at most so many.
+    /// A list that must be there, of so many.
     pub(super) fn required_list<T: ToSchema>(
         self,
         name: &str,
-        most: usize,
+        sizes: RangeInclusive<usize>,
         description: &str,
     ) -> Self {
-        let list = list::<T>(most, description);
+        let list = list::<T>(&sizes, description);
         self.using::<T>().demand(name).property(name, list)
     }
 
-    /// A list of at most so many that may be left out; null is as if it were.
+    /// A list of so many that may be left out; null is as if it were.
     pub(super) fn optional_list<T: ToSchema>(
         self,
         name: &str,
-        most: usize,
+        sizes: RangeInclusive<usize>,
         description: &str,
     ) -> Self {
         let either = SchemaType::from_iter([Type::Array, Type::Null]);
-        let list = list::<T>(most, description).schema_type(either);
+        let list = list::<T>(&sizes, description).schema_type(either);
         self.using::<T>().property(name, list)
     }
 
@@ -125,9 +127,10 @@ fn nullable(schema: RefBuilder, description: &str) -> OneOfBuilder {
         .description(Some(description))
 }
 
-fn list<T: ToSchema>(most: usize, description: &str) -> ArrayBuilder {
+fn list<T: ToSchema>(sizes: &RangeInclusive<usize>, description: &str) -> ArrayBuilder {
     ArrayBuilder::new()
         .items(reference::<T>())
-        .max_items(Some(most))
+        .min_items(Some(*sizes.start()).filter(|least| *least > 0))
+        .max_items(Some(*sizes.end()))
         .description(Some(description))
 }

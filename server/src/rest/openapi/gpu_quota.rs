@@ -19,7 +19,7 @@ pub(in crate::rest) fn put() -> Operation {
         .optional::<names::TimeOrDate>("expired_at", "When the quota ends; left out, it does not.")
         .optional_list::<names::NodeName>(
             "node_name",
-            LONGEST_LIST,
+            1..=LONGEST_LIST,
             "The nodes of a dedicated quota, which it makes it; only then, and then at least one.",
         );
     let example = json!({

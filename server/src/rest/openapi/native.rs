@@ -41,7 +41,7 @@ pub(in crate::rest) fn put_node() -> Operation {
         .required::<names::Region>("region", "Where it stands.")
         .optional_list::<names::GroupName>(
             "resource_groups",
-            LONGEST_LIST,
+            0..=LONGEST_LIST,
             "Its groups besides that of its hardware; left out, they stay.",
         )
         .optional_object(

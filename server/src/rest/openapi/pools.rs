@@ -60,7 +60,7 @@ pub(in crate::rest) fn put_group() -> Operation {
         .optional::<names::RunTime>("max_time", "Longest run of a job; left out, unlimited.")
         .optional_list::<names::TenantName>(
             "tenants",
-            LONGEST_LIST,
+            0..=LONGEST_LIST,
             "Who may use it; left out, everybody.",
         );
     Operation::new(
@@ -117,7 +117,7 @@ pub(in crate::rest) fn list_hosts() -> Operation {
 pub(in crate::rest) fn put_host() -> Operation {
     let body = Body::new().required_list::<names::GroupName>(
         "resource_groups",
-        MOST_NAMES,
+        0..=MOST_NAMES,
         "Whose nodes are such hosts.",
     );
     Operation::new("putHostResource", "Describe a kind of dedicated host", "")

@@ -29,10 +29,10 @@ pub(in crate::rest) fn put_model() -> Operation {
             "quota_type",
             "What it is; left out, it follows from its name.",
         )
-        .optional_list::<names::GpuModel>("aliases", MOST_NAMES, "Names that mean the same.")
+        .optional_list::<names::GpuModel>("aliases", 0..=MOST_NAMES, "Names that mean the same.")
         .optional_list::<names::HardwareName>(
             "hardware",
-            MOST_NAMES,
+            0..=MOST_NAMES,
             "Products and vGPU types that it is, as NVML names them.",
         )
         .optional::<names::GpuModel>("profile", "The MIG profile that it is.");
@@ -67,7 +67,7 @@ pub(in crate::rest) fn put() -> Operation {
         .required::<names::Code>("code", "A short technical name, unique.")
         .optional_list::<names::VgpuTypes>(
             "vgpu_types",
-            MOST_TYPES,
+            0..=MOST_TYPES,
             "vGPU types whose licence it is.",
         );
     let example = json!({ "name": "MyApplication Pro", "code": "MYAPP_PRO" });

@@ -42,7 +42,7 @@ pub(in crate::rest) fn put() -> Operation {
         .optional::<names::Code>("code", "A short technical name, unique.")
         .optional_list::<names::ProjectId>(
             "projects",
-            MOST_PROJECTS,
+            0..=MOST_PROJECTS,
             "All its projects; none may be another tenant's.",
         )
         .optional::<names::Flag>("frozen", "While it is, nothing new is granted to it.");
