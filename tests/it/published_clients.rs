@@ -79,11 +79,7 @@ async fn the_workspace_sdk_reads_document_001_with_a_token_or_a_signature() {
     let token = json!({"service": "workspace", "token": portal.token()});
     expect_workspace(&ask(STRANGER, token));
     expect_refused(&ask(STRANGER, workspace.clone()), 401, "WKS.", 12);
-    expect_refused(
-        &ask((ACCESS_KEY.0, STRANGER.1), workspace),
-        401,
-        "WKS.00000401",
-    );
+    expect_refused(&ask((ACCESS_KEY.0, STRANGER.1), workspace), 401, "WKS.", 12);
     let foreign = json!({"service": "workspace", "project": FOREIGN_PROJECT});
     expect_refused(&ask(ACCESS_KEY, foreign), 403, "WKS.", 12);
 }
@@ -141,8 +137,9 @@ async fn scnet_cli_reads_document_002_and_logs_in_again_when_told_so() {
         (&json!(1), &json!(1)),
         "{said}"
     );
+    let out = said["out"].as_str().unwrap();
     assert!(
-        said["out"].as_str().unwrap().contains("[code=10004]"),
+        out.contains("resourceGroup names no resource group"),
         "{said}"
     );
 }

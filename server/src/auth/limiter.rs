@@ -7,8 +7,10 @@ use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
-const BURST: NonZeroU32 = NonZeroU32::new(50).unwrap();
+/// Failures of one address a second, where the configuration does not say otherwise.
+pub(crate) const PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
+/// Failures of one address at once, where the configuration does not say otherwise.
+pub(crate) const BURST: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
 /// Failures by address.
 #[derive(Debug)]
@@ -16,13 +18,18 @@ pub struct FailureLimiter(DefaultKeyedRateLimiter<IpAddr>);
 
 impl Default for FailureLimiter {
     fn default() -> Self {
-        Self(RateLimiter::keyed(
-            Quota::per_second(PER_SECOND).allow_burst(BURST),
-        ))
+        Self::new(PER_SECOND, BURST)
     }
 }
 
 impl FailureLimiter {
+    /// So many failures of one address a second, and so many at once.
+    #[must_use]
+    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        Self(RateLimiter::keyed(quota))
+    }
+
     /// Counts one failure; `false` when the address has used up its budget.
     #[must_use]
     pub fn count(&self, address: IpAddr) -> bool {

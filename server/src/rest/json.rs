@@ -9,7 +9,8 @@ use serde_json::{Map, Number, Value};
 use super::status::{Kind, Problem};
 
 const DEEPEST: usize = 32;
-const LONGEST_LIST: usize = 1024;
+/// Longest list of a body.
+pub(super) const LONGEST_LIST: usize = 1024;
 /// Largest count on the wire (dialects D0.4).
 pub(super) const LARGEST_COUNT: u32 = 2_147_483_647;
 
@@ -117,17 +118,18 @@ impl Fields {
     pub(super) fn names<T: Ord, E: fmt::Display>(
         &self,
         name: &str,
+        most: usize,
         new: fn(&str) -> Result<T, E>,
     ) -> Result<Option<BTreeSet<T>>, Problem> {
-        let rule = "must be a list of at most 1024 texts";
+        let rule = format!("must be a list of at most {most} texts");
         let list = match self.get(name) {
             None => return Ok(None),
-            Some(Value::Array(list)) if list.len() <= LONGEST_LIST => list,
+            Some(Value::Array(list)) if list.len() <= most => list,
             Some(_) => return Err(invalid(name, rule)),
         };
         let mut names = BTreeSet::new();
         for value in list {
-            let text = value.as_str().ok_or_else(|| invalid(name, rule))?;
+            let text = value.as_str().ok_or_else(|| invalid(name, &rule))?;
             names.insert(new(text).map_err(|e| invalid(name, e))?);
         }
         Ok(Some(names))
