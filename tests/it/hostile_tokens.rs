@@ -15,16 +15,16 @@ use serde_json::{Value, json};
 const LIST: &str = "/api/v1/quota/user-quotas";
 
 #[expect(clippy::disallowed_methods, reason = "tokens end by the wall clock")]
-fn unix_s() -> i64 {
+pub(crate) fn unix_s() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     now.as_secs().cast_signed()
 }
 
-struct Mint(Vec<u8>);
+pub(crate) struct Mint(Vec<u8>);
 
 impl Mint {
     // With the server's own key: only what the token says can be wrong with it.
-    fn of(server: &Server) -> Self {
+    pub(crate) fn of(server: &Server) -> Self {
         Self(
             std::fs::read(server.dir.join("token.key"))
                 .unwrap()
@@ -37,12 +37,12 @@ impl Mint {
         encode(header, claims, &EncodingKey::from_secret(&self.0)).unwrap()
     }
 
-    fn with(&self, claims: &Value) -> String {
+    pub(crate) fn with(&self, claims: &Value) -> String {
         self.token(&Header::new(Algorithm::HS256), claims)
     }
 }
 
-fn claims(more: Value) -> Value {
+pub(crate) fn claims(more: Value) -> Value {
     let mut claims = json!({"iss": "gpuquota", "aud": "gpuquota", "sub": "t", "role": "admin"});
     claims
         .as_object_mut()

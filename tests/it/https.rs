@@ -284,3 +284,39 @@ async fn off_loopback_with_certificates_rest_and_metrics_are_encrypted() {
         assert_eq!(ends, if path == "/metrics" { 5 } else { 0 }, "{answer}");
     }
 }
+
+/// REST speaks HTTP/1.1 alone, so what floods HTTP/2 finds nothing to flood (case 33).
+#[tokio::test]
+async fn case_33_http_2_without_being_asked_gets_no_service() {
+    // The preface, empty SETTINGS, and the header of a request on stream 1 that never ends.
+    let frames = b"\0\0\0\x04\0\0\0\0\0\0\0\x04\x01\0\0\0\0\x01\x82\x86\x84\x41";
+    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), frames].concat();
+    let plain = Server::start().await;
+    let mut raw = Raw::connect(plain.rest).await;
+    raw.send(&hello).await;
+    let seen = raw.rest().await.unwrap();
+    assert!(seen.is_empty() || status(&seen) == 400, "{seen:?}");
+    assert_eq!(plain.admin().list("").await.status, 200);
+
+    let server = server(&[]).await;
+    let mut raw = connect(&server, ALL_VERSIONS).await.unwrap();
+    raw.send(&hello).await;
+    let seen = raw.rest().await.unwrap();
+    assert!(seen.is_empty() || status(&seen) == 400, "{seen:?}");
+    let mut raw = connect(&server, ALL_VERSIONS).await.unwrap();
+    raw.send(&list(&server)).await;
+    assert_eq!(status(&raw.answer().await), 200);
+    // Upgrading to it is not taken either; the request is served as what it is (dialects, 002).
+    let upgrade = "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    let request = request(
+        "GET /api/v1/quota/user-quotas",
+        plain.admin_token(),
+        upgrade,
+    );
+    let request = request.replace(
+        "Connection: close",
+        "Connection: close, Upgrade, HTTP2-Settings",
+    );
+    let answer = exchange(plain.rest, request.as_bytes()).await;
+    assert_eq!(status(&answer), 200, "{answer}");
+}

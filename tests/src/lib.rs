@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says where it stood"
 )]
 
+pub mod dialect;
 pub mod journal;
 pub mod jwks;
 pub mod mtls;

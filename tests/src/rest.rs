@@ -73,9 +73,33 @@ impl Answer {
     }
 }
 
+/// Where a caller puts its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// `Authorization: Bearer TOKEN`.
+    Bearer,
+    /// `X-Auth-Token: TOKEN`.
+    XAuthToken,
+    /// `token: TOKEN`.
+    Token,
+}
+
+impl Carrier {
+    /// Name and value of the header.
+    #[must_use]
+    pub fn header(self, token: &str) -> (&'static str, String) {
+        match self {
+            Self::Bearer => ("Authorization", format!("Bearer {token}")),
+            Self::XAuthToken => ("X-Auth-Token", token.to_owned()),
+            Self::Token => ("token", token.to_owned()),
+        }
+    }
+}
+
 /// A caller with one token.
 #[derive(Clone, Debug)]
 pub struct Rest {
+    carrier: Carrier,
     client: reqwest::Client,
     address: SocketAddr,
     token: Option<String>,
@@ -89,6 +113,24 @@ impl Rest {
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             address,
             token: token.map(ToOwned::to_owned),
+            carrier: Carrier::Bearer,
+        }
+    }
+
+    /// The same caller with its token elsewhere.
+    #[must_use]
+    pub fn by(self, carrier: Carrier) -> Self {
+        Self { carrier, ..self }
+    }
+
+    /// The same caller from another address of the loopback network.
+    #[must_use]
+    pub fn from(self, address: [u8; 4]) -> Self {
+        let client = reqwest::Client::builder().no_proxy();
+        let client = client.local_address(std::net::IpAddr::from(address));
+        Self {
+            client: client.build().unwrap(),
+            ..self
         }
     }
 
@@ -108,7 +150,8 @@ impl Rest {
             .client
             .request(method, format!("http://{}{path}", self.address));
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+            let (name, value) = self.carrier.header(token);
+            request = request.header(name, value);
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -139,18 +182,22 @@ impl Rest {
         answer.unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
+    /// A request with a JSON body.
+    pub async fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let json = [("content-type", "application/json")];
+        self.send(method, path, &json, body.to_string()).await
+    }
+
     /// PUT of a quota.
     pub async fn put(&self, tenant: &str, body: Value) -> Answer {
         let path = format!("/api/v1/quotas/{tenant}");
-        let json = [("content-type", "application/json")];
-        self.send("PUT", &path, &json, body.to_string()).await
+        self.json("PUT", &path, &body).await
     }
 
     /// DELETE of a quota.
     pub async fn delete(&self, tenant: &str, body: Value) -> Answer {
         let path = format!("/api/v1/quotas/{tenant}");
-        let json = [("content-type", "application/json")];
-        self.send("DELETE", &path, &json, body.to_string()).await
+        self.json("DELETE", &path, &body).await
     }
 
     /// GET without a body.

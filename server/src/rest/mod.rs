@@ -25,6 +25,8 @@ pub(crate) mod run_time;
 mod serve;
 mod status;
 mod time;
+#[cfg(test)]
+mod walk;
 mod workspace;
 
 pub use call::Api;
