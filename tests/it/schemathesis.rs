@@ -37,7 +37,8 @@ async fn the_server_does_what_its_openapi_document_says() {
     let mut st = python.program("st");
     // It leaves its notes where it runs.
     st.current_dir(server.home());
-    st.arg("--config-file").arg(folder.join("schemathesis.toml"));
+    st.arg("--config-file")
+        .arg(folder.join("schemathesis.toml"));
     st.env("GPUQUOTA_TOKEN", server.admin_token());
     st.env("SCHEMATHESIS_HOOKS", folder.join("schemathesis_hooks.py"));
     st.arg("run");
