@@ -9,6 +9,7 @@ mod front;
 mod gpu_quota;
 mod instance;
 mod json;
+mod kept;
 mod licence;
 mod native;
 mod project;
@@ -25,6 +26,6 @@ mod workspace;
 
 pub use call::Api;
 pub use front::router;
-pub use licence::LicenceTables;
+pub use kept::Kept;
 pub use reached::Endpoint;
 pub use serve::{HttpListener, ServeLimits, serve};
