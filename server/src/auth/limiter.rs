@@ -69,4 +69,12 @@ mod tests {
         assert!(!limiter.count(neighbour));
         assert!(limiter.count(other));
     }
+
+    #[test]
+    fn the_operator_sets_the_budget() {
+        let limiter = FailureLimiter::new(NonZeroU32::MIN, NonZeroU32::new(3).unwrap());
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let allowed = [(); 5].map(|()| limiter.count(address));
+        assert_eq!(allowed, [true, true, true, false, false]);
+    }
 }

@@ -111,10 +111,10 @@ impl Fields {
             .transpose()
     }
 
-    /// An optional list of names without order, each validated by its own rule.
+    /// An optional list of at most `most` names without order, each validated by its own rule.
     ///
     /// # Errors
-    /// When it is no list of texts, or one breaks the rule.
+    /// When it is no list of texts, it is longer, or one breaks the rule.
     pub(super) fn names<T: Ord, E: fmt::Display>(
         &self,
         name: &str,
@@ -272,6 +272,21 @@ mod tests {
         ] {
             let kind = parse(bad).map_err(|problem| problem.kind);
             assert_eq!(kind, Err(Kind::MalformedBody), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_list_of_names_is_as_long_as_it_is_written() {
+        let names = |json: &str| {
+            let fields = Fields::parse(format!("{{\"list\":{json}}}").as_bytes())?;
+            let names = fields.names("list", 2, |text| Ok::<_, String>(text.to_owned()));
+            names.map(|names| names.map_or(0, |names| names.len()))
+        };
+        assert_eq!(names(r#"["a","a"]"#), Ok(1));
+        assert_eq!(names("null"), Ok(0));
+        for bad in [r#"["a","a","a"]"#, r#"["a",1]"#, r#""a""#] {
+            let kind = names(bad).map_err(|problem| problem.kind);
+            assert_eq!(kind, Err(Kind::InvalidField), "{bad}");
         }
     }
 
