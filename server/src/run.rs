@@ -58,7 +58,8 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
 
     let liveness = Arc::new(Liveness::new(clock.boot_ms()));
     let sessions = Sessions::default();
-    let failures = Arc::new(FailureLimiter::default());
+    let failures = FailureLimiter::new(config.tokens.wrong_per_second, config.tokens.wrong_burst);
+    let failures = Arc::new(failures);
     let mut parts = JoinSet::new();
     let api = Arc::new(Api {
         ledger: ledger.clone(),

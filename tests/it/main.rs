@@ -30,6 +30,7 @@ mod https;
 mod identity;
 mod line;
 mod mutual_tls;
+mod openapi;
 mod prometheus;
 mod published_clients;
 mod repository_rules;

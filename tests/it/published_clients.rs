@@ -137,8 +137,9 @@ async fn scnet_cli_reads_document_002_and_logs_in_again_when_told_so() {
         (&json!(1), &json!(1)),
         "{said}"
     );
+    let out = said["out"].as_str().unwrap();
     assert!(
-        said["out"].as_str().unwrap().contains("[code=10004]"),
+        out.contains("resourceGroup names no resource group"),
         "{said}"
     );
 }

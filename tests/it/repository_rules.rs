@@ -191,7 +191,8 @@ fn dialects_do_not_know_each_other_and_the_service_no_database() {
             let inside = path
                 .strip_prefix("server/src/rest/")
                 .and_then(|rest| rest.split_once('/'));
-            let other = inside.is_some_and(|(folder, _)| folder != dialect);
+            // The OpenAPI document describes them all.
+            let other = inside.is_some_and(|(folder, _)| folder != dialect && folder != "openapi");
             if other
                 && (text.contains(&format!("rest::{dialect}"))
                     || text.contains(&format!("super::{dialect}")))

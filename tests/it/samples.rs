@@ -91,6 +91,7 @@ async fn the_java_sample_of_document_002() {
     let mut java = client(Path::new("java"), None);
     java.arg("-cp").arg(format!("{path}:{}", home.display()));
     java.arg(format!("-Djavax.net.ssl.trustStore={}", trusted.display()));
+    java.arg("-Djavax.net.ssl.trustStorePassword=changeit");
     expect_resources(&succeed(java.arg("GetInstanceResourceLimitDemo")));
 }
 

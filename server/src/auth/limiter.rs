@@ -7,8 +7,10 @@ use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
-const BURST: NonZeroU32 = NonZeroU32::new(50).unwrap();
+/// Failures of one address a second, where the configuration does not say otherwise.
+pub(crate) const PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
+/// Failures of one address at once, where the configuration does not say otherwise.
+pub(crate) const BURST: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
 /// Failures by address.
 #[derive(Debug)]
@@ -16,13 +18,18 @@ pub struct FailureLimiter(DefaultKeyedRateLimiter<IpAddr>);
 
 impl Default for FailureLimiter {
     fn default() -> Self {
-        Self(RateLimiter::keyed(
-            Quota::per_second(PER_SECOND).allow_burst(BURST),
-        ))
+        Self::new(PER_SECOND, BURST)
     }
 }
 
 impl FailureLimiter {
+    /// So many failures of one address a second, and so many at once.
+    #[must_use]
+    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        Self(RateLimiter::keyed(quota))
+    }
+
     /// Counts one failure; `false` when the address has used up its budget.
     #[must_use]
     pub fn count(&self, address: IpAddr) -> bool {
@@ -61,5 +68,13 @@ mod tests {
         assert!((50..100).contains(&allowed), "{allowed}");
         assert!(!limiter.count(neighbour));
         assert!(limiter.count(other));
+    }
+
+    #[test]
+    fn the_operator_sets_the_budget() {
+        let limiter = FailureLimiter::new(NonZeroU32::MIN, NonZeroU32::new(3).unwrap());
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let allowed = [(); 5].map(|()| limiter.count(address));
+        assert_eq!(allowed, [true, true, true, false, false]);
     }
 }

@@ -8,7 +8,7 @@ mod claims;
 mod foreign;
 mod jwks;
 mod lifetime;
-mod limiter;
+pub(crate) mod limiter;
 mod revocation;
 mod signing;
 #[cfg(test)]

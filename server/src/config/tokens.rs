@@ -1,13 +1,14 @@
 //! The table `[tokens]`: our own tokens, foreign issuers, access keys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use gpuquota_core::id::{ProjectId, TenantName};
 use http::Uri;
 use serde::Deserialize;
 
-use crate::auth::{Algorithm, OWN_ISSUER, Role};
+use crate::auth::{Algorithm, OWN_ISSUER, Role, limiter};
 
 /// Tokens.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +25,12 @@ pub struct Tokens {
     /// Keys that sign requests of dialects 001 and 004.
     #[serde(default)]
     pub access_key: Vec<AccessKey>,
+    /// Wrong credentials of one address a second that are answered as such.
+    #[serde(default = "wrong_per_second")]
+    pub wrong_per_second: NonZeroU32,
+    /// Wrong credentials of one address at once that are answered as such.
+    #[serde(default = "wrong_burst")]
+    pub wrong_burst: NonZeroU32,
 }
 
 /// A foreign issuer and how its claims are read.
@@ -99,6 +106,12 @@ pub struct AccessKey {
     pub projects: BTreeSet<ProjectId>,
 }
 
+fn wrong_per_second() -> NonZeroU32 {
+    limiter::PER_SECOND
+}
+fn wrong_burst() -> NonZeroU32 {
+    limiter::BURST
+}
 fn refresh_seconds() -> u32 {
     300
 }

@@ -16,6 +16,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTIC
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::Value;
 
 use super::call::{Api, Call, key_problem};
 use super::credential::{Credential, credential};
@@ -33,6 +34,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The whole REST surface as one axum router.
 pub fn router(api: Arc<Api>) -> Router {
+    super::openapi::prepare();
     let mut paths: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
     for route in ROUTES {
         paths.entry(route.path).or_default().push(route);
@@ -269,15 +271,20 @@ fn allowed(routes: &[&'static Route]) -> String {
     methods.join(", ")
 }
 
-fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
-    let (status, body) = match dialect {
+/// Status and body of a problem in a dialect.
+pub(super) fn fault(dialect: Dialect, problem: &Problem) -> (StatusCode, Value) {
+    match dialect {
         Dialect::GpuQuota => gpu_quota::fault(problem),
         Dialect::Workspace => workspace::fault(problem),
         Dialect::Instance => instance::fault(problem),
         Dialect::Licence => licence::fault(problem),
         Dialect::QuotaSet => quota_set::fault(problem),
         Dialect::Native => native::fault(problem),
-    };
+    }
+}
+
+fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
+    let (status, body) = fault(dialect, problem);
     let mut response = json_response(status, &body);
     if let Some(seconds) = problem.kind.retry_after_s() {
         set(&mut response, RETRY_AFTER, &seconds.to_string());

@@ -9,7 +9,8 @@ use serde_json::{Map, Number, Value};
 use super::status::{Kind, Problem};
 
 const DEEPEST: usize = 32;
-const LONGEST_LIST: usize = 1024;
+/// Longest list of a body.
+pub(super) const LONGEST_LIST: usize = 1024;
 /// Largest count on the wire (dialects D0.4).
 pub(super) const LARGEST_COUNT: u32 = 2_147_483_647;
 
@@ -110,24 +111,25 @@ impl Fields {
             .transpose()
     }
 
-    /// An optional list of names without order, each validated by its own rule.
+    /// An optional list of at most `most` names without order, each validated by its own rule.
     ///
     /// # Errors
-    /// When it is no list of texts, or one breaks the rule.
+    /// When it is no list of texts, it is longer, or one breaks the rule.
     pub(super) fn names<T: Ord, E: fmt::Display>(
         &self,
         name: &str,
+        most: usize,
         new: fn(&str) -> Result<T, E>,
     ) -> Result<Option<BTreeSet<T>>, Problem> {
-        let rule = "must be a list of at most 1024 texts";
+        let rule = format!("must be a list of at most {most} texts");
         let list = match self.get(name) {
             None => return Ok(None),
-            Some(Value::Array(list)) if list.len() <= LONGEST_LIST => list,
+            Some(Value::Array(list)) if list.len() <= most => list,
             Some(_) => return Err(invalid(name, rule)),
         };
         let mut names = BTreeSet::new();
         for value in list {
-            let text = value.as_str().ok_or_else(|| invalid(name, rule))?;
+            let text = value.as_str().ok_or_else(|| invalid(name, &rule))?;
             names.insert(new(text).map_err(|e| invalid(name, e))?);
         }
         Ok(Some(names))
@@ -270,6 +272,21 @@ mod tests {
         ] {
             let kind = parse(bad).map_err(|problem| problem.kind);
             assert_eq!(kind, Err(Kind::MalformedBody), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_list_of_names_is_as_long_as_it_is_written() {
+        let names = |json: &str| {
+            let fields = Fields::parse(format!("{{\"list\":{json}}}").as_bytes())?;
+            let names = fields.names("list", 2, |text| Ok::<_, String>(text.to_owned()));
+            names.map(|names| names.map_or(0, |names| names.len()))
+        };
+        assert_eq!(names(r#"["a","a"]"#), Ok(1));
+        assert_eq!(names("null"), Ok(0));
+        for bad in [r#"["a","a","a"]"#, r#"["a",1]"#, r#""a""#] {
+            let kind = names(bad).map_err(|problem| problem.kind);
+            assert_eq!(kind, Err(Kind::InvalidField), "{bad}");
         }
     }
 

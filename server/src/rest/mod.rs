@@ -5,13 +5,16 @@
 
 mod call;
 mod credential;
+mod docs;
 mod front;
 mod gpu_quota;
 mod instance;
 mod json;
 mod kept;
 mod licence;
+mod names;
 mod native;
+mod openapi;
 mod project;
 mod query;
 mod quota_set;

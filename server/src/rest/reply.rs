@@ -1,9 +1,9 @@
 //! Answers: JSON with a status, before and as an HTTP response.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,7 +13,9 @@ use super::status::{Kind, Problem};
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
-    pub(super) body: Vec<u8>,
+    /// Headers besides.
+    pub(super) headers: &'static [(&'static str, &'static str)],
+    pub(super) body: Bytes,
 }
 
 const JSON: &str = "application/json";
@@ -35,11 +37,12 @@ impl Reply {
     }
 
     /// 200 with a body that is JSON already.
-    pub(super) fn written(body: String) -> Self {
+    pub(super) fn written(body: impl Into<Bytes>) -> Self {
         Self {
             status: StatusCode::OK,
             content_type: JSON,
-            body: body.into_bytes(),
+            headers: &[],
+            body: body.into(),
         }
     }
 
@@ -48,7 +51,8 @@ impl Reply {
             Ok(body) => Ok(Self {
                 status,
                 content_type: JSON,
-                body,
+                headers: &[],
+                body: body.into(),
             }),
             Err(error) => {
                 tracing::error!(error = %error, "an answer cannot be written as JSON");
@@ -63,6 +67,7 @@ pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
     response_of(Reply {
         status,
         content_type: JSON,
+        headers: &[],
         body: body.to_string().into(),
     })
 }
@@ -73,5 +78,12 @@ pub(super) fn response_of(reply: Reply) -> Response {
     *response.status_mut() = reply.status;
     let content_type = HeaderValue::from_static(reply.content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
+    for (name, value) in reply.headers {
+        let (name, value) = (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+        response.headers_mut().insert(name, value);
+    }
     response
 }

@@ -1,9 +1,10 @@
-//! The one table of what is served. Router, authorisation and error shape follow from it.
+//! The one table of what is served. Router, authorisation, error shape and OpenAPI document follow from it.
 
 use http::Method;
 
 use super::call::Handler;
-use super::{gpu_quota, instance, licence, native, quota_set, workspace};
+use super::openapi::{self as describe, Operation};
+use super::{docs, gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::Access;
 
 /// Whose error shape and credential header a path has.
@@ -30,16 +31,19 @@ pub(super) struct Route {
     pub(super) dialect: Dialect,
     pub(super) access: Access,
     pub(super) handler: Handler,
+    /// What the OpenAPI document says of it.
+    pub(super) describe: fn() -> Operation,
 }
 
 macro_rules! route {
-    ($method:ident, $path:literal, $dialect:ident, $access:ident, $handler:path) => {
+    ($method:ident, $path:literal, $dialect:ident, $access:ident, $handler:path, $describe:path) => {
         Route {
             method: Method::$method,
             path: $path,
             dialect: Dialect::$dialect,
             access: Access::$access,
             handler: |api, call| Box::pin($handler(api, call)),
+            describe: $describe,
         }
     };
 }
@@ -47,53 +51,56 @@ macro_rules! route {
 /// Everything that is served. A path of the licence dialect counts with and without its last slash (dialects D4.1).
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Route] = &[
-    route!(PUT, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::put),
-    route!(DELETE, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::delete),
-    route!(GET, "/api/v1/quota/user-quotas", GpuQuota, Signed, gpu_quota::list),
+    route!(PUT, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::put, describe::gpu_quota::put),
+    route!(DELETE, "/api/v1/quotas/{tenant}", GpuQuota, Admin, gpu_quota::delete, describe::gpu_quota::delete),
+    route!(GET, "/api/v1/quota/user-quotas", GpuQuota, Signed, gpu_quota::list, describe::gpu_quota::list),
 
-    route!(GET, "/v2/{project_id}/quotas", Workspace, Signed, workspace::show),
+    route!(GET, "/v2/{project_id}/quotas", Workspace, Signed, workspace::show, describe::workspace::show),
 
-    route!(GET, "/v1.0/{project_id}/quota-sets/{tenant_id}", QuotaSet, Signed, quota_set::show),
+    route!(GET, "/v1.0/{project_id}/quota-sets/{tenant_id}", QuotaSet, Signed, quota_set::show, describe::quota_set::show),
 
-    route!(GET, "/ai/openapi/v2/instance-service/resources", Instance, Signed, instance::resources),
+    route!(GET, "/ai/openapi/v2/instance-service/resources", Instance, Signed, instance::resources, describe::instance::resources),
 
-    route!(GET, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::list),
-    route!(POST, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::create),
-    route!(GET, "/api/v1/licenses/admin/quotas/usage_statistics/", Licence, Manager, licence::statistics),
-    route!(GET, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::get),
-    route!(PATCH, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::patch),
+    route!(GET, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::list, describe::licence::list),
+    route!(POST, "/api/v1/licenses/admin/quotas/", Licence, Manager, licence::create, describe::licence::create),
+    route!(GET, "/api/v1/licenses/admin/quotas/usage_statistics/", Licence, Manager, licence::statistics, describe::licence::statistics),
+    route!(GET, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::get, describe::licence::get),
+    route!(PATCH, "/api/v1/licenses/admin/quotas/{id}/", Licence, Manager, licence::patch, describe::licence::patch),
 
-    route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list),
-    route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put),
-    route!(GET, "/api/v1/tenants", Native, Signed, native::tenants::list),
-    route!(GET, "/api/v1/tenants/{tenant}", Native, Signed, native::tenants::get),
-    route!(PUT, "/api/v1/tenants/{tenant}", Native, Admin, native::tenants::put),
-    route!(PUT, "/api/v1/tenants/{tenant}/host-limits/{resource}", Native, Admin, native::tenants::put_host_limit),
-    route!(GET, "/api/v1/regions", Native, Admin, native::pools::list_regions),
-    route!(PUT, "/api/v1/regions/{region}", Native, Admin, native::pools::put_region),
-    route!(GET, "/api/v1/resource-groups", Native, Admin, native::pools::list_groups),
-    route!(PUT, "/api/v1/resource-groups/{group}", Native, Admin, native::pools::put_group),
-    route!(DELETE, "/api/v1/resource-groups/{group}", Native, Admin, native::pools::delete_group),
-    route!(PUT, "/api/v1/resource-groups/{group}/card-limits/{accelerator}", Native, Admin, native::pools::put_card_limit),
-    route!(GET, "/api/v1/host-resources", Native, Admin, native::pools::list_hosts),
-    route!(PUT, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::put_host),
-    route!(DELETE, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::delete_host),
-    route!(GET, "/api/v1/models", Native, Admin, native::models::list),
-    route!(PUT, "/api/v1/models", Native, Admin, native::models::put),
-    route!(DELETE, "/api/v1/models", Native, Admin, native::models::delete),
-    route!(GET, "/api/v1/software-products", Native, Admin, native::products::list),
-    route!(PUT, "/api/v1/software-products/{id}", Native, Admin, native::products::put),
-    route!(DELETE, "/api/v1/software-products/{id}", Native, Admin, native::products::delete),
-    route!(GET, "/api/v1/projects/{project}/resources", Native, Signed, native::projects::list),
-    route!(PUT, "/api/v1/projects/{project}/resources/{type}", Native, Admin, native::projects::put),
-    route!(DELETE, "/api/v1/projects/{project}/resources/{type}", Native, Admin, native::projects::delete),
-    route!(GET, "/api/v1/seats", Native, Manager, native::seats::list),
-    route!(POST, "/api/v1/seats", Native, Manager, native::seats::post),
-    route!(GET, "/api/v1/seats/{id}", Native, Manager, native::seats::get),
-    route!(DELETE, "/api/v1/seats/{id}", Native, Manager, native::seats::delete),
-    route!(POST, "/api/v1/seats/{id}/renew", Native, Manager, native::seats::renew),
-    route!(POST, "/api/v1/tokens/revoke", Native, Admin, native::tokens::revoke),
-    route!(GET, "/healthz", Native, Open, native::health),
+    route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list, describe::native::list_nodes),
+    route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put, describe::native::put_node),
+    route!(GET, "/api/v1/tenants", Native, Signed, native::tenants::list, describe::tenants::list),
+    route!(GET, "/api/v1/tenants/{tenant}", Native, Signed, native::tenants::get, describe::tenants::get),
+    route!(PUT, "/api/v1/tenants/{tenant}", Native, Admin, native::tenants::put, describe::tenants::put),
+    route!(PUT, "/api/v1/tenants/{tenant}/host-limits/{resource}", Native, Admin, native::tenants::put_host_limit, describe::tenants::put_host_limit),
+    route!(GET, "/api/v1/regions", Native, Admin, native::pools::list_regions, describe::pools::list_regions),
+    route!(PUT, "/api/v1/regions/{region}", Native, Admin, native::pools::put_region, describe::pools::put_region),
+    route!(GET, "/api/v1/resource-groups", Native, Admin, native::pools::list_groups, describe::pools::list_groups),
+    route!(PUT, "/api/v1/resource-groups/{group}", Native, Admin, native::pools::put_group, describe::pools::put_group),
+    route!(DELETE, "/api/v1/resource-groups/{group}", Native, Admin, native::pools::delete_group, describe::pools::delete_group),
+    route!(PUT, "/api/v1/resource-groups/{group}/card-limits/{accelerator}", Native, Admin, native::pools::put_card_limit, describe::pools::put_card_limit),
+    route!(GET, "/api/v1/host-resources", Native, Admin, native::pools::list_hosts, describe::pools::list_hosts),
+    route!(PUT, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::put_host, describe::pools::put_host),
+    route!(DELETE, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::delete_host, describe::pools::delete_host),
+    route!(GET, "/api/v1/models", Native, Admin, native::models::list, describe::products::list_models),
+    route!(PUT, "/api/v1/models", Native, Admin, native::models::put, describe::products::put_model),
+    route!(DELETE, "/api/v1/models", Native, Admin, native::models::delete, describe::products::delete_model),
+    route!(GET, "/api/v1/software-products", Native, Admin, native::products::list, describe::products::list),
+    route!(PUT, "/api/v1/software-products/{id}", Native, Admin, native::products::put, describe::products::put),
+    route!(DELETE, "/api/v1/software-products/{id}", Native, Admin, native::products::delete, describe::products::delete),
+    route!(GET, "/api/v1/projects/{project}/resources", Native, Signed, native::projects::list, describe::projects::list),
+    route!(PUT, "/api/v1/projects/{project}/resources/{type}", Native, Admin, native::projects::put, describe::projects::put),
+    route!(DELETE, "/api/v1/projects/{project}/resources/{type}", Native, Admin, native::projects::delete, describe::projects::delete),
+    route!(GET, "/api/v1/seats", Native, Manager, native::seats::list, describe::projects::list_seats),
+    route!(POST, "/api/v1/seats", Native, Manager, native::seats::post, describe::projects::post_seat),
+    route!(GET, "/api/v1/seats/{id}", Native, Manager, native::seats::get, describe::projects::get_seat),
+    route!(DELETE, "/api/v1/seats/{id}", Native, Manager, native::seats::delete, describe::projects::delete_seat),
+    route!(POST, "/api/v1/seats/{id}/renew", Native, Manager, native::seats::renew, describe::projects::renew_seat),
+    route!(POST, "/api/v1/tokens/revoke", Native, Admin, native::tokens::revoke, describe::native::revoke_token),
+    route!(GET, "/healthz", Native, Open, native::health, describe::native::health),
+    route!(GET, "/openapi.json", Native, Open, describe::serve, describe::served::document),
+    route!(GET, "/docs", Native, Open, docs::read, describe::served::page),
+    route!(GET, "/docs/{file}", Native, Open, docs::file, describe::served::file),
 ];
 
 /// The dialect in whose shape a path without a route is answered.

@@ -11,54 +11,82 @@ use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::{Quota, QuotaSource, QuotaType};
 use gpuquota_core::usage::{Usage, usage};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::kept::KeptItems;
 use super::wire::Filter;
 use crate::auth::{Principal, Role};
 use crate::rest::json::LARGEST_COUNT;
+use crate::rest::names;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
 
 /// `data` of the answer. `total` counts tenants.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GpuQuota::Page)]
 pub(super) struct Page<'a> {
+    /// Tenants that the filter leaves, on all pages.
     total: usize,
     page: usize,
     page_size: usize,
     items: Vec<Item<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GpuQuota::Item)]
 struct Item<'a> {
+    #[schema(value_type = names::TenantName)]
     tenant_name: &'a str,
+    #[schema(value_type = names::QuotaSource)]
     quota_source: &'static str,
+    /// Absent in the item of dedicated quotas, whose types have it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = names::GpuModel, required = false)]
     gpu_model: Option<&'a str>,
+    /// Only there where the source is `assign`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = names::Region, required = false)]
     region: Option<&'a str>,
     quota_types: Vec<Type<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GpuQuota::Type)]
 struct Type<'a> {
+    #[schema(value_type = names::QuotaType)]
     quota_type: &'static str,
+    /// Only there where the type is `dedicated`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = names::GpuModel, required = false)]
     gpu_model: Option<&'a str>,
     quota_details: Vec<Detail<'a>>,
+    /// Devices that are held now; above `total_count` where more are held than granted.
     used_count: u64,
+    /// Sum of the counts.
     total_count: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GpuQuota::Detail)]
 struct Detail<'a> {
+    #[schema(value_type = names::Region)]
     region: &'a str,
+    /// The caller's own number, where it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = names::Count, required = false)]
     id: Option<u32>,
+    #[schema(value_type = names::GpuModel)]
     gpu_model: &'a str,
+    /// The nodes of a dedicated quota.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<names::NodeName>)]
     node_name: Vec<&'a str>,
+    /// Devices; 2147483647 also where there is no limit.
+    #[schema(value_type = names::Count)]
     count: u32,
+    /// When the quota ends, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = names::Time, required = false)]
     expire_time: Option<String>,
 }
 

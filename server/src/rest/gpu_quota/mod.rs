@@ -7,7 +7,7 @@ mod wire;
 
 use gpuquota_core::Command;
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use super::call::{Api, Call};
 use super::reply::Reply;
@@ -16,6 +16,15 @@ use super::status::Problem;
 pub(super) use fault::fault;
 pub(super) use kept::KeptItems;
 
+/// What a write answers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = GpuQuota::Done)]
+pub(super) struct Done {
+    /// 0.
+    #[schema(minimum = 0, maximum = 0)]
+    code: u32,
+}
+
 /// Makes or replaces a quota; `num` 0 releases it by force.
 pub(super) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let command = match wire::read_put(call)? {
@@ -23,18 +32,22 @@ pub(super) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
         wire::Put::Release(release) => Command::ReleaseQuota(release),
     };
     call.submit(api, command).await?;
-    Reply::ok(json!({ "code": 0 }))
+    Reply::ok(Done { code: 0 })
 }
 
 /// Releases a quota; while something is in use only with `?force=true`.
 pub(super) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let release = wire::read_delete(call)?;
     call.submit(api, Command::ReleaseQuota(release)).await?;
-    Reply::ok(json!({ "code": 0 }))
+    Reply::ok(Done { code: 0 })
 }
 
-#[derive(Serialize)]
-struct Listed<'a> {
+/// What a listing answers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = GpuQuota::Listed)]
+pub(super) struct Listed<'a> {
+    /// 0.
+    #[schema(minimum = 0, maximum = 0)]
     code: u32,
     data: listing::Page<'a>,
 }

@@ -18,10 +18,11 @@ use super::run_time;
 use super::status::{Kind, Problem};
 use crate::auth::{Principal, Role};
 use kept::Figures;
-use wire::{Answer, Resources};
+use wire::Resources;
 
 pub(super) use fault::fault;
 pub(super) use kept::KeptGroups;
+pub(super) use wire::Answer;
 
 /// Shows a group's hardware and the caller's limits on it.
 pub(super) async fn resources(api: &Api, call: &Call) -> Result<Reply, Problem> {

@@ -3,8 +3,10 @@
 use gpuquota_core::id::GroupName;
 use gpuquota_core::pool::Accelerator;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rest::json::{invalid, missing};
+use crate::rest::names;
 use crate::rest::query::Query;
 use crate::rest::status::{Kind, Problem};
 
@@ -52,28 +54,42 @@ pub(super) fn no_group() -> Problem {
 }
 
 /// A success.
-#[derive(Debug, Serialize)]
-pub(super) struct Answer<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Instance::Answer)]
+pub(in crate::rest) struct Answer<'a> {
+    /// "0".
+    #[schema(pattern = "^0$")]
     code: &'static str,
     msg: &'static str,
     data: Resources<'a>,
 }
 
 /// Everything that is shown of a group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Instance::Resources)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Resources<'a> {
+    #[schema(required)]
     pub(super) id: Option<&'a str>,
+    /// Logical CPUs of the group's largest node.
     pub(super) cpu_number: u32,
+    /// Cards on one node; 0 is none set.
     pub(super) mlu_limits: u32,
+    /// Cards on one node; 0 is none set.
     pub(super) dcu_limits: u32,
+    /// Cards on one node; 0 is none set.
     pub(super) nv_limits: u32,
+    /// Cards of the asked make in it.
     pub(super) gpu_number: u32,
     /// MiB.
     pub(super) memory_size: u64,
+    #[schema(value_type = names::GroupName)]
     pub(super) resource_group: &'a str,
+    #[schema(required)]
     pub(super) user_name: Option<&'a str>,
+    /// Nodes of the group that are up.
     pub(super) node_number: usize,
+    #[schema(value_type = names::RunTime)]
     pub(super) max_time: String,
 }
 

@@ -23,10 +23,12 @@ use super::status::{Kind, Problem};
 use crate::auth::{Principal, Role};
 use filter::Filter;
 use listing::Page;
-use row::{Row, Short};
+use row::Row;
 use wire::{Answer, Patch};
 
 pub(super) use fault::fault;
+pub(super) use row::{Long, Short};
+pub(super) use statistics::Statistics;
 pub(super) use table::LicenceTables;
 
 /// Lists quotas, filtered, ordered and paged.

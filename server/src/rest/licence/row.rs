@@ -8,13 +8,17 @@ use gpuquota_core::id::{LicenceQuotaId, Timestamp};
 use gpuquota_core::licence::{LicenceQuota, Product, licence_usage};
 use gpuquota_core::tenant::TenantProfile;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::rate::Rate;
+use crate::rest::names;
 use crate::rest::time;
 
 /// A tenant or a product in the long form.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Licence::Party)]
 pub(super) struct Party {
+    #[schema(value_type = names::Number)]
     pub(super) id: u32,
     pub(super) name: String,
     code: String,
@@ -94,18 +98,28 @@ impl Row {
     }
 }
 
-#[derive(Serialize)]
-struct Long<'a> {
+/// A row, written.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Licence::Row)]
+pub(in crate::rest) struct Long<'a> {
+    #[schema(value_type = names::LicenceQuotaId)]
     id: u64,
     tenant: &'a Party,
     software_product: &'a Party,
+    #[schema(value_type = names::Count)]
     max_licenses: u64,
     used_licenses: u64,
+    /// Percent, two decimals.
+    #[schema(minimum = 0)]
     usage_rate: f64,
     remaining_licenses: u64,
+    /// Null where it does not end.
+    #[schema(value_type = Option<names::Time>, required)]
     expires_at: Option<String>,
     is_active: bool,
+    #[schema(value_type = names::Time)]
     created_at: String,
+    #[schema(value_type = names::Time)]
     updated_at: String,
 }
 
@@ -129,21 +143,30 @@ impl Serialize for Row {
 }
 
 /// What a creation answers: without codes and without the times of the record (dialects D4.9).
-#[derive(Debug, Serialize)]
-pub(super) struct Short<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Licence::ShortRow)]
+pub(in crate::rest) struct Short<'a> {
+    #[schema(value_type = names::LicenceQuotaId)]
     id: u64,
     tenant: Named<'a>,
     software_product: Named<'a>,
+    #[schema(value_type = names::Count)]
     max_licenses: u64,
     used_licenses: u64,
+    /// Percent, two decimals.
+    #[schema(minimum = 0)]
     usage_rate: f64,
     remaining_licenses: u64,
+    /// Null where it does not end.
+    #[schema(value_type = Option<names::Time>, required)]
     expires_at: Option<String>,
     is_active: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Licence::Named)]
 struct Named<'a> {
+    #[schema(value_type = names::Number)]
     id: u32,
     name: &'a str,
 }

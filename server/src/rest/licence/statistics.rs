@@ -5,17 +5,22 @@ use std::sync::Arc;
 
 use gpuquota_core::id::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::rate::{Rate, Threshold};
 use super::row::Row;
 use super::table::{Holder, Table};
 use crate::auth::{Principal, Role};
+use crate::rest::names;
 
 const MOST_HIGH: usize = 50;
 
-#[derive(Debug, Serialize)]
-struct Statistics<'a> {
+/// Everything that is counted.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Licence::Statistics)]
+pub(in crate::rest) struct Statistics<'a> {
     total_quotas: usize,
+    /// Active and not expired.
     active_quotas: usize,
     expired_quotas: usize,
     usage_overview: Overview,
@@ -23,28 +28,39 @@ struct Statistics<'a> {
     high_usage_quotas: Vec<High<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Licence::Overview)]
 struct Overview {
     total_allocated: u64,
     total_used: u64,
+    /// Percent, two decimals.
+    #[schema(minimum = 0)]
     overall_usage_rate: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Licence::ByTenant)]
 struct ByTenant<'a> {
+    #[schema(value_type = names::Number)]
     tenant_id: u32,
     tenant_name: &'a str,
     total_quota: u64,
     total_used: u64,
+    /// Percent, two decimals.
+    #[schema(minimum = 0)]
     usage_rate: f64,
     products_count: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Licence::HighUsage)]
 struct High<'a> {
+    #[schema(value_type = names::LicenceQuotaId)]
     id: u64,
     tenant_name: &'a str,
     product_name: &'a str,
+    /// Percent, two decimals.
+    #[schema(minimum = 0)]
     usage_rate: f64,
     remaining_licenses: u64,
 }

@@ -2,23 +2,34 @@
 
 use std::collections::BTreeSet;
 
-use gpuquota_core::catalogue::ModelEntry;
+use gpuquota_core::catalogue::{MOST_NAMES, ModelEntry};
 use gpuquota_core::command::Command;
 use gpuquota_core::id::{GpuModel, HardwareName};
 use gpuquota_core::quota::QuotaType;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
 
-#[derive(Debug, Serialize)]
-struct ModelBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(in crate::rest) struct ModelBody<'a> {
+    #[schema(value_type = names::GpuModel)]
     gpu_model: &'a GpuModel,
+    #[schema(value_type = names::ModelType)]
     quota_type: QuotaType,
+    /// Names that mean the same.
+    #[schema(value_type = Vec<names::GpuModel>)]
     aliases: &'a BTreeSet<GpuModel>,
+    /// Products and vGPU types that it is.
+    #[schema(value_type = Vec<names::HardwareName>)]
     hardware: &'a BTreeSet<HardwareName>,
+    /// The MIG profile that it is.
+    #[schema(value_type = Option<names::GpuModel>, required)]
     profile: Option<&'a GpuModel>,
 }
 
@@ -35,8 +46,8 @@ impl<'a> ModelBody<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Models<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::rest) struct Models<'a> {
     models: Vec<ModelBody<'a>>,
 }
 
@@ -65,9 +76,11 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
     let entry = ModelEntry {
         gpu_model: model.ok_or_else(|| missing("gpu_model"))?,
         quota_type,
-        aliases: fields.names("aliases", GpuModel::new)?.unwrap_or_default(),
+        aliases: fields
+            .names("aliases", MOST_NAMES, GpuModel::new)?
+            .unwrap_or_default(),
         hardware: fields
-            .names("hardware", HardwareName::new)?
+            .names("hardware", MOST_NAMES, HardwareName::new)?
             .unwrap_or_default(),
         profile: fields.name("profile", GpuModel::new)?,
     };

@@ -7,41 +7,70 @@ use gpuquota_core::id::{GpuModel, GroupName, HardwareName, NodeName, Region, Seq
 use gpuquota_core::node::{Node, NodeFacts, NodeState};
 use gpuquota_core::pool::Inventory;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
+use crate::rest::names::{self, FactFields, InventoryFields};
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
 
-#[derive(Debug, Serialize)]
-struct Listed<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Nodes)]
+pub(in crate::rest) struct Listed<'a> {
     nodes: Vec<NodeBody<'a>>,
+    /// The journal's row up to which this holds.
+    #[schema(value_type = u64)]
     seq: Seq,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Node)]
 struct NodeBody<'a> {
+    #[schema(value_type = names::NodeName)]
     name: &'a NodeName,
+    #[schema(value_type = names::Region)]
     region: &'a Region,
+    #[schema(value_type = names::NodeState)]
     state: NodeState,
+    /// The tenant that it serves alone.
+    #[schema(value_type = Option<names::TenantName>, required)]
     bound_tenant: Option<&'a TenantName>,
+    #[schema(value_type = Vec<names::GroupName>)]
     resource_groups: Vec<&'a GroupName>,
+    /// What the operator says is in it.
+    #[schema(value_type = Option<InventoryFields>, required)]
     inventory: Option<&'a Inventory>,
+    /// What its agent says of it.
+    #[schema(value_type = FactFields)]
     facts: &'a NodeFacts,
+    /// When its agent last looked; null before it did.
+    #[schema(value_type = Option<names::Time>, required)]
     observed_at: Option<String>,
     devices: Vec<DeviceBody<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Device)]
 struct DeviceBody<'a> {
+    #[schema(value_type = names::DeviceKey)]
     device: &'a DeviceKey,
+    #[schema(value_type = names::GpuModel)]
     gpu_model: &'a GpuModel,
+    /// What NVML calls it.
     model: &'a str,
+    #[schema(value_type = names::DeviceHealth)]
     health: DeviceHealth,
+    /// It is split into MIG instances, which are counted instead.
     partitioned: bool,
+    /// Who holds it.
+    #[schema(value_type = Vec<names::TenantName>)]
     tenants: &'a [TenantName],
+    /// Something holds it that belongs to no known tenant.
     unattributed: bool,
+    /// Null where it is no vGPU.
+    #[schema(value_type = Option<names::LicenceState>, required)]
     licence: Option<LicenceState>,
 }
 
@@ -88,11 +117,17 @@ pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Prob
     })
 }
 
-#[derive(Debug, Serialize)]
-struct Declared<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeclaredNode)]
+pub(in crate::rest) struct Declared<'a> {
+    #[schema(value_type = names::NodeName)]
     name: &'a NodeName,
+    #[schema(value_type = names::Region)]
     region: &'a Region,
+    /// The groups that were declared, without those that follow from its hardware.
+    #[schema(value_type = Vec<names::GroupName>)]
     resource_groups: Vec<&'a GroupName>,
+    #[schema(value_type = Option<InventoryFields>, required)]
     inventory: Option<&'a Inventory>,
 }
 
@@ -115,7 +150,7 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
     let declared = DeclareNode {
         node: node.clone(),
         region: region.ok_or_else(|| missing("region"))?,
-        groups: fields.names("resource_groups", GroupName::new)?,
+        groups: fields.names("resource_groups", LONGEST_LIST, GroupName::new)?,
         inventory: inventory(&fields)?,
     };
     call.submit(api, Command::DeclareNode(declared)).await?;

@@ -2,28 +2,36 @@
 
 use std::collections::BTreeSet;
 
+use gpuquota_core::catalogue::MOST_NAMES;
 use gpuquota_core::command::Command;
 use gpuquota_core::id::{
     DisplayName, GroupName, HostResourceName, NodeName, Region, SiteId, TenantName,
 };
 use gpuquota_core::pool::{Accelerator, CardLimitKey, HostResource, RegionProfile, ResourceGroup};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::run_time;
 use crate::rest::status::{Kind, Problem};
 
-#[derive(Debug, Serialize)]
-struct RegionBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RegionProfile)]
+pub(in crate::rest) struct RegionBody<'a> {
+    #[schema(value_type = names::Region)]
     region: &'a Region,
+    #[schema(value_type = names::DisplayName)]
     name: &'a str,
+    /// Null where it is part of the central site.
+    #[schema(value_type = Option<names::SiteId>, required)]
     site_id: Option<&'a SiteId>,
 }
 
-#[derive(Debug, Serialize)]
-struct Regions<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::rest) struct Regions<'a> {
     regions: Vec<RegionBody<'a>>,
 }
 
@@ -67,24 +75,37 @@ pub(in crate::rest) async fn put_region(api: &Api, call: &Call) -> Result<Reply,
     })
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResourceGroup)]
 struct GroupBody<'a> {
+    #[schema(value_type = names::GroupName)]
     resource_group: &'a GroupName,
+    #[schema(value_type = names::RunTime)]
     max_time: String,
+    /// Who may use it; null is everybody.
+    #[schema(value_type = Option<Vec<names::TenantName>>, required)]
     tenants: Option<Vec<&'a TenantName>>,
+    #[schema(value_type = Vec<names::NodeName>)]
     nodes: Vec<&'a NodeName>,
     card_limits: Vec<CardLimitBody<'a>>,
 }
 
-#[derive(Debug, Serialize)]
-struct CardLimitBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CardLimit)]
+pub(in crate::rest) struct CardLimitBody<'a> {
+    #[schema(value_type = names::Accelerator)]
     accelerator: Accelerator,
+    /// Whose limit it is; null is everybody who has none.
+    #[schema(value_type = Option<names::TenantName>, required)]
     tenant: Option<&'a TenantName>,
+    /// Cards on one node; null after a limit was taken away.
+    #[schema(value_type = Option<names::Count>, required)]
     cards: Option<u32>,
 }
 
-#[derive(Debug, Serialize)]
-struct Groups<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResourceGroups)]
+pub(in crate::rest) struct Groups<'a> {
     resource_groups: Vec<GroupBody<'a>>,
 }
 
@@ -118,10 +139,15 @@ pub(in crate::rest) async fn list_groups(api: &Api, _call: &Call) -> Result<Repl
     })
 }
 
-#[derive(Debug, Serialize)]
-struct GroupSaid<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DescribedGroup)]
+pub(in crate::rest) struct GroupSaid<'a> {
+    #[schema(value_type = names::GroupName)]
     resource_group: &'a GroupName,
+    #[schema(value_type = names::RunTime)]
     max_time: String,
+    /// Who may use it; null is everybody.
+    #[schema(value_type = Option<Vec<names::TenantName>>, required)]
     tenants: Option<&'a BTreeSet<TenantName>>,
 }
 
@@ -136,7 +162,7 @@ pub(in crate::rest) async fn put_group(api: &Api, call: &Call) -> Result<Reply, 
     let group = ResourceGroup {
         group: call.named("group", GroupName::new)?,
         max_time_s,
-        tenants: fields.names("tenants", TenantName::new)?,
+        tenants: fields.names("tenants", LONGEST_LIST, TenantName::new)?,
     };
     call.submit(api, Command::SetGroup(group.clone())).await?;
     Reply::ok(GroupSaid {
@@ -178,9 +204,12 @@ pub(in crate::rest) async fn put_card_limit(api: &Api, call: &Call) -> Result<Re
     })
 }
 
-#[derive(Debug, Serialize)]
-struct HostResourceBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HostResource)]
+pub(in crate::rest) struct HostResourceBody<'a> {
+    #[schema(value_type = names::HostResourceName)]
     resource: &'a HostResourceName,
+    #[schema(value_type = Vec<names::GroupName>)]
     resource_groups: &'a BTreeSet<GroupName>,
 }
 
@@ -193,8 +222,8 @@ impl<'a> HostResourceBody<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct HostResources<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::rest) struct HostResources<'a> {
     host_resources: Vec<HostResourceBody<'a>>,
 }
 
@@ -210,7 +239,7 @@ pub(in crate::rest) async fn list_hosts(api: &Api, _call: &Call) -> Result<Reply
 /// `PUT /api/v1/host-resources/{resource}`: which resource groups' nodes are such hosts.
 pub(in crate::rest) async fn put_host(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
-    let groups = fields.names("resource_groups", GroupName::new)?;
+    let groups = fields.names("resource_groups", MOST_NAMES, GroupName::new)?;
     let resource = HostResource {
         resource: call.named("resource", HostResourceName::new)?,
         groups: groups.ok_or_else(|| missing("resource_groups"))?,

@@ -4,20 +4,28 @@ use std::collections::BTreeSet;
 
 use gpuquota_core::command::Command;
 use gpuquota_core::id::{Code, DisplayName, HardwareName, ProductId};
-use gpuquota_core::licence::Product;
+use gpuquota_core::licence::{MOST_TYPES, Product};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::wire::number_in_path;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
 
-#[derive(Debug, Serialize)]
-struct ProductBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SoftwareProduct)]
+pub(in crate::rest) struct ProductBody<'a> {
+    #[schema(value_type = names::Number)]
     id: ProductId,
+    #[schema(value_type = names::DisplayName)]
     name: &'a DisplayName,
+    #[schema(value_type = names::Code)]
     code: &'a Code,
+    /// vGPU types whose licence it is.
+    #[schema(value_type = Vec<names::VgpuTypes>)]
     vgpu_types: &'a BTreeSet<HardwareName>,
 }
 
@@ -32,8 +40,9 @@ impl<'a> ProductBody<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Products<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SoftwareProducts)]
+pub(in crate::rest) struct Products<'a> {
     software_products: Vec<ProductBody<'a>>,
 }
 
@@ -48,7 +57,7 @@ pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Prob
 /// `PUT /api/v1/software-products/{id}`: the whole description.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
-    let types = fields.names("vgpu_types", HardwareName::new)?;
+    let types = fields.names("vgpu_types", MOST_TYPES, HardwareName::new)?;
     let product = Product {
         id: ProductId(call.named("id", number_in_path)?),
         name: fields

@@ -4,20 +4,31 @@ use gpuquota_core::command::{Command, SetCounter};
 use gpuquota_core::id::{DisplayName, ProjectId, ResourceKind, SiteId};
 use gpuquota_core::pool::Counter;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::wire::LimitField;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid};
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 
-#[derive(Debug, Serialize)]
-struct CounterBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Counter)]
+pub(in crate::rest) struct CounterBody<'a> {
     #[serde(rename = "type")]
+    #[schema(value_type = names::ResourceKind)]
     kind: &'a ResourceKind,
+    /// Null at the central site.
+    #[schema(value_type = Option<names::SiteId>, required)]
     site_id: Option<&'a SiteId>,
+    /// Null where none was said.
+    #[schema(value_type = Option<names::Limit>, required)]
     quota: LimitField,
+    /// Null where none was said.
+    #[schema(value_type = Option<names::Count>, required)]
     used: Option<u32>,
+    #[schema(value_type = Option<names::DisplayName>, required)]
     unit: Option<&'a DisplayName>,
 }
 
@@ -33,8 +44,10 @@ impl<'a> CounterBody<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Resources<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProjectResources)]
+pub(in crate::rest) struct Resources<'a> {
+    #[schema(value_type = names::ProjectId)]
     project: &'a ProjectId,
     resources: Vec<CounterBody<'a>>,
 }

@@ -5,10 +5,12 @@ use gpuquota_core::command::{CheckOutSeat, Command, Outcome};
 use gpuquota_core::id::{DisplayName, ProductId, SeatId, TenantName};
 use gpuquota_core::licence::Seat;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::wire::{number_in_path, number_of};
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
@@ -17,12 +19,18 @@ use crate::service::Receipt;
 /// 30 days, seconds.
 const LONGEST_S: u32 = 30 * 24 * 60 * 60;
 
-#[derive(Debug, Serialize)]
-struct SeatBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Seat)]
+pub(in crate::rest) struct SeatBody<'a> {
+    #[schema(value_type = u64, minimum = 1)]
     id: SeatId,
+    #[schema(value_type = names::TenantName)]
     tenant: &'a TenantName,
+    #[schema(value_type = names::Number)]
     software_product: ProductId,
+    #[schema(value_type = names::DisplayName)]
     owner: &'a DisplayName,
+    #[schema(value_type = names::Time)]
     expires_at: String,
 }
 
@@ -38,8 +46,8 @@ impl<'a> SeatBody<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Seats<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::rest) struct Seats<'a> {
     seats: Vec<SeatBody<'a>>,
 }
 

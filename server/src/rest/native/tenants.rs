@@ -3,30 +3,41 @@
 use gpuquota_core::command::{Command, SetTenant};
 use gpuquota_core::id::{Code, DisplayName, HostResourceName, ProjectId, TenantName, TenantNumber};
 use gpuquota_core::pool::HostLimitKey;
-use gpuquota_core::tenant::Tenant;
+use gpuquota_core::tenant::{MOST_PROJECTS, Tenant};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::wire::{LimitField, number_of};
 use crate::rest::call::{Api, Call};
 use crate::rest::json::Fields;
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
 
-#[derive(Debug, Serialize)]
-struct TenantBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tenant)]
+pub(in crate::rest) struct TenantBody<'a> {
+    #[schema(value_type = names::TenantName)]
     tenant: &'a TenantName,
+    #[schema(value_type = names::Number)]
     id: TenantNumber,
+    /// For people; the slug where none was given.
     name: &'a str,
+    /// The slug where none was given.
     code: &'a str,
+    #[schema(value_type = Vec<names::ProjectId>)]
     projects: Vec<&'a ProjectId>,
+    /// Nothing new is granted to it.
     frozen: bool,
+    #[schema(value_type = names::Time)]
     created_at: String,
+    #[schema(value_type = names::Time)]
     updated_at: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Tenants<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::rest) struct Tenants<'a> {
     tenants: Vec<TenantBody<'a>>,
 }
 
@@ -76,7 +87,7 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         number: number_of(&fields, "id")?.map(TenantNumber),
         display_name: fields.name("name", DisplayName::new)?,
         code: fields.name("code", Code::new)?,
-        projects: fields.names("projects", ProjectId::new)?,
+        projects: fields.names("projects", MOST_PROJECTS, ProjectId::new)?,
         frozen: fields.flag("frozen")?,
     };
     call.submit(api, Command::SetTenant(set)).await?;
@@ -87,10 +98,15 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
     }
 }
 
-#[derive(Debug, Serialize)]
-struct HostLimitBody<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HostLimit)]
+pub(in crate::rest) struct HostLimitBody<'a> {
+    #[schema(value_type = names::TenantName)]
     tenant: &'a TenantName,
+    #[schema(value_type = names::HostResourceName)]
     resource: &'a HostResourceName,
+    /// Null where none is set.
+    #[schema(value_type = Option<names::Limit>, required)]
     hard_limit: LimitField,
 }
 

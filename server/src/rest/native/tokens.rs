@@ -1,13 +1,26 @@
 //! Taking tokens back.
 
 use gpuquota_core::Command;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
 use crate::rest::time;
+
+/// What was taken back.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RevokedToken)]
+pub(in crate::rest) struct Revoked {
+    /// The token's id.
+    revoked: String,
+    /// When it would have expired.
+    #[schema(value_type = names::Time)]
+    until: String,
+}
 
 /// `POST /api/v1/tokens/revoke` with `{"token": "…"}`: the token is refused from the next request on.
 pub(in crate::rest) async fn revoke(api: &Api, call: &Call) -> Result<Reply, Problem> {
@@ -18,11 +31,12 @@ pub(in crate::rest) async fn revoke(api: &Api, call: &Call) -> Result<Reply, Pro
     // The strongest: what the issuer calls the token, else its digest.
     let id = verified.ids.into_iter().next();
     let id = id.ok_or_else(|| invalid("token", "has no id by which it could be revoked"))?;
-    let body = json!({ "revoked": id, "until": time::format(verified.until) });
+    let until = time::format(verified.until);
+    let revoked = id.to_string();
     let command = Command::RevokeToken {
         token: id,
         until: verified.until,
     };
     call.submit(api, command).await?;
-    Reply::ok(body)
+    Reply::ok(Revoked { revoked, until })
 }

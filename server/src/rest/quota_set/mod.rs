@@ -12,6 +12,7 @@ use super::status::Problem;
 use crate::auth::Role;
 
 pub(super) use fault::fault;
+pub(super) use wire::Answer;
 
 /// Hosts that may be and are bound to a tenant, by kind. Only an admin asks from another tenant's project (D5.3).
 pub(super) async fn show(api: &Api, call: &Call) -> Result<Reply, Problem> {

@@ -4,20 +4,29 @@ use gpuquota_core::State;
 use gpuquota_core::id::TenantName;
 use gpuquota_core::limit::Limit;
 use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::rest::names;
 
 /// How the dialect writes that there is no limit.
 const UNLIMITED: i32 = -1;
 
 /// The whole answer: a list, though its name is singular.
-#[derive(Debug, Serialize)]
-pub(super) struct Answer<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuotaSet::Answer)]
+pub(in crate::rest) struct Answer<'a> {
     quota_set: Vec<Row<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuotaSet::Row)]
 struct Row<'a> {
+    /// Hosts that are bound to the tenant.
+    #[schema(value_type = names::Count)]
     used: i32,
+    #[schema(value_type = names::HostResourceName)]
     resource: &'a str,
+    #[schema(value_type = names::Limit)]
     hard_limit: i32,
 }
 

@@ -11,6 +11,7 @@ use super::reply::Reply;
 use super::status::Problem;
 
 pub(super) use fault::fault;
+pub(super) use wire::Answer;
 
 /// What a project may use and uses, at the central site and at each other where it has something.
 pub(super) async fn show(api: &Api, call: &Call) -> Result<Reply, Problem> {

@@ -8,8 +8,10 @@ use gpuquota_core::limit::Limit;
 use gpuquota_core::pool::Counter;
 use gpuquota_core::usage::usage;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::rest::json::LARGEST_COUNT;
+use crate::rest::names;
 
 /// How the dialect, which has no -1, writes that there is no limit (D2.6).
 const UNLIMITED: u32 = LARGEST_COUNT;
@@ -45,19 +47,24 @@ const TYPES: [(&str, Source); 10] = [
 ];
 
 /// The whole answer.
-#[derive(Debug, Serialize)]
-pub(super) struct Answer<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Workspace::Answer)]
+pub(in crate::rest) struct Answer<'a> {
     quotas: Quotas<'a>,
+    /// The other sites; never the central one.
     site_quotas: Vec<SiteQuotas<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Workspace::Quotas)]
 struct Quotas<'a> {
     resources: Vec<Row<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Workspace::SiteQuotas)]
 struct SiteQuotas<'a> {
+    #[schema(value_type = names::WrittenSite)]
     site_id: WrittenSite<'a>,
     resources: Vec<Row<'a>>,
 }
@@ -70,13 +77,20 @@ enum WrittenSite<'a> {
     Number(i64),
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Workspace::Row)]
 struct Row<'a> {
     #[serde(rename = "type")]
+    #[schema(value_type = names::ResourceKind)]
     kind: &'a str,
+    /// 2147483647 where there is no limit.
+    #[schema(value_type = names::Count)]
     quota: u32,
+    /// `GB`; only there for `Memory` and `volume_gigabytes`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     unit: Option<&'static str>,
+    #[schema(value_type = names::Count)]
     used: u32,
 }
 

@@ -1,0 +1,90 @@
+//! Operations of the native API on nodes and tokens, and what needs no token.
+
+use serde_json::{Value, json};
+
+use super::body::Body;
+use super::operation::Operation;
+use crate::rest::json::LONGEST_LIST;
+use crate::rest::names;
+use crate::rest::native::Health;
+use crate::rest::native::nodes::{Declared, Listed};
+use crate::rest::native::tokens::Revoked;
+
+/// `GET /api/v1/nodes`.
+pub(in crate::rest) fn list_nodes() -> Operation {
+    let device = json!({
+        "device": "GPU-8a56a4bc-6b3f-4e0f-9a3d-3f6a3a1c0b11", "gpu_model": "nvidia.com/gpu", "model": "Tesla M40",
+        "health": "ok", "partitioned": false, "tenants": ["demo"], "unattributed": false, "licence": null
+    });
+    let node = json!({
+        "name": "gpu02", "region": "US", "state": "up", "bound_tenant": null, "resource_groups": ["TeslaM40"],
+        "inventory": null,
+        "facts": { "cpu_cores": 40, "memory_bytes": 33_436_991_488_u64, "driver_version": "580.95.05", "nvml": "ok" },
+        "observed_at": "2026-11-22T08:00:00Z", "devices": [device]
+    });
+    Operation::new(
+        "listNodes",
+        "List nodes with their devices",
+        "What a node says of itself, where it belongs and what it has. Unknown is absent or null, never 0.",
+    )
+    .answers::<Listed<'_>>(json!({ "nodes": [node], "seq": 42 }))
+}
+
+/// `PUT /api/v1/nodes/{name}`.
+pub(in crate::rest) fn put_node() -> Operation {
+    let inventory = Body::new()
+        .optional::<names::Count>("cpu_cores", "Logical CPUs.")
+        .optional::<names::Bytes>("memory_bytes", "Main memory.")
+        .optional::<names::HardwareName>("gpu_product", "Product of its GPUs.")
+        .optional::<names::Count>("gpus", "How many GPUs.");
+    let body = Body::new()
+        .required::<names::Region>("region", "Where it stands.")
+        .optional_list::<names::GroupName>(
+            "resource_groups",
+            0..=LONGEST_LIST,
+            "Its groups besides that of its hardware; left out, they stay.",
+        )
+        .optional_object(
+            "inventory",
+            inventory,
+            "What is in it, until its agent says it; left out, it stays.",
+        );
+    Operation::new(
+        "putNode",
+        "Say where a node stands and belongs",
+        "A node may be declared before it is heard.",
+    )
+    .path::<names::NodeName>("name", "The node.")
+    .body(body, declared())
+    .answers::<Declared<'_>>(declared())
+}
+
+/// `POST /api/v1/tokens/revoke`.
+pub(in crate::rest) fn revoke_token() -> Operation {
+    let body = Body::new().required::<names::Text>("token", "The token, whole.");
+    let example = json!({ "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2ln" });
+    Operation::new(
+        "revokeToken",
+        "Take a token back",
+        "It is refused from the next request on.",
+    )
+    .body(body, example)
+    .answers::<Revoked>(json!({ "revoked": "4f9d6c0e", "until": "2026-11-23T08:00:00Z" }))
+}
+
+/// `GET /healthz`.
+pub(in crate::rest) fn health() -> Operation {
+    Operation::new(
+        "getHealth",
+        "The process answers",
+        "Says nothing of the ledger.",
+    )
+    .answers::<Health>(json!({ "status": "ok" }))
+}
+
+fn declared() -> Value {
+    json!({
+        "name": "gpu02", "region": "US", "resource_groups": ["TeslaM40"],
+        "inventory": { "cpu_cores": 40, "memory_bytes": 33_436_991_488_u64, "gpu_product": "Tesla M40", "gpus": 2 }
+    })
+}

@@ -1,0 +1,140 @@
+//! What a route says of itself beyond its method, path, dialect and access.
+
+use http::StatusCode;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::{Content, ContentBuilder, Required};
+
+use super::body::{Body, Schemas, collect, reference};
+use crate::rest::status::Kind;
+
+const JSON: &str = "application/json";
+
+/// One operation of the document. What all routes of a dialect or of an access level share is added to it there.
+pub(in crate::rest) struct Operation {
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) description: &'static str,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) body: Option<RequestBody>,
+    pub(super) status: StatusCode,
+    pub(super) content: Vec<(&'static str, Content)>,
+    /// What it may answer besides what every route of its kind may.
+    pub(super) problems: Vec<Kind>,
+    pub(super) schemas: Schemas,
+}
+
+impl Operation {
+    /// An operation that takes and answers nothing yet.
+    pub(super) fn new(id: &'static str, summary: &'static str, description: &'static str) -> Self {
+        Self {
+            id,
+            summary,
+            description,
+            parameters: Vec::new(),
+            body: None,
+            status: StatusCode::OK,
+            content: Vec::new(),
+            problems: Vec::new(),
+            schemas: Vec::new(),
+        }
+    }
+
+    /// One line for a list of operations.
+    pub(in crate::rest) fn summary(&self) -> &'static str {
+        self.summary
+    }
+
+    /// A value in the path.
+    pub(super) fn path<T: ToSchema>(self, name: &str, description: &str) -> Self {
+        self.problem(Kind::InvalidPath).parameter::<T>(
+            name,
+            ParameterIn::Path,
+            Required::True,
+            description,
+        )
+    }
+
+    /// A query parameter that may be left out.
+    pub(super) fn query<T: ToSchema>(self, name: &str, description: &str) -> Self {
+        self.parameter::<T>(name, ParameterIn::Query, Required::False, description)
+    }
+
+    /// A query parameter that must be there.
+    pub(super) fn required_query<T: ToSchema>(self, name: &str, description: &str) -> Self {
+        self.problem(Kind::MissingField).parameter::<T>(
+            name,
+            ParameterIn::Query,
+            Required::True,
+            description,
+        )
+    }
+
+    /// The JSON body with an example.
+    pub(super) fn body(mut self, body: Body, example: Value) -> Self {
+        let (schema, schemas, demanding) = body.parts();
+        self.schemas.extend(schemas);
+        let content = ContentBuilder::new()
+            .schema(Some(schema))
+            .example(Some(example));
+        let required = if demanding {
+            self.problems.push(Kind::MissingField);
+            Required::True
+        } else {
+            Required::False
+        };
+        let body = RequestBodyBuilder::new()
+            .content(JSON, content.build())
+            .required(Some(required));
+        self.body = Some(body.build());
+        self
+    }
+
+    /// 200 with this body.
+    pub(super) fn answers<T: ToSchema>(mut self, example: Value) -> Self {
+        collect::<T>(&mut self.schemas);
+        let content = ContentBuilder::new()
+            .schema(Some(reference::<T>()))
+            .example(Some(example));
+        self.content.push((JSON, content.build()));
+        self
+    }
+
+    /// 201 with this body.
+    pub(super) fn creates<T: ToSchema>(mut self, example: Value) -> Self {
+        self.status = StatusCode::CREATED;
+        self.answers::<T>(example)
+    }
+
+    /// 200 with something that is not described further.
+    pub(super) fn answers_file(mut self, content_type: &'static str) -> Self {
+        self.content.push((content_type, Content::default()));
+        self
+    }
+
+    /// Something that it may answer instead.
+    pub(super) fn problem(mut self, kind: Kind) -> Self {
+        self.problems.push(kind);
+        self
+    }
+
+    fn parameter<T: ToSchema>(
+        mut self,
+        name: &str,
+        parameter_in: ParameterIn,
+        required: Required,
+        description: &str,
+    ) -> Self {
+        collect::<T>(&mut self.schemas);
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(parameter_in)
+            .required(required)
+            .description(Some(description))
+            .schema(Some(reference::<T>()));
+        self.parameters.push(parameter.build());
+        self
+    }
+}
