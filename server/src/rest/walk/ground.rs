@@ -288,6 +288,7 @@ pub(super) fn path_of(route: &Route, whose: Whose) -> String {
         ("{resource}", format!("{pool}-host")),
         ("{accelerator}", "gpu".to_owned()),
         ("{type}", "users".to_owned()),
+        ("{file}", "start.js".to_owned()),
     ] {
         path = path.replace(name, &value);
     }
