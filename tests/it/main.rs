@@ -33,6 +33,7 @@ mod mutual_tls;
 mod openapi;
 mod prometheus;
 mod published_clients;
+mod readme;
 mod repository_rules;
 mod samples;
 mod schemathesis;
