@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
 use crate::metrics::{self, Metrics};
 use crate::open::Opened;
-use crate::rest::{self, Api, HttpListener, LicenceTables, ServeLimits};
+use crate::rest::{self, Api, HttpListener, Kept, ServeLimits};
 use crate::service;
 use crate::service::liveness::Liveness;
 use crate::tls::Certificates;
@@ -68,7 +68,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         tokens: tokens.clone(),
         dialects: config.dialects.clone(),
         failures: failures.clone(),
-        licences: LicenceTables::default(),
+        kept: Kept::default(),
     });
     let limits = ServeLimits {
         connections: config.rest.connections,

@@ -16,7 +16,7 @@ use gpuquota_server::auth::token::{Grant, TokenKey};
 use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Dialects;
-use gpuquota_server::rest::{Api, LicenceTables, ServeLimits, router, serve};
+use gpuquota_server::rest::{Api, Kept, ServeLimits, router, serve};
 use gpuquota_server::service::liveness::Liveness;
 use http::header::CONTENT_TYPE;
 use tokio::net::TcpListener;
@@ -89,7 +89,7 @@ async fn main() -> Result<(), Failure> {
         tokens: Arc::new(Authenticator::own(tokens)),
         dialects: Dialects::default(),
         failures: Arc::new(FailureLimiter::default()),
-        licences: LicenceTables::default(),
+        kept: Kept::default(),
     };
     let stop = CancellationToken::new();
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -26,4 +26,4 @@ pub mod usage;
 pub use command::{Answer, Command, Decision, Outcome};
 pub use event::{Event, Record};
 pub use explain::Denied;
-pub use state::{Broken, State};
+pub use state::{Broken, Changes, State};

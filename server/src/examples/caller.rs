@@ -20,7 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::open::{InUse, Opened};
 use crate::outbound::{Bounds, Outbound};
-use crate::rest::{self, Api, Endpoint, LicenceTables};
+use crate::rest::{self, Api, Endpoint, Kept};
 use crate::service::liveness::Liveness;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -72,7 +72,7 @@ impl Caller {
                         tokens: Arc::new(Authenticator::open(&config.tokens, &clock)?),
                         dialects: config.dialects.clone(),
                         failures: Arc::new(FailureLimiter::default()),
-                        licences: LicenceTables::default(),
+                        kept: Kept::default(),
                     })),
                     opened,
                 },

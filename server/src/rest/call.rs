@@ -10,7 +10,7 @@ use gpuquota_core::id::OpId;
 use http::Method;
 use sha2::{Digest as _, Sha256};
 
-use super::licence::LicenceTables;
+use super::kept::Kept;
 use super::query::Query;
 use super::reached::Reached;
 use super::reply::Reply;
@@ -35,8 +35,8 @@ pub struct Api {
     pub dialects: Dialects,
     /// Bounds wrong tokens.
     pub failures: Arc<FailureLimiter>,
-    /// Licence quotas as they were last shown.
-    pub licences: LicenceTables,
+    /// Figures that are kept between reads.
+    pub kept: Kept,
 }
 
 /// One request that may be served.

@@ -10,6 +10,7 @@ mod front;
 mod gpu_quota;
 mod instance;
 mod json;
+mod kept;
 mod licence;
 mod names;
 mod native;
@@ -28,6 +29,6 @@ mod workspace;
 
 pub use call::Api;
 pub use front::router;
-pub use licence::LicenceTables;
+pub use kept::Kept;
 pub use reached::Endpoint;
 pub use serve::{HttpListener, ServeLimits, serve};

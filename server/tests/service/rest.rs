@@ -10,7 +10,7 @@ use gpuquota_core::id::{ProjectId, TenantName, Timestamp};
 use gpuquota_server::auth::token::{Grant, TokenKey};
 use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
 use gpuquota_server::config::Dialects;
-use gpuquota_server::rest::{Api, LicenceTables, ServeLimits, router, serve};
+use gpuquota_server::rest::{Api, Kept, ServeLimits, router, serve};
 use gpuquota_server::service::liveness::Liveness;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
@@ -79,7 +79,7 @@ impl Rest {
             tokens: Arc::new(Authenticator::own(key())),
             dialects,
             failures: Arc::new(FailureLimiter::default()),
-            licences: LicenceTables::default(),
+            kept: Kept::default(),
         };
         Self {
             router: router(Arc::new(api)),

@@ -1,6 +1,7 @@
 //! How a journal row changes the state. Never fails, reads no clock; an event that contradicts the state is a broken
 //! invariant and panics, which makes the server read-only.
 
+mod change;
 mod directory;
 mod licence;
 mod node;
@@ -23,6 +24,7 @@ impl State {
         self.rows.seq = seq;
         self.rows.at = at;
         for event in &record.events {
+            self.note_change(seq, event);
             self.apply_event(at, event);
         }
         if let (Some(op), Some(replay)) = (op, &record.replay) {
@@ -114,7 +116,7 @@ impl State {
             } => {
                 let old = self.rows.quotas.get(id).cloned();
                 if let Some(old) = &old {
-                    self.index.remove_quota(old);
+                    self.index.remove_quota(&self.rows, old);
                 }
                 let quota = Quota {
                     id: *id,
@@ -128,24 +130,24 @@ impl State {
                     created_at: old.map_or(at, |old| old.created_at),
                     updated_at: at,
                 };
-                self.index.add_quota(&quota);
+                self.index.add_quota(&self.rows, &quota);
                 self.rows.next_quota = self.rows.next_quota.max(id.0 + 1);
                 self.rows.quotas.insert(*id, quota);
             }
             Event::QuotaExpired { quota } => {
                 if let Some(old) = self.rows.quotas.get(quota).cloned() {
-                    self.index.remove_quota(&old);
+                    self.index.remove_quota(&self.rows, &old);
                     let expired = Quota {
                         expired: true,
                         ..old
                     };
-                    self.index.add_quota(&expired);
+                    self.index.add_quota(&self.rows, &expired);
                     self.rows.quotas.insert(*quota, expired);
                 }
             }
             Event::QuotaReleased { quota, forced: _ } => {
                 if let Some(old) = self.rows.quotas.remove(quota) {
-                    self.index.remove_quota(&old);
+                    self.index.remove_quota(&self.rows, &old);
                 }
             }
             Event::NodeDeclared {

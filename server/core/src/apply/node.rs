@@ -86,7 +86,7 @@ impl State {
     }
 
     // Groups follow GPU products; a change of holders, the usual report, leaves them.
-    fn may_change_groups(&self, devices: &[DeviceReport], gone: &[DeviceKey]) -> bool {
+    pub(super) fn may_change_groups(&self, devices: &[DeviceReport], gone: &[DeviceKey]) -> bool {
         let gpu = |key: &DeviceKey| key.kind() == DeviceKind::Gpu;
         gone.iter().any(gpu)
             || devices

@@ -19,6 +19,7 @@ pub(crate) struct Index {
     pub(crate) by_key: OrdMap<QuotaKey, QuotaId>,
     pub(crate) by_reference: OrdMap<(TenantName, Reference), QuotaId>,
     pub(crate) by_tenant: OrdMap<TenantName, OrdSet<QuotaId>>,
+    pub(crate) with_quotas: OrdMap<u64, TenantName>,
     pub(crate) expiring: OrdSet<(Timestamp, QuotaId)>,
     pub(crate) binding: OrdMap<NodeName, OrdSet<QuotaId>>,
     pub(crate) held: OrdMap<TenantName, OrdSet<DeviceKey>>,
@@ -39,7 +40,7 @@ impl Index {
     pub(crate) fn of(rows: &Rows) -> Self {
         let mut index = Self::default();
         for quota in rows.quotas.values() {
-            index.add_quota(quota);
+            index.add_quota(rows, quota);
         }
         for (key, device) in &rows.devices {
             for tenant in device.holders.keys() {
@@ -156,7 +157,11 @@ impl Index {
         assert!(known.is_some(), "seat expiry index");
     }
 
-    pub(crate) fn add_quota(&mut self, quota: &Quota) {
+    pub(crate) fn add_quota(&mut self, rows: &Rows, quota: &Quota) {
+        if let Some(tenant) = rows.tenants.get(&quota.key.tenant) {
+            let name = quota.key.tenant.clone();
+            self.with_quotas.insert(tenant.order, name);
+        }
         self.by_key.insert(quota.key.clone(), quota.id);
         if let Some(reference) = quota.reference {
             let reference = (quota.key.tenant.clone(), reference);
@@ -177,7 +182,7 @@ impl Index {
         }
     }
 
-    pub(crate) fn remove_quota(&mut self, quota: &Quota) {
+    pub(crate) fn remove_quota(&mut self, rows: &Rows, quota: &Quota) {
         let known = self.by_key.remove(&quota.key);
         assert_eq!(known, Some(quota.id), "quota key index");
         if let Some(reference) = quota.reference {
@@ -186,6 +191,11 @@ impl Index {
             assert_eq!(known, Some(quota.id), "reference index");
         }
         remove_from(&mut self.by_tenant, &quota.key.tenant, &quota.id);
+        if !self.by_tenant.contains_key(&quota.key.tenant)
+            && let Some(tenant) = rows.tenants.get(&quota.key.tenant)
+        {
+            self.with_quotas.remove(&tenant.order);
+        }
         if let Some(at) = quota.expires_at.filter(|_| !quota.expired) {
             let known = self.expiring.remove(&(at, quota.id));
             assert!(known.is_some(), "expiry index");

@@ -3,6 +3,7 @@
 //! All of it sits on persistent ordered maps: a clone is cheap, a reader keeps its own, and two folds of one journal
 //! give the same bytes. A snapshot holds the rows only; [`State::verify`] recounts every index from them.
 
+mod changes;
 mod directory;
 mod index;
 mod licence;
@@ -27,6 +28,7 @@ use crate::pool::{CardLimitKey, Counter, HostResource, RegionProfile, ResourceGr
 use crate::quota::{Quota, QuotaKey};
 use crate::tenant::Tenant;
 
+pub use changes::Changes;
 pub(crate) use index::{Index, add_to, remove_from};
 pub use verify::Broken;
 
@@ -79,17 +81,27 @@ pub(crate) struct Counters(
 );
 
 /// The ledger after some journal row.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Rows", into = "Rows")]
 pub struct State {
     pub(crate) rows: Rows,
     pub(crate) index: Index,
+    pub(crate) changes: Changes,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.rows == other.rows && self.index == other.index
+    }
 }
 
 impl From<Rows> for State {
     fn from(rows: Rows) -> Self {
-        let index = Index::of(&rows);
-        Self { rows, index }
+        Self {
+            index: Index::of(&rows),
+            changes: Changes::at(rows.seq),
+            rows,
+        }
     }
 }
 
@@ -110,6 +122,17 @@ impl State {
     #[must_use]
     pub fn at(&self) -> Timestamp {
         self.rows.at
+    }
+
+    /// When what last changed.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Tenants that have quotas, in order of creation.
+    pub fn tenants_with_quotas(&self) -> impl ExactSizeIterator<Item = &TenantName> {
+        self.index.with_quotas.values()
     }
 
     /// Last row of the newest snapshot that was noted.

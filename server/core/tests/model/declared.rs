@@ -18,6 +18,7 @@ use gpuquota_core::{Answer, Command, Denied, Outcome, State};
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::examples::{bought, put};
 use crate::properties::{full_report, with_nodes};
 use crate::world::{TENANTS, device, model, seen, seen_at, tenant};
 use crate::{Ledger, START, cases};
@@ -129,6 +130,8 @@ fn declaration() -> impl Strategy<Value = Command> {
             profile: None,
         })),
         1 => Just(Command::RemoveModel(model("tyui-3"))),
+        2 => (select(TENANTS.to_vec()), select(vec!["tyui-3", "shared-alias"]), 0..3_u32)
+            .prop_map(|(who, what, num)| Command::SetQuota(put(bought(who, what), num))),
     ]
 }
 

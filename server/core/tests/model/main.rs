@@ -1,6 +1,7 @@
 //! The ledger against a naive telling of it: random histories, properties of usage, and the documents' examples.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod changes;
 mod charge;
 mod compare;
 mod declared;
@@ -63,7 +64,9 @@ impl Ledger {
             events,
         };
         let seq = self.state.seq().next();
+        let before = self.state.clone();
         self.state.apply(seq, now, op.as_ref(), &record);
+        changes::kept(&before, &self.state);
         self.journal.push((seq, now, op, record));
     }
 

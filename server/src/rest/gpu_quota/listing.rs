@@ -13,10 +13,12 @@ use gpuquota_core::usage::{Usage, usage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::kept::KeptItems;
 use super::wire::Filter;
-use crate::auth::Principal;
+use crate::auth::{Principal, Role};
 use crate::rest::json::LARGEST_COUNT;
 use crate::rest::names;
+use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
 
 /// `data` of the answer. `total` counts tenants.
@@ -88,28 +90,77 @@ struct Detail<'a> {
     expire_time: Option<String>,
 }
 
-/// One page of what the principal sees.
+/// One page of what the principal sees and the filter leaves.
 pub(super) fn page<'a>(state: &'a State, principal: &Principal, filter: &Filter) -> Page<'a> {
-    let mut tenants: Vec<(u64, &TenantName)> = state
-        .tenants()
-        .filter(|(name, _)| principal.sees(name))
-        .filter(|(name, _)| state.quotas_of(name).any(|quota| wanted(quota, filter)))
-        .map(|(name, tenant)| (tenant.order, name))
+    let tenants = state.tenants_with_quotas();
+    let tenants: Vec<&TenantName> = tenants
+        .filter(|name| principal.sees(name))
+        .filter(|name| state.quotas_of(name).any(|quota| wanted(quota, filter)))
         .collect();
-    tenants.sort_unstable();
-    let before = filter
-        .page
-        .saturating_sub(1)
-        .saturating_mul(filter.page_size);
-    let shown = tenants.iter().skip(before).take(filter.page_size);
+    let shown = tenants.iter().skip(before(filter)).take(filter.page_size);
     Page {
         total: tenants.len(),
         page: filter.page,
         page_size: filter.page_size,
         items: shown
-            .flat_map(|(_, tenant)| items(state, tenant, filter))
+            .flat_map(|tenant| items(state, tenant, filter))
             .collect(),
     }
+}
+
+/// The same for a filter that leaves everything, as text: `data` of the answer.
+pub(super) fn page_text(
+    state: &State,
+    principal: &Principal,
+    filter: &Filter,
+    kept: &KeptItems,
+) -> Result<String, Problem> {
+    let seen: Option<Vec<&TenantName>> = (principal.role != Role::Admin).then(|| {
+        let tenants = state.tenants_with_quotas();
+        tenants.filter(|name| principal.sees(name)).collect()
+    });
+    let (total, shown): (usize, Vec<&TenantName>) = match &seen {
+        Some(seen) => {
+            let shown = seen.iter().copied().skip(before(filter));
+            (seen.len(), shown.take(filter.page_size).collect())
+        }
+        None => {
+            let tenants = state.tenants_with_quotas();
+            let total = tenants.len();
+            let shown = tenants.skip(before(filter)).take(filter.page_size);
+            (total, shown.collect())
+        }
+    };
+    let (page, page_size) = (filter.page, filter.page_size);
+    let mut text = format!(r#"{{"total":{total},"page":{page},"page_size":{page_size},"items":["#);
+    for (at, tenant) in shown.into_iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(&kept.of(state, tenant)?);
+    }
+    text.push_str("]}");
+    Ok(text)
+}
+
+/// A tenant's items as they stand in the list: `{…},{…}`.
+pub(super) fn items_text(state: &State, tenant: &TenantName) -> Result<String, Problem> {
+    let items = items(state, tenant, &Filter::everything());
+    let text = serde_json::to_string(&items).map_err(|error| {
+        tracing::error!(error = %error, "items cannot be written as JSON");
+        Problem::new(Kind::Internal, "the answer cannot be written")
+    })?;
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    Ok(bare.unwrap_or_default().to_owned())
+}
+
+fn before(filter: &Filter) -> usize {
+    filter
+        .page
+        .saturating_sub(1)
+        .saturating_mul(filter.page_size)
 }
 
 fn wanted(quota: &Quota, filter: &Filter) -> bool {

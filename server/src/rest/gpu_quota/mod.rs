@@ -1,6 +1,7 @@
 //! Document 000, the GPU quota dialect: PUT and DELETE `/api/v1/quotas/:tenant`, GET `/api/v1/quota/user-quotas`.
 
 mod fault;
+mod kept;
 mod listing;
 mod wire;
 
@@ -13,6 +14,7 @@ use super::reply::Reply;
 use super::status::Problem;
 
 pub(super) use fault::fault;
+pub(super) use kept::KeptItems;
 
 /// What a write answers.
 #[derive(Serialize, ToSchema)]
@@ -54,7 +56,12 @@ pub(super) struct Listed<'a> {
 pub(super) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let filter = wire::read_filter(call)?;
     let committed = api.ledger.read();
-    let page = listing::page(&committed.state, &call.principal, &filter);
+    let state = &committed.state;
+    if filter.source.is_none() && filter.quota_type.is_none() {
+        let page = listing::page_text(state, &call.principal, &filter, &api.kept.items)?;
+        return Ok(Reply::written(format!(r#"{{"code":0,"data":{page}}}"#)));
+    }
+    let page = listing::page(state, &call.principal, &filter);
     Reply::ok(Listed {
         code: 0,
         data: page,

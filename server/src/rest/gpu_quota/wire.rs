@@ -36,6 +36,18 @@ pub(super) struct Filter {
     pub(super) page_size: usize,
 }
 
+impl Filter {
+    /// The first page without a filter.
+    pub(super) fn everything() -> Self {
+        Self {
+            source: None,
+            quota_type: None,
+            page: 1,
+            page_size: 10,
+        }
+    }
+}
+
 pub(super) fn read_put(call: &Call) -> Result<Put, Problem> {
     // Ignoring these two would change what the caller only wanted to see, or refuse what it wanted drained.
     for name in ["dry_run", "on_excess"] {

@@ -3,13 +3,13 @@
 
 mod fault;
 mod hardware;
+mod kept;
 mod wire;
 
 use std::collections::BTreeSet;
 
 use gpuquota_core::State;
 use gpuquota_core::id::{GroupName, TenantName};
-use gpuquota_core::node::NodeState;
 use gpuquota_core::pool::Accelerator;
 
 use super::call::{Api, Call};
@@ -17,10 +17,11 @@ use super::reply::Reply;
 use super::run_time;
 use super::status::{Kind, Problem};
 use crate::auth::{Principal, Role};
-use hardware::Hardware;
+use kept::Figures;
 use wire::Resources;
 
 pub(super) use fault::fault;
+pub(super) use kept::KeptGroups;
 pub(super) use wire::Answer;
 
 /// Shows a group's hardware and the caller's limits on it.
@@ -32,13 +33,8 @@ pub(super) async fn resources(api: &Api, call: &Call) -> Result<Reply, Problem> 
     let asked = wire::read(&call.query)?;
     let group = &asked.group;
     let tenants = check_group(state, &call.principal, tenants, group)?;
-    let largest = Hardware::largest(state, group);
+    let Figures { largest, up } = api.kept.groups.of(state, group);
     let limit = |accelerator| card_limit(state, group, &tenants, accelerator);
-    let up = |name| {
-        state
-            .node(name)
-            .is_some_and(|node| node.state == NodeState::Up)
-    };
     Reply::ok(Answer::from(Resources {
         id: call.principal.container.as_deref(),
         cpu_number: largest.cpu_cores,
@@ -53,7 +49,7 @@ pub(super) async fn resources(api: &Api, call: &Call) -> Result<Reply, Problem> 
         memory_size: largest.memory_bytes >> 20,
         resource_group: group.as_str(),
         user_name: call.principal.user.as_deref(),
-        node_number: state.nodes_in(group).filter(|name| up(name)).count(),
+        node_number: up,
         max_time: run_time::format(state.group(group).and_then(|group| group.max_time_s)),
     }))
 }

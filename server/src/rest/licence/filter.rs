@@ -14,27 +14,33 @@ use crate::rest::time;
 const PAGE_SIZE: usize = 50;
 const LARGEST_PAGE_SIZE: usize = 200;
 
-/// Which rows, in which order, from where.
+/// Whose rows, which of them, and from where.
 #[derive(Debug)]
 pub(super) struct Filter {
     pub(super) tenant: Option<u32>,
-    product: Option<u32>,
-    is_active: Option<bool>,
-    expires_before: Option<Timestamp>,
-    usage_rate_gte: Option<Threshold>,
-    pub(super) order: Order,
+    pub(super) selection: Selection,
     pub(super) page: usize,
     pub(super) page_size: usize,
 }
 
+/// Which of the rows, in which order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Selection {
+    product: Option<u32>,
+    is_active: Option<bool>,
+    expires_before: Option<Timestamp>,
+    usage_rate_gte: Option<Threshold>,
+    order: Order,
+}
+
 /// By which column, and in which direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Order {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Order {
     by: Column,
     descending: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Column {
     Id,
     MaxLicenses,
@@ -55,11 +61,13 @@ impl Filter {
         let page = single("page")?;
         Ok(Self {
             tenant: number("tenant", single("tenant")?)?,
-            product: number("software_product", single("software_product")?)?,
-            is_active: switch("is_active", single("is_active")?)?,
-            expires_before: date("expires_before", single("expires_before")?)?,
-            usage_rate_gte: threshold("usage_rate_gte", single("usage_rate_gte")?)?,
-            order: order("ordering", single("ordering")?)?,
+            selection: Selection {
+                product: number("software_product", single("software_product")?)?,
+                is_active: switch("is_active", single("is_active")?)?,
+                expires_before: date("expires_before", single("expires_before")?)?,
+                usage_rate_gte: threshold("usage_rate_gte", single("usage_rate_gte")?)?,
+                order: order("ordering", single("ordering")?)?,
+            },
             page_size: page_size("page_size", single("page_size")?)?,
             page: match page {
                 None => 1,
@@ -67,17 +75,28 @@ impl Filter {
             },
         })
     }
+}
 
-    /// Whether it takes every row of every tenant.
-    pub(super) fn takes_all(&self) -> bool {
-        self.tenant.is_none()
-            && self.product.is_none()
-            && self.is_active.is_none()
-            && self.expires_before.is_none()
-            && self.usage_rate_gte.is_none()
+impl Selection {
+    const EVERYTHING: Self = Self {
+        product: None,
+        is_active: None,
+        expires_before: None,
+        usage_rate_gte: None,
+        order: Order::CREATION,
+    };
+
+    /// Whether it takes every row where it stands.
+    pub(super) fn is_everything(&self) -> bool {
+        *self == Self::EVERYTHING
     }
 
-    /// Whether it takes a row of the tenants it asks for.
+    /// Compares rows by its order.
+    pub(super) fn compare(&self, a: &Row, b: &Row) -> Ordering {
+        self.order.compare(a, b)
+    }
+
+    /// Whether it takes a row.
     pub(super) fn takes(&self, row: &Row) -> bool {
         let before = |day| row.expires_at.is_some_and(|end| end < day);
         self.product.is_none_or(|product| product == row.product.id)
@@ -95,13 +114,8 @@ impl Order {
         descending: false,
     };
 
-    /// Whether it is the order in which rows stand anyway.
-    pub(super) fn is_creation(self) -> bool {
-        self == Self::CREATION
-    }
-
     /// Compares rows; those that are alike by id.
-    pub(super) fn compare(self, a: &Row, b: &Row) -> Ordering {
+    fn compare(self, a: &Row, b: &Row) -> Ordering {
         let ordering = compare(self.by, a, b);
         let ordering = match self.descending {
             true => ordering.reverse(),

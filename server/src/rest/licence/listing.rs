@@ -41,11 +41,7 @@ pub(super) fn page<'a>(
         filter.page_size,
     );
     let (count, rows) = match (filter.tenant, principal.role) {
-        (None, Role::Admin) if filter.takes_all() => {
-            let rows = table.in_order(filter.order).skip(first).take(size);
-            (table.rows.len(), rows.collect())
-        }
-        (None, Role::Admin) => cut(table.in_order(filter.order), filter, first),
+        (None, Role::Admin) => table.cut(&filter.selection, first, size),
         (Some(number), _) => {
             let holder = table.holders.get(&number).into_iter();
             let holder = holder.filter(|holder| principal.sees(&holder.tenant));
@@ -74,7 +70,7 @@ fn sorted<'a>(
     filter: &Filter,
 ) -> Vec<&'a Row> {
     let mut rows: Vec<&Row> = holders.flat_map(|holder| table.rows_of(holder)).collect();
-    rows.sort_unstable_by(|a, b| filter.order.compare(a, b));
+    rows.sort_unstable_by(|a, b| filter.selection.compare(a, b));
     rows
 }
 
@@ -86,7 +82,7 @@ fn cut<'a>(
 ) -> (usize, Vec<&'a Row>) {
     let mut count = 0;
     let mut shown = Vec::new();
-    for row in rows.filter(|row| filter.takes(row)) {
+    for row in rows.filter(|row| filter.selection.takes(row)) {
         if count >= first && shown.len() < filter.page_size {
             shown.push(row);
         }

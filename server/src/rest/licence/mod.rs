@@ -29,13 +29,13 @@ use wire::{Answer, Patch};
 pub(super) use fault::fault;
 pub(super) use row::{Long, Short};
 pub(super) use statistics::Statistics;
-pub use table::LicenceTables;
+pub(super) use table::LicenceTables;
 
 /// Lists quotas, filtered, ordered and paged.
 pub(super) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let address = call.reached.address(&api.dialects)?;
     let filter = Filter::read(&call.query)?;
-    let table = api.licences.current(&api.ledger).await;
+    let table = api.kept.licences.current(&api.ledger).await;
     let page = listing::page(&table, &call.principal, &filter)?;
     let link = |number: Option<usize>| {
         number.map(|number| {
@@ -74,7 +74,7 @@ fn body_of(page: &Page<'_>, next: Option<String>, previous: Option<String>) -> S
 
 /// Says how much of all quotas is used.
 pub(super) async fn statistics(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let table = api.licences.current(&api.ledger).await;
+    let table = api.kept.licences.current(&api.ledger).await;
     let counted = statistics::statistics(&table, &call.principal, api.clock.wall());
     let body = format!(r#"{{"success":true,"data":{}}}"#, counted.json);
     Ok(Reply::written(body))

@@ -53,7 +53,7 @@ impl Rate {
 }
 
 /// A fraction from 0 on: 0.8 is 80 percent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Threshold {
     digits: u128,
     scale: u128,

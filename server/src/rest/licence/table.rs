@@ -1,7 +1,7 @@
-//! All licence quotas with their use, computed once for each state of the ledger and shared by everybody who reads it:
+//! All licence quotas with their use, computed once after each row that changes them and shared by everybody who reads it:
 //! counting a thousand tenants' licences again for every page would cost more than all the rest of the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
@@ -10,15 +10,18 @@ use gpuquota_core::id::{ProductId, Seq, TenantName};
 use gpuquota_core::licence::licence_usage;
 use tokio::sync::Mutex;
 
-use super::filter::Order;
+use super::filter::Selection;
 use super::row::{Party, Row};
 use super::statistics::Written;
 use crate::auth::Principal;
 use crate::service::Ledger;
 
+/// Selections whose rows are kept, for one table.
+const MOST_SELECTIONS: usize = 64;
+
 /// The newest table.
 #[derive(Debug, Default)]
-pub struct LicenceTables {
+pub(in crate::rest) struct LicenceTables {
     newest: ArcSwapOption<Table>,
     // Whoever finds it outdated makes the next; the others wait for that one.
     making: Mutex<()>,
@@ -27,7 +30,7 @@ pub struct LicenceTables {
 impl LicenceTables {
     /// The table of the ledger as it is, or newer.
     pub(super) async fn current(&self, ledger: &Ledger) -> Arc<Table> {
-        let seq = ledger.read().state.seq();
+        let seq = ledger.read().state.changes().of_licences();
         let newest = || self.newest.load_full().filter(|table| table.seq >= seq);
         if let Some(table) = newest() {
             return table;
@@ -58,8 +61,8 @@ pub(super) struct Table {
     pub(super) rows: Vec<Row>,
     /// By the tenants' numbers.
     pub(super) holders: BTreeMap<u32, Holder>,
-    // Places of all rows in the orders that somebody asked for.
-    orders: RwLock<BTreeMap<Order, Arc<[usize]>>>,
+    // Places of all rows that a selection takes, in its order, for selections that somebody asked for.
+    selected: RwLock<HashMap<Selection, Arc<[usize]>>>,
     /// The statistics of all rows, once somebody asked for them.
     pub(super) statistics: ArcSwapOption<Written>,
 }
@@ -102,7 +105,7 @@ impl Table {
             seq: state.seq(),
             rows,
             holders,
-            orders: RwLock::default(),
+            selected: RwLock::default(),
             statistics: ArcSwapOption::empty(),
         }
     }
@@ -113,30 +116,42 @@ impl Table {
         holders.filter(|holder| principal.sees(&holder.tenant))
     }
 
-    /// All rows in this order, which is found once.
-    pub(super) fn in_order(&self, order: Order) -> impl Iterator<Item = &Row> {
-        let places = (!order.is_creation()).then(|| self.places(order));
-        (0..self.rows.len()).filter_map(move |at| {
-            let place = match &places {
-                Some(places) => *places.get(at)?,
-                None => at,
-            };
-            self.rows.get(place)
-        })
+    /// How many rows of all tenants a selection takes, and so many of them from `first` on.
+    pub(super) fn cut(
+        &self,
+        selection: &Selection,
+        first: usize,
+        size: usize,
+    ) -> (usize, Vec<&Row>) {
+        if selection.is_everything() {
+            let rows = self.rows.iter().skip(first).take(size);
+            return (self.rows.len(), rows.collect());
+        }
+        let places = self.places(selection);
+        let shown = places.iter().skip(first).take(size);
+        let rows = shown.filter_map(|place| self.rows.get(*place));
+        (places.len(), rows.collect())
     }
 
-    fn places(&self, order: Order) -> Arc<[usize]> {
-        // An order is put in whole, so a panic elsewhere leaves nothing half done.
-        let known = self.orders.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(places) = known.get(&order) {
+    fn places(&self, selection: &Selection) -> Arc<[usize]> {
+        // Places are put in whole, so a panic elsewhere leaves nothing half done.
+        let known = self.selected.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = known.get(selection) {
             return places.clone();
         }
         drop(known);
-        let mut rows: Vec<(usize, &Row)> = self.rows.iter().enumerate().collect();
-        rows.sort_unstable_by(|(_, a), (_, b)| order.compare(a, b));
+        let rows = self.rows.iter().enumerate();
+        let mut rows: Vec<(usize, &Row)> = rows.filter(|(_, row)| selection.takes(row)).collect();
+        rows.sort_by(|(_, a), (_, b)| selection.compare(a, b));
         let places: Arc<[usize]> = rows.into_iter().map(|(place, _)| place).collect();
-        let mut known = self.orders.write().unwrap_or_else(PoisonError::into_inner);
-        known.entry(order).or_insert(places).clone()
+        let mut known = self
+            .selected
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST_SELECTIONS {
+            known.insert(selection.clone(), places.clone());
+        }
+        places
     }
 
     /// Rows of a holder, by id.

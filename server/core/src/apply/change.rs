@@ -1,0 +1,96 @@
+//! Which figures an event may change. It is noted before the event is applied: what ends is still there then.
+
+use crate::device::{DeviceKind, DeviceReport};
+use crate::event::Event;
+use crate::id::{QuotaId, Seq};
+use crate::state::State;
+
+impl State {
+    pub(super) fn note_change(&mut self, seq: Seq, event: &Event) {
+        match event {
+            Event::TenantCreated { tenant } => self.changes.tenant(tenant, seq),
+            Event::TenantSet(profile) => {
+                self.changes.tenant(&profile.tenant, seq);
+                self.changes.licences(seq);
+            }
+            Event::QuotaSet { key, .. } => self.changes.tenant(&key.tenant, seq),
+            Event::QuotaExpired { quota } | Event::QuotaReleased { quota, .. } => {
+                self.note_quota(seq, *quota);
+            }
+            // A region may take devices from one quota to another, a name in the catalogue too.
+            Event::NodeDeclared { .. } => {
+                self.changes.nodes(seq);
+                self.changes.all_tenants(seq);
+            }
+            Event::ModelSet(_) | Event::ModelRemoved { .. } => self.changes.all_tenants(seq),
+            Event::SessionOpened { .. } | Event::NodeSilent { .. } | Event::NodeHeard { .. } => {
+                self.changes.nodes(seq);
+            }
+            Event::NodeReported {
+                node,
+                full,
+                facts,
+                devices,
+                gone,
+                ..
+            } => {
+                let known = self.rows.nodes.get(node);
+                let first = known.is_some_and(|node| node.observed_at.is_none());
+                let ended = match known.filter(|_| *full) {
+                    Some(node) => node.devices.iter().cloned().collect(),
+                    None => gone.clone(),
+                };
+                if first || *full || facts.is_some() || self.may_change_groups(devices, gone) {
+                    self.changes.nodes(seq);
+                }
+                self.note_devices(seq, devices);
+                for key in &ended {
+                    let ended = self
+                        .rows
+                        .devices
+                        .get(key)
+                        .map(|device| device.report.clone());
+                    self.note_devices(seq, ended.as_slice());
+                }
+            }
+            Event::ProductSet(_)
+            | Event::ProductRemoved { .. }
+            | Event::LicenceQuotaSet(_)
+            | Event::LicenceQuotaExpired { .. }
+            | Event::SeatSet(_)
+            | Event::SeatReleased { .. }
+            | Event::SeatExpired { .. } => self.changes.licences(seq),
+            // Nobody keeps figures that depend on these.
+            Event::RegionSet(_)
+            | Event::GroupSet(_)
+            | Event::GroupRemoved { .. }
+            | Event::CardLimitSet { .. }
+            | Event::HostResourceSet(_)
+            | Event::HostResourceRemoved { .. }
+            | Event::HostLimitSet { .. }
+            | Event::CounterSet { .. }
+            | Event::TokenRevoked { .. }
+            | Event::SnapshotTaken { .. } => {}
+        }
+    }
+
+    fn note_quota(&mut self, seq: Seq, quota: QuotaId) {
+        if let Some(quota) = self.rows.quotas.get(&quota) {
+            self.changes.tenant(&quota.key.tenant, seq);
+        }
+    }
+
+    // Those who held it, and those who hold it now.
+    fn note_devices(&mut self, seq: Seq, reports: &[DeviceReport]) {
+        for report in reports {
+            let old = self.rows.devices.get(&report.key);
+            let before = old.into_iter().flat_map(|device| device.holders.keys());
+            for tenant in before.chain(&report.tenants) {
+                self.changes.tenant(tenant, seq);
+            }
+            if report.key.kind() == DeviceKind::Vgpu {
+                self.changes.licences(seq);
+            }
+        }
+    }
+}
