@@ -58,6 +58,7 @@ async fn history(seed: u64) {
     let server = Server::start().await;
     let sessions = begin(&server).await;
     let mut writer = Writer {
+        server: &server,
         admin: server.admin(),
         world: World::default(),
         random: StdRng::seed_from_u64(seed),
