@@ -2,7 +2,8 @@
 //!
 //! A licence is used by a licensed vGPU instance of the product that the tenant holds, and by a seat that was checked
 //! out. Several quotas of one tenant and product add up: those that grant are filled first, sooner end before later,
-//! and what is over all of them stays on the last that grants, so that `used` above the limit is shown as it is.
+//! and what is over all of them stays on the last that grants, so that `used` above the limit is shown as it is. When none
+//! grants any more, they are filled in the same order as far as they once granted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -145,18 +146,32 @@ pub fn licence_usage(state: &State, tenant: &TenantName) -> BTreeMap<LicenceQuot
     });
     let mut charged = BTreeMap::new();
     let mut left = licences_used(state, tenant);
-    for quota in &order {
+    let mut fill = |quota: &LicenceQuota, up_to: u32, charged: &mut BTreeMap<_, u64>| {
         let left = left.entry(quota.terms.product).or_insert(0);
-        let here = (*left).min(u64::from(quota.grants()));
+        let here = (*left).min(u64::from(up_to));
         *left -= here;
-        charged.insert(quota.terms.quota, here);
+        *charged.entry(quota.terms.quota).or_insert(0) += here;
+    };
+    for quota in &order {
+        fill(quota, quota.grants(), &mut charged);
+    }
+    let granting: BTreeSet<ProductId> = order
+        .iter()
+        .filter(|quota| quota.counts())
+        .map(|quota| quota.terms.product)
+        .collect();
+    // Where nothing grants any more, each keeps what it once let the tenant have.
+    for quota in order
+        .iter()
+        .filter(|q| !granting.contains(&q.terms.product))
+    {
+        fill(quota, quota.terms.max, &mut charged);
     }
     for (product, over) in left.into_iter().filter(|(_, over)| *over > 0) {
-        let of_product = || order.iter().filter(|q| q.terms.product == product);
-        let last = of_product()
-            .rfind(|quota| quota.counts())
-            .or(of_product().next_back());
-        if let Some(quota) = last {
+        let bears = |quota: &&&LicenceQuota| {
+            quota.terms.product == product && quota.counts() == granting.contains(&product)
+        };
+        if let Some(quota) = order.iter().rfind(bears) {
             *charged.entry(quota.terms.quota).or_insert(0) += over;
         }
     }
