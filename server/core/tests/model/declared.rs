@@ -11,7 +11,8 @@ use gpuquota_core::id::{
     Code, DisplayName, HardwareName, HostResourceName, LicenceQuotaId, ProductId, ProjectId,
     ResourceKind, SeatId, TenantName, TenantNumber, Timestamp,
 };
-use gpuquota_core::licence::{Product, licence_usage, licences_used};
+use gpuquota_core::licence::Product;
+use gpuquota_core::licence_usage::{licence_usage, licences_used};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::pool::{Counter, HostLimitKey, HostResource};
 use gpuquota_core::{Answer, Command, Denied, Outcome, State};
