@@ -2,7 +2,8 @@
 //!
 //! A licence is used by a licensed vGPU instance of the product that the tenant holds, and by a seat that was checked
 //! out. Several quotas of one tenant and product add up: those that grant are filled first, sooner end before later,
-//! and what is over all of them stays on the last that grants, so that `used` above the limit is shown as it is.
+//! and what is over all of them stays on the last that grants, so that `used` above the limit is shown as it is. When
+//! none grants, all of it stays on the one that ended last, of several the oldest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,15 +135,11 @@ pub fn licences_used(state: &State, tenant: &TenantName) -> BTreeMap<ProductId, 
 #[must_use]
 pub fn licence_usage(state: &State, tenant: &TenantName) -> BTreeMap<LicenceQuotaId, u64> {
     let mut order: Vec<&LicenceQuota> = state.licence_quotas_of(tenant).collect();
-    order.sort_by_key(|quota| {
+    let ends = |quota: &LicenceQuota| {
         let terms = &quota.terms;
-        (
-            terms.product,
-            terms.expires_at.is_none(),
-            terms.expires_at,
-            terms.quota,
-        )
-    });
+        (terms.expires_at.is_none(), terms.expires_at)
+    };
+    order.sort_by_key(|quota| (quota.terms.product, ends(quota), quota.terms.quota));
     let mut charged = BTreeMap::new();
     let mut left = licences_used(state, tenant);
     for quota in &order {
@@ -153,9 +150,9 @@ pub fn licence_usage(state: &State, tenant: &TenantName) -> BTreeMap<LicenceQuot
     }
     for (product, over) in left.into_iter().filter(|(_, over)| *over > 0) {
         let of_product = || order.iter().filter(|q| q.terms.product == product);
-        let last = of_product()
-            .rfind(|quota| quota.counts())
-            .or(of_product().next_back());
+        let last = of_product().rfind(|quota| quota.counts());
+        // Where none grants it stays where it was when the last ended, not on one that was made since.
+        let last = last.or(of_product().rev().max_by_key(|quota| ends(quota)));
         if let Some(quota) = last {
             *charged.entry(quota.terms.quota).or_insert(0) += over;
         }
