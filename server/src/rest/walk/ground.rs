@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::open::Opened;
 use crate::rest::credential::Carrier;
 use crate::rest::routes::{Dialect, Route};
-use crate::rest::{Api, Endpoint, LicenceTables, router};
+use crate::rest::{Api, Endpoint, Kept, router};
 use crate::service::liveness::Liveness;
 
 const TTL_S: i64 = 600;
@@ -75,7 +75,7 @@ impl Ground {
             tokens: Arc::new(Authenticator::own(key())),
             dialects: config.dialects.clone(),
             failures: Arc::new(FailureLimiter::default()),
-            licences: LicenceTables::default(),
+            kept: Kept::default(),
         };
         let ground = Self {
             router: router(Arc::new(api)),
@@ -288,6 +288,7 @@ pub(super) fn path_of(route: &Route, whose: Whose) -> String {
         ("{resource}", format!("{pool}-host")),
         ("{accelerator}", "gpu".to_owned()),
         ("{type}", "users".to_owned()),
+        ("{file}", "start.js".to_owned()),
     ] {
         path = path.replace(name, &value);
     }
