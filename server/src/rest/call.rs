@@ -84,17 +84,8 @@ impl Call {
 
     /// Asks the ledger in the caller's name.
     pub(super) async fn submit(&self, api: &Api, command: Command) -> Result<Receipt, Problem> {
-        let (op, fingerprint) = match &self.idempotency_key {
-            None => (None, None),
-            Some(key) => {
-                let op = format!(
-                    "rest/{}/{} {}/{key}",
-                    self.principal.subject, self.method, self.pattern
-                );
-                let op = OpId::new(&op).map_err(|_| key_problem())?;
-                (Some(op), Some(self.fingerprint()))
-            }
-        };
+        let op = self.op()?;
+        let fingerprint = op.is_some().then(|| self.fingerprint());
         let origin = Origin {
             actor: self.principal.actor(),
             request_id: Some(self.request_id.clone()),
@@ -102,6 +93,31 @@ impl Call {
             fingerprint,
         };
         Ok(api.ledger.submit(command, origin).await?)
+    }
+
+    /// Whether the ledger keeps an answer to this very request under the caller's key, which it then repeats.
+    ///
+    /// # Errors
+    /// When the key is none.
+    pub(super) fn was_answered(&self, api: &Api) -> Result<bool, Problem> {
+        let Some(op) = self.op()? else {
+            return Ok(false);
+        };
+        let committed = api.ledger.read();
+        let kept = committed.state.operation(&op, api.clock.wall());
+        Ok(kept.is_some_and(|kept| kept.fingerprint == self.fingerprint()))
+    }
+
+    // A key is the caller's own, and one for each kind of write.
+    fn op(&self) -> Result<Option<OpId>, Problem> {
+        let Some(key) = &self.idempotency_key else {
+            return Ok(None);
+        };
+        let op = format!(
+            "rest/{}/{} {}/{key}",
+            self.principal.subject, self.method, self.pattern
+        );
+        OpId::new(&op).map(Some).map_err(|_| key_problem())
     }
 
     // The same request is the same method, target and body.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use gpuquota_core::id::InvalidName;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -101,13 +102,13 @@ impl Fields {
     ///
     /// # Errors
     /// When it is no text or breaks the rule.
-    pub(super) fn name<T, E: fmt::Display>(
+    pub(super) fn name<T>(
         &self,
         name: &str,
-        new: fn(&str) -> Result<T, E>,
+        new: fn(&str) -> Result<T, InvalidName>,
     ) -> Result<Option<T>, Problem> {
         let text = self.text(name)?;
-        text.map(|text| new(text).map_err(|e| invalid(name, e)))
+        text.map(|text| new(text).map_err(|e| misnamed(name, &e)))
             .transpose()
     }
 
@@ -115,11 +116,11 @@ impl Fields {
     ///
     /// # Errors
     /// When it is no list of texts, it is longer, or one breaks the rule.
-    pub(super) fn names<T: Ord, E: fmt::Display>(
+    pub(super) fn names<T: Ord>(
         &self,
         name: &str,
         most: usize,
-        new: fn(&str) -> Result<T, E>,
+        new: fn(&str) -> Result<T, InvalidName>,
     ) -> Result<Option<BTreeSet<T>>, Problem> {
         let rule = format!("must be a list of at most {most} texts");
         let list = match self.get(name) {
@@ -130,7 +131,7 @@ impl Fields {
         let mut names = BTreeSet::new();
         for value in list {
             let text = value.as_str().ok_or_else(|| invalid(name, &rule))?;
-            names.insert(new(text).map_err(|e| invalid(name, e))?);
+            names.insert(new(text).map_err(|e| misnamed(name, &e))?);
         }
         Ok(Some(names))
     }
@@ -168,6 +169,12 @@ impl Fields {
 #[must_use]
 pub(super) fn invalid(name: &str, rule: impl fmt::Display) -> Problem {
     Problem::new(Kind::InvalidField, format!("{name} {rule}")).of_field(name)
+}
+
+/// A field or parameter, by its own name, holds no valid name of its kind.
+#[must_use]
+pub(super) fn misnamed(name: &str, error: &InvalidName) -> Problem {
+    invalid(name, format_args!("must be {}", error.rule))
 }
 
 /// A required field is not there.
@@ -251,6 +258,8 @@ fn deeper<E: serde::de::Error>(depth: usize) -> Result<usize, E> {
 
 #[cfg(test)]
 mod tests {
+    use gpuquota_core::id::SiteId;
+
     use super::*;
 
     #[test]
@@ -279,7 +288,7 @@ mod tests {
     fn a_list_of_names_is_as_long_as_it_is_written() {
         let names = |json: &str| {
             let fields = Fields::parse(format!("{{\"list\":{json}}}").as_bytes())?;
-            let names = fields.names("list", 2, |text| Ok::<_, String>(text.to_owned()));
+            let names = fields.names("list", 2, |text| Ok(text.to_owned()));
             names.map(|names| names.map_or(0, |names| names.len()))
         };
         assert_eq!(names(r#"["a","a"]"#), Ok(1));
@@ -288,6 +297,15 @@ mod tests {
             let kind = names(bad).map_err(|problem| problem.kind);
             assert_eq!(kind, Err(Kind::InvalidField), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_bad_name_is_told_by_its_field_and_its_rule() {
+        let fields = Fields::parse(br#"{"site_id":"a b"}"#);
+        let problem = fields.and_then(|fields| fields.name("site_id", SiteId::new));
+        let message = problem.map_err(|problem| problem.message);
+        let expected = "site_id must be 1 to 64 of A-Z a-z 0-9 . _ -".to_owned();
+        assert_eq!(message, Err(expected));
     }
 
     #[test]

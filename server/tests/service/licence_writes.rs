@@ -241,6 +241,27 @@ async fn below_what_is_in_use_is_a_conflict_and_all_else_changes() {
 }
 
 #[tokio::test]
+async fn a_new_quota_that_ended_with_another_takes_none_of_its_use() {
+    let portal = Portal::open(Dialects::default()).await;
+    let end = CREATED + 1000;
+    portal.running.has([licence(2, 1, 100, Some(end))]).await;
+    portal.running.has(seats("demo", 1, 75)).await;
+    portal.running.clock.set(end + 1000);
+    let admin = token(Role::Admin, &[], &[]);
+    let body = r#"{"tenant":2,"software_product":1,"max_licenses":200,"expires_at":"2024-01-15T10:30:01Z"}"#;
+    let (status, made) = portal.ask("POST", QUOTAS, &admin, body).await;
+    assert_eq!(status, 201, "{made}");
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let figures =
+        |row: &Value| [&row["used_licenses"], &row["remaining_licenses"]].map(Value::as_u64);
+    assert_eq!(figures(&made["data"]), [Some(0), Some(200)]);
+    let (_, listed) = portal.get(QUOTAS).await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(figures(&listed["data"]["results"][0]), [Some(75), Some(25)]);
+    portal.running.end().await;
+}
+
+#[tokio::test]
 async fn case_39_a_repeated_creation_makes_one_quota_and_answers_alike() {
     let portal = Portal::open(Dialects::default()).await;
     let admin = token(Role::Admin, &[], &[]);

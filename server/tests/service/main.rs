@@ -10,6 +10,7 @@ mod licence;
 mod licence_list;
 mod licence_parameters;
 mod licence_writes;
+mod native;
 mod quota_set;
 mod replay;
 mod rest;

@@ -184,3 +184,28 @@ async fn a_listener_with_all_its_connections_taken_still_stops() {
     let stopped = tokio::time::timeout(Duration::from_secs(4), served).await;
     assert!(stopped.is_ok(), "it waits for a connection to end");
 }
+
+#[tokio::test]
+async fn a_token_of_40000_characters_fits_however_it_arrives() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let limits = ServeLimits::default();
+    let served = tokio::spawn(serve(listener.into(), Router::new(), limits, stop.clone()));
+    for piece in [1000, 50_000] {
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        caller.set_nodelay(true).unwrap();
+        let token = "t".repeat(40_000);
+        let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {token}\r\n\r\n");
+        for part in head.as_bytes().chunks(piece) {
+            // A server that has enough of it hangs up.
+            let _ = caller.write_all(part).await;
+            tokio::task::yield_now().await;
+        }
+        let mut answer = [0; 12];
+        caller.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 404", "pieces of {piece}");
+    }
+    stop.cancel();
+    served.await.unwrap();
+}

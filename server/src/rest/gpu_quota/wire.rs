@@ -10,7 +10,7 @@ use gpuquota_core::quota::{QuotaSource, QuotaType};
 use serde_json::Value;
 
 use crate::rest::call::Call;
-use crate::rest::json::{Fields, LARGEST_COUNT, invalid, missing};
+use crate::rest::json::{Fields, LARGEST_COUNT, invalid, misnamed, missing};
 use crate::rest::query::Query;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
@@ -145,9 +145,9 @@ fn quota_name(tenant: &TenantName, from: &dyn Source) -> Result<QuotaName, Probl
     let model = required(from, "gpu_model")?;
     Ok(QuotaName {
         tenant: tenant.clone(),
-        region: Region::new(&region).map_err(|e| invalid("region", e))?,
+        region: Region::new(&region).map_err(|e| misnamed("region", &e))?,
         source: parse_word("quota_source", &source, SOURCES)?,
-        gpu_model: GpuModel::new(&model).map_err(|e| invalid("gpu_model", e))?,
+        gpu_model: GpuModel::new(&model).map_err(|e| misnamed("gpu_model", &e))?,
         quota_type: match from.text("quota_type")? {
             None => None,
             Some(text) => Some(parse_word("quota_type", &text, TYPES)?),
@@ -181,7 +181,7 @@ fn nodes(fields: &Fields) -> Result<Option<BTreeSet<NodeName>>, Problem> {
     let mut nodes = BTreeSet::new();
     for value in list {
         let text = value.as_str().ok_or_else(|| invalid("node_name", rule))?;
-        nodes.insert(NodeName::new(text).map_err(|e| invalid("node_name", e))?);
+        nodes.insert(NodeName::new(text).map_err(|e| misnamed("node_name", &e))?);
     }
     Ok(Some(nodes))
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{Fields, invalid, misnamed, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
@@ -92,7 +92,7 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
 pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let text = call.query.single("gpu_model")?;
     let text = text.ok_or_else(|| missing("gpu_model"))?;
-    let model = GpuModel::new(text).map_err(|e| invalid("gpu_model", e))?;
+    let model = GpuModel::new(text).map_err(|e| misnamed("gpu_model", &e))?;
     call.submit(api, Command::RemoveModel(model)).await?;
     Reply::done()
 }

@@ -109,12 +109,14 @@ pub(in crate::rest) struct Groups<'a> {
     resource_groups: Vec<GroupBody<'a>>,
 }
 
-/// `GET /api/v1/resource-groups`: every group that is described or has nodes.
+/// `GET /api/v1/resource-groups`: every group that is described, has nodes or has card limits.
 pub(in crate::rest) async fn list_groups(api: &Api, _call: &Call) -> Result<Reply, Problem> {
     let committed = api.ledger.read();
     let state = &committed.state;
     let described = state.groups().map(|group| &group.group);
-    let names: BTreeSet<&GroupName> = described.chain(state.groups_with_nodes()).collect();
+    let limited = state.card_limits().map(|(key, _)| &key.group);
+    let known = described.chain(state.groups_with_nodes()).chain(limited);
+    let names: BTreeSet<&GroupName> = known.collect();
     let body = |name| {
         let group = state.group(name);
         let limits = state.card_limits().filter(|(key, _)| key.group == *name);

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::wire::LimitField;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid};
+use crate::rest::json::{Fields, misnamed};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
@@ -92,7 +92,7 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
 pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let site = match call.query.single("site_id")? {
         None => None,
-        Some(text) => Some(SiteId::new(text).map_err(|e| invalid("site_id", e))?),
+        Some(text) => Some(SiteId::new(text).map_err(|e| misnamed("site_id", &e))?),
     };
     let set = SetCounter {
         project: call.named("project", ProjectId::new)?,

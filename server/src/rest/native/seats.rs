@@ -104,7 +104,7 @@ pub(in crate::rest) async fn post(api: &Api, call: &Call) -> Result<Reply, Probl
 /// `POST /api/v1/seats/{id}/renew`: it ends so many seconds from now.
 pub(in crate::rest) async fn renew(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let ttl_ms = ttl_ms(&Fields::parse(&call.body)?)?;
-    let seat = seen(&api.ledger.read().state, call)?.seat;
+    let seat = touched(api, call)?;
     let command = Command::RenewSeat { seat, ttl_ms };
     let receipt = call.submit(api, command).await?;
     Reply::ok(SeatBody::of(granted(&receipt)?))
@@ -112,9 +112,17 @@ pub(in crate::rest) async fn renew(api: &Api, call: &Call) -> Result<Reply, Prob
 
 /// `DELETE /api/v1/seats/{id}`: gives the licence back.
 pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let seat = seen(&api.ledger.read().state, call)?.seat;
+    let seat = touched(api, call)?;
     call.submit(api, Command::ReleaseSeat(seat)).await?;
     Reply::done()
+}
+
+// The seat of a write. One that was written under the caller's key may be gone by now; its answer is not.
+fn touched(api: &Api, call: &Call) -> Result<SeatId, Problem> {
+    if call.was_answered(api)? {
+        return Ok(SeatId(call.named("id", number_in_path)?.into()));
+    }
+    Ok(seen(&api.ledger.read().state, call)?.seat)
 }
 
 // A foreign seat is answered as one that is not there.

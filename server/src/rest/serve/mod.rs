@@ -25,6 +25,9 @@ use super::reached::Endpoint;
 use crate::tls::Certificates;
 use https::Https;
 
+/// Request line and headers at most, bytes; a token of 40000 characters fits.
+const LONGEST_HEAD: usize = 48 * 1024;
+
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeLimits {
@@ -153,7 +156,7 @@ impl Connection {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_deadline)
             .max_headers(64)
-            .max_buf_size(32 * 1024)
+            .max_buf_size(LONGEST_HEAD)
             .half_close(false);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = self.watcher.watch(connection).await {
