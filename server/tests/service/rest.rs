@@ -184,3 +184,33 @@ async fn a_listener_with_all_its_connections_taken_still_stops() {
     let stopped = tokio::time::timeout(Duration::from_secs(4), served).await;
     assert!(stopped.is_ok(), "it waits for a connection to end");
 }
+
+#[tokio::test]
+async fn whoever_never_reads_its_answer_gives_its_place_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServeLimits {
+        connections: 1,
+        write_deadline: Duration::from_millis(50),
+        ..ServeLimits::default()
+    };
+    // More than any socket's buffers hold.
+    let large = axum::routing::get(|| async { vec![0_u8; 64 * 1024 * 1024] });
+    let router = Router::new().route("/", large);
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(serve(listener.into(), router, limits, stop.clone()));
+    let mut first = Vec::new();
+    for _ in 0..2 {
+        let mut asking = TcpStream::connect(address).await.unwrap();
+        asking
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut byte = [0; 1];
+        let begun = tokio::time::timeout(Duration::from_secs(20), asking.read(&mut byte)).await;
+        assert!(matches!(begun, Ok(Ok(1))), "the place is not given back");
+        first.push(asking);
+    }
+    stop.cancel();
+    served.await.unwrap();
+}
