@@ -18,6 +18,7 @@ mod dialect_quota_set;
 mod dialect_workspace;
 mod dialect_writes;
 mod dialects_agree;
+mod docs_page;
 mod document_examples;
 mod document_texts;
 mod durability;

@@ -15,24 +15,27 @@ const WAIT: &str = r#"
 for _ in $(seq 400); do curl "127.0.0.1:8080/healthz" 2> /dev/null && break; sleep 0.05; done
 "#;
 
-// The shell block behind a heading, without what needs a checkout or a GPU.
-fn block(heading: &str) -> String {
+// The shell blocks behind two headings, without what needs a checkout or a GPU.
+fn script() -> String {
     let text = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, behind) = text.split_once(heading).unwrap();
-    let (_, block) = behind.split_once("```sh\n").unwrap();
-    let (block, _) = block.split_once("```").unwrap();
-    let left_out = ["cargo build", "alias ", "gpuquota-agent "];
-    let lines = block
-        .lines()
-        .filter(|line| !left_out.iter().any(|word| line.starts_with(word)));
     let mut script = BEGIN.to_owned();
-    for line in lines {
-        script += line;
-        script.push('\n');
-        if line.starts_with("gpuquota-server init") {
-            script += "sed -i \"$PORTS\" s/server.toml\n";
-        } else if line.starts_with("gpuquota-server serve") {
-            script += WAIT;
+    for heading in [
+        "## From nothing to a tenant",
+        "## Five dialects, one ledger",
+    ] {
+        let (_, behind) = text.split_once(heading).unwrap();
+        let (_, block) = behind.split_once("```sh\n").unwrap();
+        let (block, _) = block.split_once("```").unwrap();
+        let left_out = ["cargo build", "alias ", "gpuquota-agent "];
+        let is_left_out = |line: &&str| left_out.iter().any(|word| line.starts_with(word));
+        for line in block.lines().filter(|line| !is_left_out(line)) {
+            script += line;
+            script.push('\n');
+            if line.starts_with("gpuquota-server init") {
+                script += "sed -i \"$PORTS\" s/server.toml\n";
+            } else if line.starts_with("gpuquota-server serve") {
+                script += WAIT;
+            }
         }
     }
     script
@@ -47,7 +50,7 @@ fn what_the_readme_says_to_try_works_as_printed() {
         .iter()
         .map(|(from, to)| format!("s/:{from}/:{to}/"))
         .collect();
-    let script = block("## Try it by hand").replace(":8080", &format!(":{rest}"));
+    let script = script().replace(":8080", &format!(":{rest}"));
     let mut command = Command::new("bash");
     command.args(["-c", &script]).current_dir(home.path());
     let programs = program("gpuquota-server");
@@ -67,9 +70,11 @@ fn what_the_readme_says_to_try_works_as_printed() {
     for expected in [
         "{\"code\":0}\n",
         r#""tenant_name":"research""#,
-        r#""projects":["p-research"]"#,
         r#"{"type":"gpu_instances","quota":4,"used":0}"#,
+        r#"{"type":"users","quota":3000,"used":29}"#,
         r#"{"used":0,"resource":"c4","hard_limit":5}"#,
+        r#""gpuNumber":2,"#,
+        r#""used_licenses":75,"#,
     ] {
         assert!(text.contains(expected), "no {expected} in {text}");
     }

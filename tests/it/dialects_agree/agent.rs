@@ -1,16 +1,42 @@
 //! What a node's agent reports: devices of all kinds, at random.
 
+use gpuquota_proto::agent_v1::agent_message::Body as ToServer;
 use gpuquota_proto::agent_v1::{
-    DeviceKey, DeviceKind, DeviceState, LicenceState, NodeFacts, Report,
+    DeviceKey, DeviceKind, DeviceState, Goodbye, LicenceState, NodeFacts, Report,
 };
-use gpuquota_tests::session::{full, gpu};
+use gpuquota_tests::session::{Session, full, gpu};
+use gpuquota_tests::wait::{SOON, until};
 
 use super::model::{Device, GPU, MIG, NODES};
 use super::steps::Writer;
 
-impl Writer {
-    /// A node's agent reports all anew.
+impl Writer<'_> {
+    /// A node's agent stops on purpose.
+    pub(super) async fn goodbye(&mut self, node: usize) {
+        if !self.world.silent.insert(node) {
+            return;
+        }
+        let name = NODES[node].name;
+        self.log.push(format!("{name} says goodbye"));
+        let reason = "the test".to_owned();
+        self.sessions[node]
+            .send(ToServer::Goodbye(Goodbye { reason }))
+            .await;
+        until(&format!("{name} is silent"), SOON, async || {
+            let shown = self.admin.node(name).await;
+            match shown["state"] == "silent" {
+                true => Ok(()),
+                false => Err(shown.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// A node's agent reports all anew, after a goodbye in a new session.
     pub(super) async fn report(&mut self, node: usize) {
+        if self.world.silent.remove(&node) {
+            self.sessions[node] = Session::of(self.server, NODES[node].name).await;
+        }
         let mut devices = Vec::new();
         self.world.devices.retain(|device| device.node != node);
         for (count, kind, models) in [

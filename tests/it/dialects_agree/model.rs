@@ -105,6 +105,8 @@ pub(super) struct World {
     pub(super) frozen: BTreeSet<&'static str>,
     pub(super) licences: BTreeMap<u64, Licence>,
     pub(super) seats: BTreeMap<u64, (&'static str, u64)>,
+    /// Nodes whose agents said goodbye; what is held there stays held.
+    pub(super) silent: BTreeSet<usize>,
 }
 
 pub(super) fn site_of(region: &str) -> Option<&'static str> {

@@ -40,12 +40,13 @@ pub(super) fn instance(
         .or(world.cards.get(&(group, None)))
         .copied()
         .unwrap_or(0);
+    let up = in_group().filter(|(number, _)| !world.silent.contains(number));
     let expected = [
         limit,
         largest.0,
         largest.1.into(),
         u64::from(largest.1) << 10,
-        in_group().count() as u64,
+        up.count() as u64,
     ];
     let shown = [
         "nvLimits",
@@ -173,10 +174,14 @@ pub(super) fn nodes(found: &mut Found, world: &World, shown: &Value) {
             .find(|row| row["name"] == node.name)
             .unwrap();
         let here = world.devices.iter().filter(|it| it.node == number).count() + 1;
+        let state = match world.silent.contains(&number) {
+            true => "silent",
+            false => "up",
+        };
         let bound = TENANTS
             .into_iter()
             .find(|(tenant, _)| world.bound(tenant).iter().any(|it| it.name == node.name));
-        let expected = (json!("up"), here, json!(bound.map(|(tenant, _)| tenant)));
+        let expected = (json!(state), here, json!(bound.map(|(tenant, _)| tenant)));
         let devices = row["devices"].as_array().unwrap().len();
         found.compare(
             &format!("node {}", node.name),

@@ -2,6 +2,7 @@
 
 use gpuquota_tests::dialect::LICENCES;
 use gpuquota_tests::rest::{Answer, Rest};
+use gpuquota_tests::server::Server;
 use gpuquota_tests::session::Session;
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -14,7 +15,8 @@ use super::model::{
 const ENDED: &str = "2020-01-01T00:00:00Z";
 
 /// Who writes, and what it has written.
-pub(super) struct Writer {
+pub(super) struct Writer<'a> {
+    pub(super) server: &'a Server,
     pub(super) admin: Rest,
     pub(super) world: World,
     pub(super) random: StdRng,
@@ -23,7 +25,7 @@ pub(super) struct Writer {
     pub(super) log: Vec<String>,
 }
 
-impl Writer {
+impl Writer<'_> {
     pub(super) fn below(&mut self, end: usize) -> usize {
         self.random.random_range(0..end)
     }
@@ -54,7 +56,7 @@ impl Writer {
 
     /// Does one thing.
     pub(super) async fn step(&mut self) {
-        match self.below(22) {
+        match self.below(23) {
             0..=3 => self.put_quota().await,
             4 | 5 => self.put_dedicated().await,
             6 => self.delete_quota().await,
@@ -71,6 +73,10 @@ impl Writer {
             18 => self.put_card_limit().await,
             19 => self.put_counter().await,
             20 => self.freeze().await,
+            21 => {
+                let node = self.below(NODES.len());
+                self.goodbye(node).await;
+            }
             _ => self.alias().await,
         }
     }
