@@ -72,11 +72,15 @@ impl Rest {
     }
 
     pub(crate) fn with(running: &Running, dialects: Dialects) -> Self {
+        Self::of(running, dialects, Authenticator::own(key()))
+    }
+
+    pub(crate) fn of(running: &Running, dialects: Dialects, tokens: Authenticator) -> Self {
         let api = Api {
             ledger: running.ledger.clone(),
             clock: running.clock.clone(),
             liveness: Arc::new(Liveness::new(0)),
-            tokens: Arc::new(Authenticator::own(key())),
+            tokens: Arc::new(tokens),
             dialects,
             failures: Arc::new(FailureLimiter::default()),
             kept: Kept::default(),
