@@ -199,8 +199,7 @@ async fn whoever_never_reads_its_answer_gives_its_place_back() {
         ..ServeLimits::default()
     };
     // More than any socket's buffers hold.
-    let large = axum::routing::get(|| async { vec![0_u8; 64 * 1024 * 1024] });
-    let router = Router::new().route("/", large);
+    let router = Router::new().fallback(|| async { vec![0_u8; 64 * 1024 * 1024] });
     let stop = CancellationToken::new();
     let served = tokio::spawn(serve(listener.into(), router, limits, stop.clone()));
     let mut first = Vec::new();
