@@ -17,6 +17,7 @@ mod outbound;
 pub mod pki;
 pub mod rest;
 pub mod run;
+mod run_time;
 pub mod service;
 pub mod store;
 pub mod telemetry;

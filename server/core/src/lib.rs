@@ -14,6 +14,7 @@ pub mod event;
 pub mod explain;
 pub mod id;
 pub mod licence;
+pub mod licence_usage;
 pub mod limit;
 pub mod node;
 pub mod pool;

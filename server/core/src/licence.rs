@@ -1,18 +1,12 @@
-//! Licence quotas: how many licences of a software product a tenant may use, and who uses them.
-//!
-//! A licence is used by a licensed vGPU instance of the product that the tenant holds, and by a seat that was checked
-//! out. Several quotas of one tenant and product add up: those that grant are filled first, sooner end before later,
-//! and what is over all of them stays on the last that grants, so that `used` above the limit is shown as it is.
+//! Licence quotas: how many licences of a software product a tenant may use, and seats.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::LicenceState;
 use crate::id::{
     Code, DisplayName, HardwareName, LicenceQuotaId, ProductId, SeatId, TenantName, Timestamp,
 };
-use crate::state::State;
 
 /// vGPU types of one product at most.
 pub const MOST_TYPES: usize = 256;
@@ -33,7 +27,9 @@ pub struct Product {
 }
 
 impl Product {
-    fn licenses(&self, vgpu_type: &str) -> bool {
+    /// Whether an instance of this vGPU type needs a licence of it.
+    #[must_use]
+    pub fn licenses(&self, vgpu_type: &str) -> bool {
         self.vgpu_types.iter().any(|pattern| {
             let pattern = pattern.as_str();
             match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
@@ -105,60 +101,4 @@ pub struct Seat {
     pub owner: DisplayName,
     /// When it ends unless it is renewed.
     pub expires_at: Timestamp,
-}
-
-/// The product that a vGPU type needs a licence of; where several would fit, the one with the lowest number.
-#[must_use]
-pub fn product_of<'a>(state: &'a State, vgpu_type: &str) -> Option<&'a Product> {
-    state.products().find(|product| product.licenses(vgpu_type))
-}
-
-/// Licences of each product that a tenant uses now.
-#[must_use]
-pub fn licences_used(state: &State, tenant: &TenantName) -> BTreeMap<ProductId, u64> {
-    let mut used = BTreeMap::new();
-    for seat in state.seats_of(tenant) {
-        *used.entry(seat.product).or_insert(0) += 1;
-    }
-    for (_, device) in state.devices_of(tenant) {
-        if device.report.licence == Some(LicenceState::Licensed)
-            && let Some(product) = product_of(state, &device.report.model)
-        {
-            *used.entry(product.id).or_insert(0) += 1;
-        }
-    }
-    used
-}
-
-/// Licences charged to each licence quota of a tenant; every one of them has an entry.
-#[must_use]
-pub fn licence_usage(state: &State, tenant: &TenantName) -> BTreeMap<LicenceQuotaId, u64> {
-    let mut order: Vec<&LicenceQuota> = state.licence_quotas_of(tenant).collect();
-    order.sort_by_key(|quota| {
-        let terms = &quota.terms;
-        (
-            terms.product,
-            terms.expires_at.is_none(),
-            terms.expires_at,
-            terms.quota,
-        )
-    });
-    let mut charged = BTreeMap::new();
-    let mut left = licences_used(state, tenant);
-    for quota in &order {
-        let left = left.entry(quota.terms.product).or_insert(0);
-        let here = (*left).min(u64::from(quota.grants()));
-        *left -= here;
-        charged.insert(quota.terms.quota, here);
-    }
-    for (product, over) in left.into_iter().filter(|(_, over)| *over > 0) {
-        let of_product = || order.iter().filter(|q| q.terms.product == product);
-        let last = of_product()
-            .rfind(|quota| quota.counts())
-            .or(of_product().next_back());
-        if let Some(quota) = last {
-            *charged.entry(quota.terms.quota).or_insert(0) += over;
-        }
-    }
-    charged
 }

@@ -4,7 +4,7 @@ use gpuquota_core::id::LARGEST_NUMBER;
 use gpuquota_core::limit::Limit;
 use serde::Deserialize;
 
-use crate::rest::run_time;
+use crate::run_time;
 
 /// Names something: 1..=2147483647.
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use gpuquota_core::State;
 use gpuquota_core::id::{ProductId, TenantName};
-use gpuquota_core::licence::{LicenceQuota, licence_usage};
+use gpuquota_core::licence::LicenceQuota;
+use gpuquota_core::licence_usage::licence_usage;
 use gpuquota_proto::exposition::{Families, Labels, truth};
 
 /// Adds a row for each licence quota, and one for each tenant and product with seats.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::any;
+use futures_util::FutureExt as _;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::call::{Api, Call, key_problem};
+use super::call::{Answer, Api, Call, key_problem};
 use super::credential::{Credential, credential};
 use super::query::Query;
 use super::reached::Reached;
@@ -140,7 +142,17 @@ async fn serve(
         body: read_body(&parts.headers, body).await?,
     };
     *unread = false;
-    (route.handler)(api, &call).await
+    guarded((route.handler)(api, &call)).await
+}
+
+// A defect in one handler is the caller's 500 and a line in the log (by the panic itself), not a connection that breaks
+// off. What handlers share is immutable, or put in whole.
+async fn guarded(answer: Answer<'_>) -> Result<Reply, Problem> {
+    let handled = AssertUnwindSafe(answer).catch_unwind().await;
+    handled.unwrap_or_else(|_| {
+        let text = "the server failed on this request; its log says more";
+        Err(Problem::new(Kind::Internal, text))
+    })
 }
 
 // Whose the request is, and its body, still to be read.
@@ -299,5 +311,20 @@ fn problem_response(dialect: Dialect, problem: &Problem) -> Response {
 fn set(response: &mut Response, name: impl http::header::IntoHeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_an_answer() {
+        let broken: Answer<'_> = Box::pin(async { unreachable!("a defect") });
+        let kind = guarded(broken)
+            .await
+            .map(|_| ())
+            .map_err(|problem| problem.kind);
+        assert_eq!(kind, Err(Kind::Internal));
     }
 }

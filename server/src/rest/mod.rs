@@ -21,7 +21,6 @@ mod quota_set;
 mod reached;
 mod reply;
 mod routes;
-pub(crate) mod run_time;
 mod serve;
 mod status;
 mod time;

@@ -4,9 +4,8 @@ use crate::command::{ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, Decis
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{LicenceQuotaId, ProductId, SeatId, TenantName, Timestamp};
-use crate::licence::{
-    LicenceQuota, LicenceTerms, MOST_TYPES, Product, Seat, licence_usage, licences_used,
-};
+use crate::licence::{LicenceQuota, LicenceTerms, MOST_TYPES, Product, Seat};
+use crate::licence_usage::{licence_usage, licences_used};
 use crate::state::State;
 
 use super::directory::{changed, too_many, unknown};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gpuquota_core::State;
 use gpuquota_core::device::DeviceKind;
 use gpuquota_core::id::TenantName;
-use gpuquota_core::licence::licence_usage;
+use gpuquota_core::licence_usage::licence_usage;
 use gpuquota_core::usage::usage;
 
 /// Compares the figures that somebody may have kept, where `after` says that its last row left them.

@@ -11,7 +11,8 @@ use gpuquota_core::id::{
     Code, DisplayName, HardwareName, HostResourceName, LicenceQuotaId, ProductId, ProjectId,
     ResourceKind, SeatId, TenantName, TenantNumber, Timestamp,
 };
-use gpuquota_core::licence::{Product, licence_usage, licences_used};
+use gpuquota_core::licence::Product;
+use gpuquota_core::licence_usage::{licence_usage, licences_used};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::pool::{Counter, HostLimitKey, HostResource};
 use gpuquota_core::{Answer, Command, Denied, Outcome, State};
@@ -179,16 +180,23 @@ fn check(ledger: &Ledger, now: Timestamp) {
                 if rows.is_empty() { 0 } else { used },
                 "{name} {product:?}"
             );
-            let over: Vec<_> = rows
-                .iter()
-                .filter(|quota| charged[&quota.terms.quota] > u64::from(quota.grants()))
-                .collect();
-            let excess = used > granted.get(&product).copied().unwrap_or(0);
+            let counting = rows.iter().any(|quota| quota.counts());
+            let bearing = rows.iter().filter(|quota| quota.counts() == counting);
+            let over =
+                bearing.filter(|quota| charged[&quota.terms.quota] > u64::from(quota.terms.max));
+            let most = match counting {
+                true => granted.get(&product).copied().unwrap_or(0),
+                false => rows.iter().map(|quota| u64::from(quota.terms.max)).sum(),
+            };
+            let excess = used > most && !rows.is_empty();
             assert_eq!(
-                over.len(),
-                usize::from(excess && !rows.is_empty()),
+                over.count(),
+                usize::from(excess),
                 "one row bears what is over"
             );
+            let idle = rows.iter().filter(|quota| quota.counts() != counting);
+            let idle: u64 = idle.map(|quota| charged[&quota.terms.quota]).sum();
+            assert_eq!(idle, 0, "what has ended bears nothing beside what grants");
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use gpuquota_core::State;
 use gpuquota_core::id::{Seq, TenantName};
 
-use super::listing::items_text;
 use crate::rest::status::Problem;
 
 /// The items of tenants that somebody asked for; at most one text a tenant.
@@ -21,8 +20,13 @@ struct Kept {
 }
 
 impl KeptItems {
-    /// A tenant's items without filter, as they stand in the list: `{…},{…}`.
-    pub(super) fn of(&self, state: &State, tenant: &TenantName) -> Result<Arc<str>, Problem> {
+    /// A tenant's items; `write` makes the text where the kept one is not that of this state.
+    pub(super) fn of(
+        &self,
+        state: &State,
+        tenant: &TenantName,
+        write: fn(&State, &TenantName) -> Result<String, Problem>,
+    ) -> Result<Arc<str>, Problem> {
         let changed = state.changes().of_tenant(tenant);
         // A text is put in whole, so a panic elsewhere leaves nothing half done.
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +35,7 @@ impl KeptItems {
             return Ok(kept.text.clone());
         }
         drop(known);
-        let text: Arc<str> = items_text(state, tenant)?.into();
+        let text: Arc<str> = write(state, tenant)?.into();
         let kept = Kept {
             seq: state.seq(),
             text: text.clone(),

@@ -137,14 +137,14 @@ pub(super) fn page_text(
         if at > 0 {
             text.push(',');
         }
-        text.push_str(&kept.of(state, tenant)?);
+        text.push_str(&kept.of(state, tenant, items_text)?);
     }
     text.push_str("]}");
     Ok(text)
 }
 
 /// A tenant's items as they stand in the list: `{…},{…}`.
-pub(super) fn items_text(state: &State, tenant: &TenantName) -> Result<String, Problem> {
+fn items_text(state: &State, tenant: &TenantName) -> Result<String, Problem> {
     let items = items(state, tenant, &Filter::everything());
     let text = serde_json::to_string(&items).map_err(|error| {
         tracing::error!(error = %error, "items cannot be written as JSON");

@@ -14,9 +14,9 @@ use gpuquota_core::pool::Accelerator;
 
 use super::call::{Api, Call};
 use super::reply::Reply;
-use super::run_time;
 use super::status::{Kind, Problem};
 use crate::auth::{Principal, Role};
+use crate::run_time;
 use kept::Figures;
 use wire::Resources;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arc_swap::ArcSwapOption;
 use gpuquota_core::State;
 use gpuquota_core::id::{ProductId, Seq, TenantName};
-use gpuquota_core::licence::licence_usage;
+use gpuquota_core::licence_usage::licence_usage;
 use tokio::sync::Mutex;
 
 use super::filter::Selection;

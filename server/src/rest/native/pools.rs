@@ -15,8 +15,8 @@ use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
-use crate::rest::run_time;
 use crate::rest::status::{Kind, Problem};
+use crate::run_time;
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RegionProfile)]
