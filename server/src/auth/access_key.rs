@@ -79,12 +79,13 @@ impl AccessKeys {
     ) -> Result<Verified, TokenError> {
         let header = only(request, "authorization").ok_or(TokenError::Signature)?;
         let given = Signature::parse(header).ok_or(TokenError::Signature)?;
-        let pair = self.0.get(given.access).ok_or(TokenError::Signature)?;
+        // Before the key is looked for: the answer must not tell which ids there are.
         let date = only(request, DATE).ok_or(TokenError::Skew)?;
         let at = instant(date).ok_or(TokenError::Skew)?;
         if now.0.abs_diff(at.0) > SKEW_MS.unsigned_abs() {
             return Err(TokenError::Skew);
         }
+        let pair = self.0.get(given.access).ok_or(TokenError::Signature)?;
         let digest = request.digest(&given.signed).ok_or(TokenError::Signature)?;
         let text = format!("{SIGNATURE_SCHEME}\n{date}\n{digest}");
         // In constant time.

@@ -17,7 +17,7 @@ use super::Committed;
 use crate::store::Hash;
 
 /// Grows with every change of what a state's JSON means.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const KEEP: usize = 3;
 
 /// Where snapshots are kept and how often one is due.
@@ -203,5 +203,20 @@ mod tests {
             .filter(|path| path.extension().is_some_and(|end| end == "writing"))
             .collect();
         assert!(half.is_empty(), "{half:?}");
+    }
+
+    #[test]
+    fn one_of_another_format_is_left_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::new(dir.path().to_owned(), 1);
+        snapshots.write_file(&Committed::empty()).unwrap();
+        assert_eq!(snapshots.candidates().count(), 1);
+        // The first format knew no tenants' numbers, models of the catalogue, or licences.
+        let path = snapshots.files().remove(0);
+        let text = fs::read_to_string(&path).unwrap();
+        let earlier = text.replacen(&format!("\"format\":{FORMAT}"), "\"format\":1", 1);
+        assert_ne!(earlier, text);
+        fs::write(&path, earlier).unwrap();
+        assert_eq!(snapshots.candidates().count(), 0);
     }
 }

@@ -16,6 +16,7 @@ mod replay;
 mod rest;
 mod restart;
 mod running;
+mod signed;
 mod workspace;
 mod workspace_refusals;
 mod workspace_sums;

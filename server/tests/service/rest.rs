@@ -72,11 +72,15 @@ impl Rest {
     }
 
     pub(crate) fn with(running: &Running, dialects: Dialects) -> Self {
+        Self::of(running, dialects, Authenticator::own(key()))
+    }
+
+    pub(crate) fn of(running: &Running, dialects: Dialects, tokens: Authenticator) -> Self {
         let api = Api {
             ledger: running.ledger.clone(),
             clock: running.clock.clone(),
             liveness: Arc::new(Liveness::new(0)),
-            tokens: Arc::new(Authenticator::own(key())),
+            tokens: Arc::new(tokens),
             dialects,
             failures: Arc::new(FailureLimiter::default()),
             kept: Kept::default(),
@@ -205,6 +209,35 @@ async fn a_token_of_40000_characters_fits_however_it_arrives() {
         let mut answer = [0; 12];
         caller.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 404", "pieces of {piece}");
+    }
+    stop.cancel();
+    served.await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_never_reads_its_answer_gives_its_place_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = ServeLimits {
+        connections: 1,
+        write_deadline: Duration::from_millis(50),
+        ..ServeLimits::default()
+    };
+    // More than any socket's buffers hold.
+    let router = Router::new().fallback(|| async { vec![0_u8; 64 * 1024 * 1024] });
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(serve(listener.into(), router, limits, stop.clone()));
+    let mut first = Vec::new();
+    for _ in 0..2 {
+        let mut asking = TcpStream::connect(address).await.unwrap();
+        asking
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut byte = [0; 1];
+        let begun = tokio::time::timeout(Duration::from_secs(20), asking.read(&mut byte)).await;
+        assert!(matches!(begun, Ok(Ok(1))), "the place is not given back");
+        first.push(asking);
     }
     stop.cancel();
     served.await.unwrap();

@@ -80,13 +80,16 @@ impl State {
         }
     }
 
-    // Those who held it, and those who hold it now.
+    // Those who held it, and those who hold it now. Whom the ledger does not know has no figures that could be kept, and
+    // agents may name anybody.
     fn note_devices(&mut self, seq: Seq, reports: &[DeviceReport]) {
         for report in reports {
             let old = self.rows.devices.get(&report.key);
             let before = old.into_iter().flat_map(|device| device.holders.keys());
             for tenant in before.chain(&report.tenants) {
-                self.changes.tenant(tenant, seq);
+                if self.rows.tenants.contains_key(tenant) {
+                    self.changes.tenant(tenant, seq);
+                }
             }
             if report.key.kind() == DeviceKind::Vgpu {
                 self.changes.licences(seq);

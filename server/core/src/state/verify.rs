@@ -42,6 +42,7 @@ impl State {
             }
         }
         self.verify_directory()?;
+        self.verify_models()?;
         for quota in self.rows.quotas.values() {
             if !self.rows.tenants.contains_key(&quota.key.tenant) {
                 return Err(Broken(format!("quota {} has no tenant", quota.id.0)));
@@ -56,6 +57,21 @@ impl State {
                 if self.bound_tenant(node) != Some(&quota.key.tenant) {
                     return Err(Broken(format!("node {node} is bound to two tenants")));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_models(&self) -> Result<(), Broken> {
+        let catalogue = self.catalogue();
+        for (key, device) in &self.rows.devices {
+            if device.canonical != catalogue.of_device(&device.report) {
+                return Err(Broken(format!("device {key} has another model")));
+            }
+        }
+        for quota in self.rows.quotas.values() {
+            if quota.model != catalogue.canonical(&quota.key.gpu_model) {
+                return Err(Broken(format!("quota {} has another model", quota.id.0)));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ mod changes;
 mod charge;
 mod compare;
 mod declared;
+mod earlier;
 mod examples;
 mod history;
 mod properties;

@@ -165,6 +165,13 @@ fn case_15_whatever_of_a_signed_request_is_changed_its_signature_does_not_count(
         let verdict = verdict(&PLAIN, &[("x-sdk-date", date)], SIGNED_AT);
         assert_eq!(verdict, Err(TokenError::Skew), "{date}");
     }
+    // An id that nobody has is answered like one that somebody has.
+    let nobodys = [
+        ("authorization", stranger.as_str()),
+        ("x-sdk-date", "20261122T083001Z"),
+    ];
+    let verdict_of_nobody = verdict(&PLAIN, &nobodys, SIGNED_AT);
+    assert_eq!(verdict_of_nobody, Err(TokenError::Skew));
     // Another valid date is not the one that was signed; a body that is named but not sent is no body.
     let changed = verdict(&PLAIN, &[("x-sdk-date", "20261122T081501Z")], SIGNED_AT);
     assert_eq!(changed, Err(TokenError::Signature));

@@ -1,9 +1,11 @@
-//! The HTTP listeners: HTTP/1.1 with a bound on connections, on the time for headers, and on shutdown.
+//! The HTTP listeners: HTTP/1.1 with bounds on connections, on the time for headers, on the time for which a peer
+//! takes nothing of its answer, and on shutdown.
 //!
 //! With a certificate a listener speaks HTTPS and nothing else; plain HTTP on it is no handshake and gets no answer.
 //! An offered `Upgrade: h2c` is answered as HTTP/1.1.
 
 mod https;
+mod stalled;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tower::ServiceExt as _;
 use super::reached::Endpoint;
 use crate::tls::Certificates;
 use https::Https;
+use stalled::Stalling;
 
 /// Request line and headers at most, bytes; a token of 40000 characters fits.
 const LONGEST_HEAD: usize = 48 * 1024;
@@ -35,6 +38,8 @@ pub struct ServeLimits {
     pub connections: usize,
     /// Time for a request's headers, from its connection or the answer before it.
     pub header_deadline: Duration,
+    /// Time for which a peer may take nothing of its answer.
+    pub write_deadline: Duration,
     /// Time for answers under way when the server stops.
     pub grace: Duration,
 }
@@ -44,6 +49,7 @@ impl Default for ServeLimits {
         Self {
             connections: 4096,
             header_deadline: Duration::from_secs(30),
+            write_deadline: Duration::from_secs(30),
             grace: Duration::from_secs(5),
         }
     }
@@ -158,6 +164,7 @@ impl Connection {
             .max_headers(64)
             .max_buf_size(LONGEST_HEAD)
             .half_close(false);
+        let stream = Stalling::new(stream, self.limits.write_deadline);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!(error = %error, peer.address = %address, "connection ended");
