@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Authenticator, FailureLimiter};
+use crate::auth::{Authenticator, Limiter};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
@@ -58,8 +58,8 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
 
     let liveness = Arc::new(Liveness::new(clock.boot_ms()));
     let sessions = Sessions::default();
-    let failures = FailureLimiter::new(config.tokens.wrong_per_second, config.tokens.wrong_burst);
-    let failures = Arc::new(failures);
+    let limiter = Limiter::new(config.tokens.wrong_per_second, config.tokens.wrong_burst);
+    let limiter = Arc::new(limiter);
     let mut parts = JoinSet::new();
     let api = Arc::new(Api {
         ledger: ledger.clone(),
@@ -67,7 +67,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         liveness: liveness.clone(),
         tokens: tokens.clone(),
         dialects: config.dialects.clone(),
-        failures: failures.clone(),
+        limiter: limiter.clone(),
         kept: Kept::default(),
     });
     let limits = ServeLimits {
@@ -133,7 +133,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         silent_after,
         stop.clone(),
     ));
-    parts.spawn(forget(failures, stop.clone()));
+    parts.spawn(forget(limiter, stop.clone()));
     parts.spawn(tokens.refresh(stop.clone()));
 
     tracing::info!(
@@ -186,12 +186,12 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token.to_owned())
 }
 
-async fn forget(failures: Arc<FailureLimiter>, stop: CancellationToken) {
+async fn forget(limiter: Arc<Limiter>, stop: CancellationToken) {
     let mut tick = tokio::time::interval(FORGET_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => failures.forget_idle(),
+            _ = tick.tick() => limiter.forget_idle(),
         }
     }
 }

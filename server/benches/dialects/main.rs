@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use gpuquota_core::id::Timestamp;
 use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
+use gpuquota_server::auth::{Authenticator, Limiter, Role};
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Dialects;
 use gpuquota_server::rest::{Api, Kept, ServeLimits, router, serve};
@@ -88,7 +88,7 @@ async fn main() -> Result<(), Failure> {
         liveness: Arc::new(Liveness::new(0)),
         tokens: Arc::new(Authenticator::own(tokens)),
         dialects: Dialects::default(),
-        failures: Arc::new(FailureLimiter::default()),
+        limiter: Arc::new(Limiter::default()),
         kept: Kept::default(),
     };
     let stop = CancellationToken::new();

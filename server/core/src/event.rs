@@ -53,7 +53,7 @@ pub struct Replay {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
-    /// A tenant is known from now on.
+    /// A tenant is known from now on, under the next free number. Earlier versions wrote it; [`Event::TenantSet`] says more.
     TenantCreated {
         /// Its name.
         tenant: TenantName,

@@ -161,6 +161,12 @@ pub enum Denied {
         /// Licences in use.
         used: u64,
     },
+    /// A tenant has as many seats as any may have.
+    #[error("the tenant has {most} seats, and no tenant may have more; give one back")]
+    TooManySeats {
+        /// How many it may have.
+        most: usize,
+    },
     /// The tenant is frozen.
     #[error("tenant {tenant} is frozen; nothing new is granted to it")]
     Frozen {

@@ -8,6 +8,9 @@ use crate::id::{
     Code, DisplayName, HardwareName, LicenceQuotaId, ProductId, SeatId, TenantName, Timestamp,
 };
 
+/// Seats of one tenant at most, whatever its quotas grant.
+pub const MOST_SEATS: usize = 10_000;
+
 /// vGPU types of one product at most.
 pub const MOST_TYPES: usize = 256;
 

@@ -27,7 +27,7 @@ pub use access_key::SIGNATURE_SCHEME;
 pub use algorithm::Algorithm;
 pub use authenticator::{Authenticator, SetupError};
 pub use canonical::SignedRequest;
-pub use limiter::FailureLimiter;
+pub use limiter::Limiter;
 pub(crate) use limiter::network;
 pub(crate) use token::OWN_ISSUER;
 

@@ -20,7 +20,7 @@ use gpuquota_core::pool::{
 use gpuquota_core::quota::QuotaType;
 use serde::Deserialize;
 
-use super::number::{Count, HostCount, Number, RunTime};
+use super::number::{HostCount, Number, RunTime};
 
 /// `[[tenant]]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,7 +60,7 @@ pub struct DeclaredCardLimit {
     resource_group: GroupName,
     accelerator: Accelerator,
     tenant: Option<TenantName>,
-    cards: Count,
+    cards: Number,
 }
 
 /// `[[software_product]]`.

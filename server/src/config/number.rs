@@ -11,11 +11,6 @@ use crate::run_time;
 #[serde(try_from = "i64")]
 pub(super) struct Number(u32);
 
-/// Counts something: 0..=2147483647.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "i64")]
-pub(super) struct Count(u32);
-
 /// Counts hosts: 0..=2147483647, or -1 for unlimited.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "i64")]
@@ -27,12 +22,6 @@ pub(super) struct HostCount(Limit);
 pub(super) struct RunTime(Option<u64>);
 
 impl Number {
-    pub(super) fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl Count {
     pub(super) fn get(self) -> u32 {
         self.0
     }
@@ -60,15 +49,6 @@ impl TryFrom<i64> for Number {
     fn try_from(number: i64) -> Result<Self, Self::Error> {
         let number = up_to_largest(number).filter(|number| *number > 0);
         number.map(Self).ok_or("a number from 1 to 2147483647")
-    }
-}
-
-impl TryFrom<i64> for Count {
-    type Error = &'static str;
-    fn try_from(number: i64) -> Result<Self, Self::Error> {
-        up_to_largest(number)
-            .map(Self)
-            .ok_or("a number from 0 to 2147483647")
     }
 }
 

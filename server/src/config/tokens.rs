@@ -232,6 +232,9 @@ impl Issuer {
                 "jwks_refresh_seconds must be 1 to 86400 and jwks_keep_seconds not less".into(),
             );
         }
+        if self.default_role == Some(Role::Admin) {
+            return Err("default_role may not be admin: every token of this issuer would be one; map a claim with roles".into());
+        }
         if self.roles.is_empty() && self.default_role.is_none() {
             return Err("roles maps no claim to a role and there is no default_role, so every token would be refused".into());
         }
@@ -331,6 +334,7 @@ mod tests {
                 "this server's own",
             ),
             (one.replace(ROLE, ""), "no default_role"),
+            (one.replace("viewer", "admin"), "may not be admin"),
             (one.replace("RS256", "HS256"), "HS256 has a secret"),
             (one.replace("RS256", "none"), "unknown variant"),
             (one.replace("RS256", "PS256"), "unknown variant"),

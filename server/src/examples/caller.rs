@@ -15,7 +15,7 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::auth::token::{Grant, TokenKey};
-use crate::auth::{Authenticator, FailureLimiter, Role};
+use crate::auth::{Authenticator, Limiter, Role};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::open::{InUse, Opened};
@@ -71,7 +71,7 @@ impl Caller {
                         liveness: Arc::new(Liveness::new(clock.boot_ms())),
                         tokens: Arc::new(Authenticator::open(&config.tokens, &clock)?),
                         dialects: config.dialects.clone(),
-                        failures: Arc::new(FailureLimiter::default()),
+                        limiter: Arc::new(Limiter::default()),
                         kept: Kept::default(),
                     })),
                     opened,

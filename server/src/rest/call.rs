@@ -15,7 +15,7 @@ use super::query::Query;
 use super::reached::Reached;
 use super::reply::Reply;
 use super::status::{Kind, Problem};
-use crate::auth::{Authenticator, FailureLimiter, Principal};
+use crate::auth::{Authenticator, Limiter, Principal};
 use crate::clock::Clock;
 use crate::config::Dialects;
 use crate::service::liveness::Liveness;
@@ -34,7 +34,7 @@ pub struct Api {
     /// What the documents leave to the operator.
     pub dialects: Dialects,
     /// Bounds wrong tokens.
-    pub failures: Arc<FailureLimiter>,
+    pub limiter: Arc<Limiter>,
     /// Figures that are kept between reads.
     pub kept: Kept,
 }

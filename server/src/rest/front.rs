@@ -29,7 +29,7 @@ use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
 use super::{gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
-use crate::auth::{Access, Principal, SignedRequest};
+use crate::auth::{Access, Principal, Role, SignedRequest};
 
 const LARGEST_BODY: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -129,6 +129,15 @@ async fn serve(
             format!("this call needs a token with {}", route.access.roles()),
         ));
     }
+    if method != Method::GET
+        && principal.role != Role::Admin
+        && !api.limiter.write(&principal.subject)
+    {
+        return Err(Problem::new(
+            Kind::Overloaded,
+            "more than 20 writes a second of one caller are not taken; wait",
+        ));
+    }
     let call = Call {
         principal,
         request_id: request_id.to_owned(),
@@ -210,7 +219,7 @@ async fn authenticate(
 fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
-    if api.failures.count(address) {
+    if api.limiter.count(address) {
         problem
     } else {
         Problem::new(

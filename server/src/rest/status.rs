@@ -207,7 +207,7 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::Unknown { .. } => Kind::NoSuchObject,
         Denied::CountedHere { .. } => Kind::Contradiction,
         Denied::HostLimit { .. } => Kind::OverLimit,
-        Denied::LicencesExhausted { .. } => Kind::OverLimit,
+        Denied::LicencesExhausted { .. } | Denied::TooManySeats { .. } => Kind::OverLimit,
         Denied::LicencesInUse { .. } => Kind::BelowUse,
         Denied::ReferredTo { .. } => Kind::InUse,
         Denied::Frozen { .. } => Kind::Frozen,

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::response::Response;
 use gpuquota_core::id::{ProjectId, TenantName, Timestamp};
 use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::auth::{Authenticator, FailureLimiter, Role};
+use gpuquota_server::auth::{Authenticator, Limiter, Role};
 use gpuquota_server::config::Dialects;
 use gpuquota_server::rest::{Api, Kept, ServeLimits, router, serve};
 use gpuquota_server::service::liveness::Liveness;
@@ -82,7 +82,7 @@ impl Rest {
             liveness: Arc::new(Liveness::new(0)),
             tokens: Arc::new(tokens),
             dialects,
-            failures: Arc::new(FailureLimiter::default()),
+            limiter: Arc::new(Limiter::default()),
             kept: Kept::default(),
         };
         Self {

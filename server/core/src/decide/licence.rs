@@ -4,7 +4,7 @@ use crate::command::{ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, Decis
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{LicenceQuotaId, ProductId, SeatId, TenantName, Timestamp};
-use crate::licence::{LicenceQuota, LicenceTerms, MOST_TYPES, Product, Seat};
+use crate::licence::{LicenceQuota, LicenceTerms, MOST_SEATS, MOST_TYPES, Product, Seat};
 use crate::licence_usage::{licence_usage, licences_used};
 use crate::state::State;
 
@@ -107,6 +107,10 @@ impl State {
             return Err(Denied::Frozen {
                 tenant: tenant.tenant.clone(),
             });
+        }
+        let seats = self.index.seats_of.get(&tenant.tenant);
+        if seats.is_some_and(|seats| seats.len() >= MOST_SEATS) {
+            return Err(Denied::TooManySeats { most: MOST_SEATS });
         }
         let used = licences_used(self, &tenant.tenant);
         let used = used.get(&check_out.product).copied().unwrap_or(0);

@@ -9,6 +9,7 @@ use crate::id::{NodeName, QuotaId, Timestamp};
 use crate::limit::Limit;
 use crate::quota::{Quota, QuotaKey, QuotaType};
 use crate::state::State;
+use crate::tenant::TenantProfile;
 use crate::usage::{usage, usage_with};
 
 use super::done;
@@ -62,9 +63,10 @@ impl State {
         let mut events = Vec::new();
         if !self.rows.tenants.contains_key(&key.tenant) {
             self.check_name_is_no_project(&key.tenant)?;
-            events.push(Event::TenantCreated {
-                tenant: key.tenant.clone(),
-            });
+            events.push(Event::TenantSet(TenantProfile::new(
+                key.tenant.clone(),
+                self.free_number(),
+            )));
         }
         events.push(Event::QuotaSet {
             quota: id,

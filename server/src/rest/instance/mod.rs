@@ -29,6 +29,12 @@ pub(super) async fn resources(api: &Api, call: &Call) -> Result<Reply, Problem> 
     let committed = api.ledger.read();
     let state = &committed.state;
     let tenants = call.principal.acts_for(state);
+    if tenants.is_empty() && call.principal.role != Role::Admin {
+        return Err(Problem::new(
+            Kind::Forbidden,
+            "the token is for no tenant that is known here",
+        ));
+    }
     check_frozen(state, &call.principal, &tenants)?;
     let asked = wire::read(&call.query)?;
     let group = &asked.group;

@@ -39,7 +39,10 @@ impl LicenceTables {
         if let Some(table) = newest() {
             return table;
         }
-        let table = Arc::new(Table::of(&ledger.read().state));
+        // Many thousand rows take a while; no task of the runtime waits for them.
+        let committed = ledger.read();
+        let made = tokio::task::spawn_blocking(move || Table::of(&committed.state)).await;
+        let table = Arc::new(made.unwrap_or_else(|_| Table::of(&ledger.read().state)));
         self.newest.store(Some(table.clone()));
         table
     }

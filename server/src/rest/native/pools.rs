@@ -11,6 +11,7 @@ use gpuquota_core::pool::{Accelerator, CardLimitKey, HostResource, RegionProfile
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::wire::number_of;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
 use crate::rest::names;
@@ -196,7 +197,8 @@ pub(in crate::rest) async fn put_card_limit(api: &Api, call: &Call) -> Result<Re
     if !fields.has("cards") {
         return Err(missing("cards"));
     }
-    let cards = fields.count("cards")?;
+    // 0 would read as none set in the instance service (dialects D3.4).
+    let cards = number_of(&fields, "cards")?;
     let command = Command::SetCardLimit(key.clone(), cards);
     call.submit(api, command).await?;
     Reply::ok(CardLimitBody {

@@ -97,7 +97,10 @@ pub(in crate::rest) fn put_card_limit() -> Operation {
             "tenant",
             "Whose limit it is; left out, everybody's who has none.",
         )
-        .required_or_null::<names::Count>("cards", "Cards on one node; null takes the limit away.");
+        .required_or_null::<names::Number>(
+            "cards",
+            "Cards on one node; null takes the limit away.",
+        );
     let example = json!({ "tenant": "demo", "cards": 2 });
     Operation::new("putCardLimit", "Limit cards on one node of a group", "")
         .path::<names::GroupName>("group", "The group.")

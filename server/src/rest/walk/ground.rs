@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use crate::auth::token::{Grant, TokenKey};
-use crate::auth::{Authenticator, FailureLimiter, Role};
+use crate::auth::{Authenticator, Limiter, Role};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::open::Opened;
@@ -74,7 +74,7 @@ impl Ground {
             liveness: Arc::new(Liveness::new(0)),
             tokens: Arc::new(Authenticator::own(key())),
             dialects: config.dialects.clone(),
-            failures: Arc::new(FailureLimiter::default()),
+            limiter: Arc::new(Limiter::default()),
             kept: Kept::default(),
         };
         let ground = Self {
