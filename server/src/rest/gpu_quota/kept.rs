@@ -20,28 +20,41 @@ struct Kept {
 }
 
 impl KeptItems {
-    /// A tenant's items; `write` makes the text where the kept one is not that of this state.
+    /// Items of these tenants, one text a tenant; `write` makes a text where the kept one is not that of this state.
     pub(super) fn of(
         &self,
         state: &State,
-        tenant: &TenantName,
+        tenants: &[&TenantName],
         write: fn(&State, &TenantName) -> Result<String, Problem>,
-    ) -> Result<Arc<str>, Problem> {
-        let changed = state.changes().of_tenant(tenant);
+    ) -> Result<Vec<Arc<str>>, Problem> {
+        let fresh = |tenant: &TenantName, kept: &&Kept| {
+            let changed = state.changes().of_tenant(tenant);
+            (changed..=state.seq()).contains(&kept.seq)
+        };
         // A text is put in whole, so a panic elsewhere leaves nothing half done.
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |kept: &&Kept| (changed..=state.seq()).contains(&kept.seq);
-        if let Some(kept) = known.get(tenant).filter(fresh) {
-            return Ok(kept.text.clone());
-        }
+        let texts: Vec<Option<Arc<str>>> = tenants
+            .iter()
+            .map(|tenant| known.get(*tenant).filter(|kept| fresh(tenant, kept)))
+            .map(|kept| kept.map(|kept| kept.text.clone()))
+            .collect();
         drop(known);
-        let text: Arc<str> = write(state, tenant)?.into();
-        let kept = Kept {
-            seq: state.seq(),
-            text: text.clone(),
-        };
+        let texts = texts
+            .into_iter()
+            .zip(tenants)
+            .map(|(text, tenant)| match text {
+                Some(text) => Ok(text),
+                None => {
+                    let text: Arc<str> = write(state, tenant)?.into();
+                    self.keep(tenant, state.seq(), text.clone());
+                    Ok(text)
+                }
+            });
+        texts.collect()
+    }
+
+    fn keep(&self, tenant: &TenantName, seq: Seq, text: Arc<str>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(tenant.clone(), kept);
-        Ok(text)
+        known.insert(tenant.clone(), Kept { seq, text });
     }
 }

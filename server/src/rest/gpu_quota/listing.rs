@@ -108,7 +108,7 @@ pub(super) fn page<'a>(state: &'a State, principal: &Principal, filter: &Filter)
     }
 }
 
-/// The same for a filter that leaves everything, as text: `data` of the answer.
+/// The whole answer for a filter that leaves everything, as text.
 pub(super) fn page_text(
     state: &State,
     principal: &Principal,
@@ -132,14 +132,20 @@ pub(super) fn page_text(
         }
     };
     let (page, page_size) = (filter.page, filter.page_size);
-    let mut text = format!(r#"{{"total":{total},"page":{page},"page_size":{page_size},"items":["#);
-    for (at, tenant) in shown.into_iter().enumerate() {
+    let items = kept.of(state, &shown, items_text)?;
+    let head = format!(
+        r#"{{"code":0,"data":{{"total":{total},"page":{page},"page_size":{page_size},"items":["#
+    );
+    let length: usize = items.iter().map(|item| item.len() + 1).sum();
+    let mut text = String::with_capacity(head.len() + length + 3);
+    text.push_str(&head);
+    for (at, item) in items.iter().enumerate() {
         if at > 0 {
             text.push(',');
         }
-        text.push_str(&kept.of(state, tenant, items_text)?);
+        text.push_str(item);
     }
-    text.push_str("]}");
+    text.push_str("]}}");
     Ok(text)
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let state = &committed.state;
     if filter.source.is_none() && filter.quota_type.is_none() {
         let page = listing::page_text(state, &call.principal, &filter, &api.kept.items)?;
-        return Ok(Reply::written(format!(r#"{{"code":0,"data":{page}}}"#)));
+        return Ok(Reply::written(page));
     }
     let page = listing::page(state, &call.principal, &filter);
     Reply::ok(Listed {
