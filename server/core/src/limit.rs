@@ -27,6 +27,18 @@ impl Limit {
     }
 }
 
+impl Limit {
+    /// Whether it admits all that `other` does.
+    #[must_use]
+    pub fn at_least(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Unlimited, _) => true,
+            (Self::Finite(_), Self::Unlimited) => false,
+            (Self::Finite(limit), Self::Finite(other)) => limit >= other,
+        }
+    }
+}
+
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -171,7 +171,7 @@ impl State {
             let bound = bound.count() as u64;
             let now = self.host_limit(&key.tenant, &key.resource);
             // More than before can be nobody's loss, even while it is less than what is bound.
-            if !limit.admits(bound, 0) && !at_least(limit, now) {
+            if !limit.admits(bound, 0) && !limit.at_least(now) {
                 return Err(Denied::HostLimit {
                     resource: key.resource.clone(),
                     limit: limit.to_string(),
@@ -259,15 +259,6 @@ impl State {
     pub(super) fn known_tenant(&self, tenant: &TenantName) -> Result<&TenantProfile, Denied> {
         let known = self.tenant(tenant).map(|known| &known.profile);
         known.ok_or_else(|| unknown("tenant", tenant.as_str()))
-    }
-}
-
-// Whether `new` admits all that `old` does.
-fn at_least(new: Limit, old: Limit) -> bool {
-    match (old, new) {
-        (_, Limit::Unlimited) => true,
-        (Limit::Unlimited, Limit::Finite(_)) => false,
-        (Limit::Finite(old), Limit::Finite(new)) => new >= old,
     }
 }
 

@@ -6,7 +6,6 @@ use crate::command::{Decision, Outcome, QuotaName, ReleaseQuota, SetQuota};
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{NodeName, QuotaId, Timestamp};
-use crate::limit::Limit;
 use crate::quota::{Quota, QuotaKey, QuotaType};
 use crate::state::State;
 use crate::tenant::TenantProfile;
@@ -234,10 +233,5 @@ impl State {
 
 // More of the same can leave nothing unjustified, and the check costs a look at all that the tenant holds.
 fn may_take_away(old: &Quota, new: &Quota) -> bool {
-    let less = match (old.limit, new.limit) {
-        (_, Limit::Unlimited) => false,
-        (Limit::Unlimited, Limit::Finite(_)) => true,
-        (Limit::Finite(old), Limit::Finite(new)) => new < old,
-    };
-    less || old.expired != new.expired || old.nodes != new.nodes
+    !new.limit.at_least(old.limit) || old.expired != new.expired || old.nodes != new.nodes
 }

@@ -1,13 +1,11 @@
 //! Requests of the GPU quota dialect, with every oddity of it.
 
-use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use gpuquota_core::command::{QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::id::{GpuModel, NodeName, Reference, Region, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
-use serde_json::Value;
 
 use crate::rest::call::Call;
 use crate::rest::json::{Fields, LARGEST_COUNT, invalid, misnamed, missing};
@@ -16,6 +14,7 @@ use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
 
 const SOURCES: &str = "must be purchase or assign";
+const MOST_NODES: usize = 1024;
 const TYPES: &str = "must be flexible, dedicated, mig or vgpu";
 
 /// What a PUT asks for.
@@ -63,7 +62,7 @@ pub(super) fn read_put(call: &Call) -> Result<Put, Problem> {
     let name = quota_name(&tenant, &Body(&fields))?;
     let num = fields.count("num")?.ok_or_else(|| missing("num"))?;
     let expires_at = expiry(&fields)?;
-    let nodes = nodes(&fields)?;
+    let nodes = fields.names("node_name", MOST_NODES, NodeName::new)?;
     if num == 0 {
         return Ok(Put::Release(ReleaseQuota {
             name: QuotaName {
@@ -168,22 +167,6 @@ fn expiry(fields: &Fields) -> Result<Option<Timestamp>, Problem> {
     time::parse(text)
         .map(Some)
         .ok_or_else(|| invalid("expired_at", rule))
-}
-
-fn nodes(fields: &Fields) -> Result<Option<BTreeSet<NodeName>>, Problem> {
-    const MOST: usize = 1024;
-    let rule = "must be a list of node names";
-    let list = match fields.get("node_name") {
-        None => return Ok(None),
-        Some(Value::Array(list)) if list.len() <= MOST => list,
-        Some(_) => return Err(invalid("node_name", rule)),
-    };
-    let mut nodes = BTreeSet::new();
-    for value in list {
-        let text = value.as_str().ok_or_else(|| invalid("node_name", rule))?;
-        nodes.insert(NodeName::new(text).map_err(|e| misnamed("node_name", &e))?);
-    }
-    Ok(Some(nodes))
 }
 
 fn parse_word<T: FromStr>(name: &str, text: &str, rule: &str) -> Result<T, Problem> {
