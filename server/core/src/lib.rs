@@ -17,6 +17,7 @@ pub mod licence;
 pub mod licence_usage;
 pub mod limit;
 pub mod node;
+pub mod placement;
 pub mod pool;
 pub mod profile;
 pub mod quota;
