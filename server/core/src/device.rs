@@ -243,6 +243,24 @@ pub struct DeviceReport {
     /// UUID of the GPU that a vGPU instance lives on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// NUMA node that its GPU is nearest to; `None` when not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<u32>,
+    /// Number of the GPUs on its node that NVLink joins with it; `None` when not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvlink: Option<u32>,
+}
+
+impl DeviceReport {
+    /// UUID of the physical GPU; `None` for a vGPU of which the agent does not say it.
+    #[must_use]
+    pub fn gpu(&self) -> Option<&str> {
+        match &self.key {
+            DeviceKey::Gpu(uuid) => Some(uuid),
+            DeviceKey::Mig { gpu, .. } => Some(gpu),
+            DeviceKey::Vgpu(_) => self.parent.as_deref(),
+        }
+    }
 }
 
 /// A device in the ledger.
@@ -256,6 +274,8 @@ pub struct Device {
     pub report: DeviceReport,
     /// Since when each tenant holds it.
     pub holders: BTreeMap<TenantName, Timestamp>,
+    /// Since when nobody holds it; `None` while somebody does.
+    pub idle_since: Option<Timestamp>,
 }
 
 #[cfg(test)]

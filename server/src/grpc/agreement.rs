@@ -8,6 +8,17 @@ use gpuquota_proto::digest::{DigestRow, HolderDigest};
 /// Heartbeats in a row after which a report that did not come is asked for.
 const ASTRAY: u8 = 3;
 
+/// What one heartbeat says of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The node is as the ledger has it.
+    Agrees,
+    /// It speaks of another state; reports may be under way.
+    Unsettled,
+    /// Something was lost; a full report is needed, and why.
+    Differs(&'static str),
+}
+
 /// What one session's heartbeats said so far.
 #[derive(Debug, Default)]
 pub(super) struct Agreement {
@@ -26,13 +37,13 @@ impl Agreement {
         self.astray = None;
     }
 
-    /// Why a full report is needed, if it is.
+    /// Whether the node and the ledger agree.
     pub(super) fn check(
         &mut self,
         state: &State,
         node: &NodeName,
         heartbeat: &Heartbeat,
-    ) -> Option<&'static str> {
+    ) -> Verdict {
         let said = (heartbeat.spool_id.clone(), heartbeat.last_number);
         let mark = state.node(node).and_then(|known| known.spool.as_ref());
         if mark.is_none_or(|mark| mark.spool != said.0 || mark.number != said.1) {
@@ -45,22 +56,26 @@ impl Agreement {
         };
         let agree = digest == heartbeat.holder_digest;
         self.known = Some((said, digest));
-        (!agree).then_some("the holder digests differ")
+        if agree {
+            Verdict::Agrees
+        } else {
+            Verdict::Differs("the holder digests differ")
+        }
     }
 
     // Reports may be under way, so one heartbeat that speaks of another state says nothing. When the same is said again
     // and again and no report comes, the journal went back, as after a restore.
-    fn went_astray(&mut self, said: Said) -> Option<&'static str> {
+    fn went_astray(&mut self, said: Said) -> Verdict {
         let times = match &self.astray {
             Some((before, times)) if *before == said => times + 1,
             _ => 1,
         };
         if times < ASTRAY {
             self.astray = Some((said, times));
-            return None;
+            return Verdict::Unsettled;
         }
         self.astray = None;
-        Some("the journal does not have the node's last report")
+        Verdict::Differs("the journal does not have the node's last report")
     }
 }
 
@@ -103,7 +118,7 @@ mod tests {
                 last_number: number,
                 ..Default::default()
             };
-            agreement.check(&state, &node, &heartbeat).is_some()
+            agreement.check(&state, &node, &heartbeat) != Verdict::Unsettled
         };
         assert_eq!(
             [1, 1, 2, 2, 2, 2].map(|n| check(&mut agreement, n)),

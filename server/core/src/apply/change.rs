@@ -53,6 +53,17 @@ impl State {
                     self.note_devices(seq, ended.as_slice());
                 }
             }
+            Event::SettingsSet(_) => self.changes.all_tenants(seq),
+            Event::LeaseGranted { terms, .. } => self.changes.tenant(&terms.tenant, seq),
+            Event::LeaseRenewed { lease, .. }
+            | Event::LeaseReleasing { lease, .. }
+            | Event::LeaseFreed { lease, .. }
+            | Event::LeaseWaiting { lease, .. }
+            | Event::LeaseEnded { lease, .. } => {
+                if let Some(lease) = self.rows.leases.get(lease) {
+                    self.changes.tenant(&lease.terms.tenant, seq);
+                }
+            }
             Event::ProductSet(_)
             | Event::ProductRemoved { .. }
             | Event::LicenceQuotaSet(_)

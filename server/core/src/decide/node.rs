@@ -80,22 +80,31 @@ impl State {
         check_order(node, report)?;
         self.check_ownership(report)?;
         check_count(node, report)?;
+        let observed_at = observed_at(node, report, now);
+        let mut events = vec![Event::NodeReported {
+            node: report.node.clone(),
+            spool: report.spool.clone(),
+            number: report.number,
+            observed_at,
+            full: report.full,
+            facts: report.facts.clone(),
+            devices: report.devices.clone(),
+            gone: report.gone.clone(),
+        }];
+        events.extend(self.confirmed_by_report(
+            &report.node,
+            observed_at,
+            report.full,
+            &report.devices,
+            &report.gone,
+        ));
         Ok(Decision {
-            events: vec![Event::NodeReported {
-                node: report.node.clone(),
-                spool: report.spool.clone(),
-                number: report.number,
-                observed_at: observed_at(node, report, now),
-                full: report.full,
-                facts: report.facts.clone(),
-                devices: report.devices.clone(),
-                gone: report.gone.clone(),
-            }],
+            events,
             outcome: Outcome::Reported(report.number),
         })
     }
 
-    fn in_session(&self, name: &NodeName, session: SessionId) -> Result<&Node, Denied> {
+    pub(super) fn in_session(&self, name: &NodeName, session: SessionId) -> Result<&Node, Denied> {
         // A node that was only declared has no session to speak in.
         let newest = self
             .node(name)
