@@ -82,6 +82,8 @@ pub(crate) struct Rows {
     pub(crate) next_lease: u64,
     pub(crate) last_epoch: Epoch,
     pub(crate) leases: OrdMap<LeaseId, Lease>,
+    /// Last sessions of nodes that were retired.
+    pub(crate) retired: OrdMap<NodeName, SessionId>,
 }
 
 /// What other systems count for one project, by site and kind.

@@ -11,6 +11,7 @@ mod history;
 mod leases;
 mod properties;
 mod reference;
+mod retire;
 mod rules;
 mod world;
 
