@@ -74,7 +74,7 @@ fn tighten<T: Copy + Ord>(sorted: Vec<Bin<T>>, count: usize, slack: &mut u64) ->
         let Some(((free, item), holds)) = fitting.min() else {
             continue;
         };
-        if (free, item) < (bin.free, bin.item) {
+        if free < bin.free {
             others.entry(holds).or_default().remove(&(free, item));
             others
                 .entry(bin.holds)
