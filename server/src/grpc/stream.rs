@@ -334,7 +334,7 @@ fn status(error: LedgerError) -> Status {
     let text = error.to_string();
     match error {
         LedgerError::Overloaded => Status::resource_exhausted(text),
-        LedgerError::Unavailable(_) => Status::unavailable(text),
+        LedgerError::Unavailable(_) | LedgerError::Unknown => Status::unavailable(text),
         LedgerError::Denied(Denied::StaleSession) => Status::aborted(text),
         LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
         LedgerError::Denied(_) => Status::invalid_argument(text),

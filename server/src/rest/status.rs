@@ -178,7 +178,9 @@ impl From<LedgerError> for Problem {
         let message = error.to_string();
         match error {
             LedgerError::Overloaded => Self::new(Kind::Overloaded, message),
-            LedgerError::Unavailable(_) => Self::new(Kind::Unavailable, message),
+            LedgerError::Unavailable(_) | LedgerError::Unknown => {
+                Self::new(Kind::Unavailable, message)
+            }
             LedgerError::Denied(denied) => Self {
                 kind: kind_of(&denied),
                 message,

@@ -2,10 +2,14 @@
 
 mod batch;
 mod batcher;
+mod catching_up;
 mod fold;
 pub mod liveness;
+mod shared;
 mod snapshot;
 pub mod sweep;
+mod trouble;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use batcher::{BatcherSettings, start};
 pub use fold::{FoldError, fold};
+pub use shared::Shared;
 pub use snapshot::Snapshots;
 
 use crate::store::Hash;
@@ -78,6 +83,12 @@ pub enum LedgerError {
     /// Nothing can be written now; nothing was done.
     #[error("the ledger cannot be written to: {0}")]
     Unavailable(String),
+    /// The database was lost while it wrote, and did not come back in time: it may be done or not.
+    #[error(
+        "the ledger's database was lost while it wrote, so this may be done or not; \
+         ask again with the same Idempotency-Key, or read it back"
+    )]
+    Unknown,
 }
 
 struct Job {
@@ -93,6 +104,7 @@ pub struct Ledger {
     committed: Arc<ArcSwap<Committed>>,
     counters: Arc<Counters>,
     fatal: CancellationToken,
+    shared: Arc<Shared>,
 }
 
 /// What the batcher did so far.
@@ -139,6 +151,12 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// What is known of other servers that write to the same journal.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// What the batcher did so far.

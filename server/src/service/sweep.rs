@@ -55,7 +55,7 @@ async fn submit(ledger: &Ledger, command: Command) {
     match ledger.submit(command, Origin::server()).await {
         // A newer session makes a silence void; overload is tried again by the next tick.
         Ok(_) | Err(LedgerError::Denied(_) | LedgerError::Overloaded) => {}
-        Err(error @ LedgerError::Unavailable(_)) => {
+        Err(error @ (LedgerError::Unavailable(_) | LedgerError::Unknown)) => {
             tracing::warn!(error = %error, "cannot record what time brought about");
         }
     }

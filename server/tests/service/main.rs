@@ -1,7 +1,8 @@
-//! The ledger service over real SQLite files: one writer, two writers, restarts, wrong clocks, failing storage.
+//! The ledger service over real databases: one writer, two writers, restarts, wrong clocks, failing storage.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod behind;
+mod databases;
 mod declared;
 mod directory;
 mod faults;
@@ -11,12 +12,27 @@ mod licence_list;
 mod licence_parameters;
 mod licence_writes;
 mod native;
+#[path = "../../../tests/src/postgres.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the black-box tests use more of it"
+)]
+mod postgres;
 mod quota_set;
 mod replay;
 mod rest;
 mod restart;
 mod running;
 mod signed;
+#[path = "../../../tests/src/skip.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the black-box tests use more of it"
+)]
+mod skip;
+mod store;
 mod workspace;
 mod workspace_refusals;
 mod workspace_sums;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use gpuquota_core::Command;
 use gpuquota_core::command::{QuotaName, SetQuota};
@@ -16,8 +16,12 @@ use gpuquota_server::store::sqlite::SqliteStore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::databases::Base;
+
 pub(crate) const START: i64 = 1_800_000_000_000;
 pub(crate) const HOUR: i64 = 3_600_000;
+
+static WRITERS: AtomicU32 = AtomicU32::new(0);
 
 /// Says what it was told; a negative time is a jump.
 #[derive(Debug)]
@@ -61,24 +65,37 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn on(dir: &Path, clock: Arc<SetClock>) -> Self {
-        Self::with(dir, clock, |store| store, 1_000_000).await
+        let store = SqliteStore::open(&dir.join("ledger.db")).await.unwrap();
+        Self::opened(Arc::new(store), dir, clock, 1_000_000).await
+    }
+
+    pub(crate) async fn of(base: &Base, clock: Arc<SetClock>) -> Self {
+        Self::with(base, clock, |store| store, 1_000_000).await
     }
 
     pub(crate) async fn with(
-        dir: &Path,
+        base: &Base,
         clock: Arc<SetClock>,
         wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
         snapshot_every: u64,
     ) -> Self {
-        let store = SqliteStore::open(&dir.join("ledger.db")).await.unwrap();
-        let store = wrap(Arc::new(store));
+        let store = wrap(base.store().await);
+        Self::opened(store, base.dir.path(), clock, snapshot_every).await
+    }
+
+    async fn opened(
+        store: Arc<dyn Store>,
+        dir: &Path,
+        clock: Arc<SetClock>,
+        snapshot_every: u64,
+    ) -> Self {
         let snapshots = Snapshots::new(dir.join("snapshots"), snapshot_every);
         let committed = service::fold(&*store, Some(&snapshots)).await.unwrap();
         let stop = CancellationToken::new();
         let settings = BatcherSettings {
             queue: 1024,
             batch: 64,
-            writer: "test".into(),
+            writer: format!("test-{}", WRITERS.fetch_add(1, Ordering::Relaxed)),
         };
         let (ledger, task) = service::start(
             store.clone(),
