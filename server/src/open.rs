@@ -82,7 +82,7 @@ impl Opened {
 }
 
 // Held for the life of the process: two writers on one directory would not corrupt it, but neither is meant.
-fn lock(dir: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join("ledger.lock");
     let file = std::fs::OpenOptions::new()
         .create(true)

@@ -147,6 +147,8 @@ impl Cluster {
             "max_connections=100",
             "shared_buffers=32MB",
             "restart_after_crash=on",
+            // After a crash one call for the file system, not one for each of a thousand files.
+            "recovery_init_sync_method=syncfs",
         ] {
             server.args(["-c", setting]);
         }

@@ -85,6 +85,11 @@ impl Agent for AgentService {
         };
         let session = self.open(&peer, hello).await?;
         let superseded = self.sessions.open(&peer.node, session);
+        // It may have gone on to another server while this one registered it.
+        let newest = self.ledger.read().state.session(&peer.node);
+        if newest.is_some_and(|newest| newest > session) {
+            superseded.cancel();
+        }
         tracing::info!(
             node.name = %peer.node, session.id = session.0, peer.address = %peer.address,
             certificate.serial = peer.serial, "an agent connected"

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
 use gpuquota_core::Command;
@@ -55,6 +56,8 @@ pub(super) struct Call {
     pub(super) reached: Reached,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
+    /// Row at which the call's last write can be read, 0 before one.
+    pub(super) written: AtomicU64,
 }
 
 /// What every handler returns.
@@ -92,7 +95,9 @@ impl Call {
             op,
             fingerprint,
         };
-        Ok(api.ledger.submit(command, origin).await?)
+        let receipt = api.ledger.submit(command, origin).await?;
+        self.written.store(receipt.seq.0, Ordering::Relaxed);
+        Ok(receipt)
     }
 
     /// Whether the ledger keeps an answer to this very request under the caller's key, which it then repeats.

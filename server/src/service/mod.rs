@@ -5,6 +5,7 @@ mod batcher;
 mod catching_up;
 mod fold;
 pub mod liveness;
+mod replicas;
 mod shared;
 mod snapshot;
 pub mod sweep;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use batcher::{BatcherSettings, start};
 pub use fold::{FoldError, fold};
+pub use replicas::Replicas;
 pub use shared::Shared;
 pub use snapshot::Snapshots;
 

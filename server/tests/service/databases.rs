@@ -59,6 +59,11 @@ impl Base {
         store::open(&self.place).await.unwrap()
     }
 
+    /// The database's URL.
+    pub(crate) fn url(&self) -> String {
+        Cluster::shared().unwrap().url(&self.name)
+    }
+
     /// The database's name on its server.
     pub(crate) fn name(&self) -> &str {
         &self.name

@@ -7,11 +7,15 @@ mod declared;
 mod directory;
 mod faults;
 mod instance;
+mod leaky;
 mod licence;
 mod licence_list;
 mod licence_parameters;
 mod licence_writes;
+mod lost;
+mod migrate;
 mod native;
+mod outage;
 #[path = "../../../tests/src/postgres.rs"]
 #[allow(
     dead_code,
@@ -21,6 +25,7 @@ mod native;
 mod postgres;
 mod quota_set;
 mod replay;
+mod replicas;
 mod rest;
 mod restart;
 mod running;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use gpuquota_core::Command;
 use gpuquota_core::command::{QuotaName, SetQuota};
-use gpuquota_core::id::{GpuModel, OpId, Region, TenantName, Timestamp};
+use gpuquota_core::id::{GpuModel, OpId, Region, Seq, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::QuotaSource;
 use gpuquota_server::clock::{Clock, ClockJump};
@@ -25,32 +26,43 @@ static WRITERS: AtomicU32 = AtomicU32::new(0);
 
 /// Says what it was told; a negative time is a jump.
 #[derive(Debug)]
-pub(crate) struct SetClock(AtomicI64);
+pub(crate) struct SetClock {
+    wall_ms: AtomicI64,
+    boot_ms: AtomicU64,
+}
 
 impl SetClock {
     pub(crate) fn new(ms: i64) -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(ms)))
+        Arc::new(Self {
+            wall_ms: AtomicI64::new(ms),
+            boot_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// Lets time pass on the boot clock only.
+    pub(crate) fn pass(&self, ms: u64) {
+        self.boot_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
     pub(crate) fn set(&self, ms: i64) {
-        self.0.store(ms, Ordering::SeqCst);
+        self.wall_ms.store(ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for SetClock {
     fn now(&self) -> Result<Timestamp, ClockJump> {
-        match self.0.load(Ordering::SeqCst) {
+        match self.wall_ms.load(Ordering::SeqCst) {
             ms if ms < 0 => Err(ClockJump(ms)),
             ms => Ok(Timestamp(ms)),
         }
     }
 
     fn wall(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.wall_ms.load(Ordering::SeqCst))
     }
 
     fn boot_ms(&self) -> u64 {
-        0
+        self.boot_ms.load(Ordering::SeqCst)
     }
 }
 
@@ -112,6 +124,13 @@ impl Running {
             stop,
             task,
         }
+    }
+
+    /// Waits until it has folded a row.
+    pub(crate) async fn reaches(&self, seq: u64) {
+        let reached = self.ledger.shared().reached(Seq(seq));
+        let reached = tokio::time::timeout(Duration::from_secs(10), reached).await;
+        assert!(reached.is_ok(), "row {seq} is not followed");
     }
 
     pub(crate) async fn end(self) {
