@@ -17,11 +17,7 @@ mod migrate;
 mod native;
 mod outage;
 #[path = "../../../tests/src/postgres.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "the black-box tests use more of it"
-)]
+#[expect(unreachable_pub, reason = "the black-box tests use it too")]
 mod postgres;
 mod quota_set;
 mod replay;
@@ -31,7 +27,7 @@ mod restart;
 mod running;
 mod signed;
 #[path = "../../../tests/src/skip.rs"]
-#[allow(
+#[expect(
     dead_code,
     unreachable_pub,
     reason = "the black-box tests use more of it"
