@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{QuotaName, SetQuota};
+use gpuquota_core::command::{OnExcess, QuotaName, SetQuota};
 use gpuquota_core::id::{GpuModel, OpId, Region, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::QuotaSource;
@@ -126,6 +126,7 @@ pub(crate) fn set_until(tenant: &str, limit: u32, end: Option<i64>) -> Command {
         limit: Limit::Finite(limit),
         expires_at: end.map(Timestamp),
         nodes: None,
+        on_excess: OnExcess::Deny,
     })
 }
 

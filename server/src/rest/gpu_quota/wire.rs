@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use gpuquota_core::command::{QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{OnExcess, QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::id::{GpuModel, NodeName, Reference, Region, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
@@ -78,6 +78,7 @@ pub(super) fn read_put(call: &Call) -> Result<Put, Problem> {
         limit: Limit::Finite(num),
         expires_at,
         nodes,
+        on_excess: OnExcess::Deny,
     }))
 }
 
