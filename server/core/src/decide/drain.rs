@@ -12,6 +12,8 @@ use crate::quota::Quota;
 use crate::state::{Group, NOTICES, State, notice_at};
 use crate::usage::usage;
 
+use super::directory::unknown;
+
 /// What a change to a quota would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
@@ -22,53 +24,36 @@ pub struct Preview {
 }
 
 impl State {
-    /// What setting a quota would do, whatever is in use.
+    /// What a change to a quota would do, whatever is in use; any other command has no plan.
     ///
     /// # Errors
-    /// When it would be refused for anything else.
-    pub fn preview_set(&self, set: &SetQuota, now: Timestamp) -> Result<Preview, Denied> {
-        let drained = SetQuota {
-            on_excess: OnExcess::Drain,
-            ..set.clone()
-        };
-        let cause = cause_of(&drained, now).unwrap_or(Cause::Shrink);
-        let asked = Command::SetQuota(set.clone());
-        let taken = Command::SetQuota(drained);
-        self.preview(&set.name.tenant, &asked, &taken, cause, now)
-    }
-
-    /// What releasing a quota would do, whatever is in use.
-    ///
-    /// # Errors
-    /// When it would be refused for anything else.
-    pub fn preview_release(
-        &self,
-        release: &ReleaseQuota,
-        now: Timestamp,
-    ) -> Result<Preview, Denied> {
-        let forced = ReleaseQuota {
-            forced: true,
-            ..release.clone()
-        };
-        let asked = Command::ReleaseQuota(release.clone());
-        let taken = Command::ReleaseQuota(forced);
-        self.preview(&release.name.tenant, &asked, &taken, Cause::Release, now)
-    }
-
-    fn preview(
-        &self,
-        tenant: &TenantName,
-        asked: &Command,
-        taken: &Command,
-        cause: Cause,
-        now: Timestamp,
-    ) -> Result<Preview, Denied> {
+    /// When it would be refused for anything else than what is in use.
+    pub fn preview(&self, command: &Command, now: Timestamp) -> Result<Preview, Denied> {
         let now = now.max(self.rows.at);
+        let (tenant, taken, cause) = match command {
+            Command::SetQuota(set) => {
+                let taken = SetQuota {
+                    on_excess: OnExcess::Drain,
+                    ..set.clone()
+                };
+                let cause = cause_of(&taken, now).unwrap_or(Cause::Shrink);
+                (&set.name.tenant, Command::SetQuota(taken), cause)
+            }
+            Command::ReleaseQuota(release) => {
+                let taken = ReleaseQuota {
+                    forced: true,
+                    ..release.clone()
+                };
+                let tenant = &release.name.tenant;
+                (tenant, Command::ReleaseQuota(taken), Cause::Release)
+            }
+            _ => return Err(unknown("plan", "of such a command")),
+        };
         let swept = self.with_drains(&Command::Sweep, self.decide_sweep(now), now);
         let mut state = self.clone();
         state.fold_in(&swept.events, now);
-        let refused = state.decide(asked, now).err();
-        let decided = state.decide_itself(taken, now)?;
+        let refused = state.decide(command, now).err();
+        let decided = state.decide_itself(&taken, now)?;
         let mut after = state.clone();
         after.fold_in(&decided.events, now);
         let quotas: Vec<&Quota> = after.quotas_of(tenant).collect();

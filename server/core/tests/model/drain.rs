@@ -248,7 +248,11 @@ fn c073_a_typing_error_shows_whom_it_would_hit_and_ends_nothing_before_the_deadl
         lease(&mut ledger, 1, LeasePlacement::CountOnly, START);
     }
     let typed = draining(put(bought("a", GPU), 5));
-    let plan = ledger.state.preview_set(&typed, START).unwrap().plan;
+    let plan = ledger
+        .state
+        .preview(&Command::SetQuota(typed.clone()), START)
+        .unwrap()
+        .plan;
     assert_eq!(plan.groups[0].victims.len(), 494);
     assert_eq!(
         ledger.state.quota(QuotaId(0)).unwrap().limit.to_string(),

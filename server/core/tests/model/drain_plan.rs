@@ -22,7 +22,10 @@ use crate::{Ledger, START, cases};
 const EACH: usize = 4;
 
 fn preview(ledger: &Ledger, set: &SetQuota, now: Timestamp) -> Preview {
-    ledger.state.preview_set(set, now).unwrap()
+    ledger
+        .state
+        .preview(&Command::SetQuota(set.clone()), now)
+        .unwrap()
 }
 
 fn only(preview: &Preview) -> &GroupPlan {
@@ -56,9 +59,10 @@ fn idle_leases_go_first_then_the_newest_then_what_is_held_without_one() {
         (Cause::Shrink, at(40 + NOTICE))
     );
     // One more, and the device goes too.
-    let all = ledger
-        .state
-        .preview_release(&release(bought("a", GPU), false, true), at(40));
+    let all = ledger.state.preview(
+        &Command::ReleaseQuota(release(bought("a", GPU), false, true)),
+        at(40),
+    );
     let all = all.unwrap();
     assert!(
         matches!(all.refused, Some(Denied::InUse { used: 5, .. })),
@@ -268,8 +272,8 @@ proptest! {
             _ => on(put(name("a", QuotaSource::Assign, GPU), num), &["n1"]),
         };
         let now = at(1000);
-        let plan = ledger.state.preview_set(&set, now).unwrap();
-        prop_assert_eq!(&plan, &ledger.state.preview_set(&set, now).unwrap());
+        let plan = ledger.state.preview(&Command::SetQuota(set.clone()), now).unwrap();
+        prop_assert_eq!(&plan, &ledger.state.preview(&Command::SetQuota(set.clone()), now).unwrap());
         let before = ledger.state.clone();
         let answer = ledger.ask(&Command::SetQuota(set.clone()), now, None);
         prop_assert_eq!(plan.refused.is_none(), matches!(answer, Answer::Granted(_)));
