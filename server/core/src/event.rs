@@ -222,6 +222,18 @@ pub enum Event {
         /// Why.
         reason: SilenceReason,
     },
+    /// A node and all its devices are forgotten.
+    NodeRetired {
+        /// Which.
+        node: NodeName,
+    },
+    /// Devices were taken away from their node.
+    DevicesForgotten {
+        /// Which node.
+        node: NodeName,
+        /// The devices.
+        devices: BTreeSet<DeviceKey>,
+    },
     /// A silent node is heard again in the same session.
     NodeHeard {
         /// Which.
@@ -267,6 +279,9 @@ pub enum Event {
         lease: LeaseId,
         /// The devices.
         devices: BTreeSet<DeviceKey>,
+        /// Those of them that were not seen free, and why they are waited for no more.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
     },
     /// Waiting goes on: a node is not heard, and what it holds stays charged.
     LeaseWaiting {

@@ -231,6 +231,7 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::LicencesInUse { .. } => Kind::BelowUse,
         Denied::ReferredTo { .. } => Kind::InUse,
         Denied::Frozen { .. } => Kind::Frozen,
+        Denied::NodeHeard { .. } | Denied::Leased { .. } => Kind::InUse,
         Denied::Lease { because } if because.rule == Rule::Frozen => Kind::Frozen,
         Denied::Lease { .. } => Kind::NotGranted,
         Denied::LeaseOver { .. } => Kind::LeaseOver,

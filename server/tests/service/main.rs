@@ -4,6 +4,7 @@
 mod behind;
 mod declared;
 mod directory;
+mod drains;
 mod faults;
 mod instance;
 mod licence;

@@ -208,6 +208,8 @@ impl State {
                 gone,
             ),
             Event::NodeSilent { node, reason: _ } => self.set_node_state(node, NodeState::Silent),
+            Event::NodeRetired { node } => self.retire_node(node),
+            Event::DevicesForgotten { node, devices } => self.forget_devices(node, devices),
             Event::NodeHeard { node } => self.set_node_state(node, NodeState::Up),
             Event::SettingsSet(settings) => self.rows.settings = settings.clone(),
             Event::LeaseGranted {
@@ -224,7 +226,11 @@ impl State {
                 reason,
                 deadline,
             } => self.release_lease(at, *lease, *reason, *deadline),
-            Event::LeaseFreed { lease, devices } => self.free_leased(*lease, devices),
+            Event::LeaseFreed {
+                lease,
+                devices,
+                unconfirmed,
+            } => self.free_leased(*lease, devices, unconfirmed),
             Event::LeaseWaiting { lease, deadline } => self.wait_for_lease(*lease, *deadline),
             Event::LeaseEnded {
                 lease,

@@ -14,6 +14,7 @@ mod leases;
 mod notices;
 mod properties;
 mod reference;
+mod retire;
 mod rules;
 mod world;
 
