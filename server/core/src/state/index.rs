@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use imbl::{OrdMap, OrdSet};
 
 use super::Rows;
-use super::demand::{Charge, Demand, Group, Stock};
+use super::demand::{Charge, Demand, Group};
+use super::stock::Stock;
 use crate::catalogue::Catalogue;
 use crate::device::{DeviceKey, DeviceKind};
 use crate::id::{

@@ -10,6 +10,7 @@ mod index;
 mod lease;
 mod licence;
 mod pairs;
+mod stock;
 mod verify;
 
 use imbl::OrdMap;
