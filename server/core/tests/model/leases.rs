@@ -329,7 +329,11 @@ fn case_51_waiting_ends_after_a_bounded_time_but_never_while_the_node_is_silent(
         session: SessionId(1),
     };
     ledger.ask(&heard, at(100 + 4 * wait - 1), None);
-    ledger.sweep(at(100 + 4 * wait));
+    // The time while it was silent does not count.
+    ledger.sweep(at(100 + 5 * wait - 2));
+    assert_eq!(ledger.state.lease(lease.id).unwrap().state(), "releasing");
+    let now = at(100 + 5 * wait - 1);
+    ledger.sweep(now);
     let ended = ledger.state.lease(lease.id).unwrap().clone();
     let LeasePhase::Ended {
         reason: EndReason::Expired,
@@ -342,7 +346,6 @@ fn case_51_waiting_ends_after_a_bounded_time_but_never_while_the_node_is_silent(
     assert_eq!(unconfirmed[&key], Unconfirmed::StillHeld);
     // It still runs there, so it is still charged and nobody else gets it.
     assert_eq!(ledger.used("a"), [1]);
-    let now = at(100 + 4 * wait);
     assert!(
         ledger
             .lease(&ask_for("a", 3), now)

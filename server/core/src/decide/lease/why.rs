@@ -6,7 +6,7 @@ use crate::command::RequestLease;
 use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, Holding, MOST_NAMED, Rule};
 use crate::id::{NodeName, QuotaId, TenantName, Timestamp};
-use crate::lease::LeaseTerms;
+use crate::lease::{Lease, LeaseTerms};
 use crate::limit::Limit;
 use crate::placement::NoPlace;
 use crate::quota::{Quota, QuotaType};
@@ -33,6 +33,7 @@ pub(super) fn frozen(tenant: &TenantName) -> Denied {
 impl State {
     /// No quota of the tenant grants anything of this group.
     pub(super) fn no_quota(&self, terms: &LeaseTerms, group: &Group, ended: &[&Quota]) -> Denied {
+        let used = self.demand(&terms.tenant, group).used();
         let asked = u64::from(terms.count);
         let because = ended.iter().map(|quota| Explanation {
             limit: Some(quota.limit),
@@ -48,11 +49,11 @@ impl State {
         });
         denied(Explanation {
             limit: Some(Limit::Finite(0)),
-            used: Some(self.demand(&terms.tenant, group).used()),
+            used: Some(used),
             asked: Some(asked),
             admit: Some(Change::RaiseLimit {
                 quota: ended.first().map(|quota| quota.id),
-                limit: asked,
+                limit: used.saturating_add(asked),
             }),
             because: because.collect(),
             ..Explanation::new(
@@ -118,11 +119,12 @@ impl State {
     }
 
     /// A lease that its quotas do not bear any more.
-    pub(super) fn not_kept(&self, tenant: &TenantName, group: &Group, quotas: &[&Quota]) -> Denied {
+    pub(super) fn not_kept(&self, tenant: &TenantName, group: &Group, over: u64) -> Denied {
+        let quotas = self.quotas_in(tenant, group);
+        let granting: Vec<&Quota> = quotas.filter(|quota| !quota.expired).collect();
         let demand = self.demand(tenant, group);
         let used = demand.used();
-        let limit = total_limit(quotas).unwrap_or(u64::MAX);
-        let over = used.saturating_sub(limit);
+        let limit = total_limit(&granting).unwrap_or(u64::MAX);
         denied(Explanation {
             limit: Some(u32::try_from(limit).map_or(Limit::Unlimited, Limit::Finite)),
             used: Some(used),
@@ -157,11 +159,16 @@ impl State {
             });
             for (key, device) in devices {
                 all += 1;
-                let lease = self.lease_on(key);
+                let lease = self
+                    .lease_on(key)
+                    .or_else(|| self.lease_beside(key, device));
                 let rule = match self.obstacle(request, terms, name, node) {
                     Some(rule) => Some(rule),
                     None if lease.is_some() => Some(Rule::DeviceLeased),
-                    None if !device.holders.is_empty() || device.report.unattributed => {
+                    None if !device.holders.is_empty()
+                        || device.report.unattributed
+                        || self.held_beside(key) =>
+                    {
                         Some(Rule::DeviceHeld)
                     }
                     None if !self.is_free(key, device) => Some(Rule::DeviceUnreadable),
@@ -187,7 +194,7 @@ impl State {
                 let others = whose.into_iter().filter(|whose| **whose != terms.tenant);
                 obstacle.tenants.extend(others.cloned());
                 if let Some(lease) = lease {
-                    obstacle.ends.extend(lease.expires_at);
+                    obstacle.ends.extend(lease.ends_at());
                 }
             }
         }
@@ -318,7 +325,7 @@ impl State {
                 since: held
                     .or(lease.map(|lease| lease.granted_at))
                     .unwrap_or_default(),
-                until: lease.and_then(|lease| lease.expires_at),
+                until: lease.and_then(Lease::ends_at),
             });
         }
         let counts = self.leases_of(tenant).filter(|lease| {
@@ -333,7 +340,7 @@ impl State {
             lease: Some(lease.id),
             count: lease.unplaced(),
             since: lease.granted_at,
-            until: lease.expires_at,
+            until: lease.ends_at(),
         }));
         own.sort_by_key(|holding| (holding.until.is_none(), holding.until, holding.since));
         own.truncate(MOST_NAMED);
