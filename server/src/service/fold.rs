@@ -124,26 +124,39 @@ async fn fold_rows(
             return Ok(committed);
         }
         for row in &rows {
-            row.check(committed.state.seq(), committed.head)?;
-            let record = parse(row)?;
+            let record = step(&mut committed, row)?;
             record.events.iter().for_each(&mut seen);
-            let op = caller_op(row, &record);
-            let state = &mut committed.state;
-            catch_unwind(AssertUnwindSafe(|| {
-                state.apply(row.seq, row.at, op.as_ref(), &record);
-            }))
-            .map_err(|_| {
-                Broken(format!(
-                    "journal row {} contradicts those before it",
-                    row.seq
-                ))
-            })?;
-            committed.head = row.hash;
         }
     }
 }
 
-fn parse(row: &Row) -> Result<Record, FoldError> {
+/// Folds the next row.
+///
+/// # Errors
+/// When it is not the next one, cannot be read, or contradicts those before it.
+pub(crate) fn step(committed: &mut Committed, row: &Row) -> Result<Record, FoldError> {
+    row.check(committed.state.seq(), committed.head)?;
+    let record = read_record(row)?;
+    let op = caller_op(row, &record);
+    let state = &mut committed.state;
+    catch_unwind(AssertUnwindSafe(|| {
+        state.apply(row.seq, row.at, op.as_ref(), &record);
+    }))
+    .map_err(|_| {
+        Broken(format!(
+            "journal row {} contradicts those before it",
+            row.seq
+        ))
+    })?;
+    committed.head = row.hash;
+    Ok(record)
+}
+
+/// What a row says.
+///
+/// # Errors
+/// When a newer program wrote it.
+pub(crate) fn read_record(row: &Row) -> Result<Record, FoldError> {
     serde_json::from_str(&row.body).map_err(|source| FoldError::Unknown {
         seq: row.seq,
         source,
@@ -175,7 +188,7 @@ mod tests {
         });
         let read = |body: &Value| {
             let body = body.to_string();
-            parse(&Row::new(
+            read_record(&Row::new(
                 Hash::EMPTY,
                 Seq(1),
                 Timestamp(1),

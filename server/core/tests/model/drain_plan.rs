@@ -201,6 +201,8 @@ fn without(state: &State, leases: &BTreeSet<LeaseId>, devices: &BTreeSet<DeviceK
     let record = Record {
         actor: "server".into(),
         request_id: None,
+        from: None,
+        reason: None,
         replay: None,
         events,
     };
