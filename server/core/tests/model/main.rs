@@ -2,12 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod admission;
+mod advice;
+mod broken;
 mod changes;
 mod charge;
 mod compare;
 mod declared;
 mod earlier;
 mod examples;
+mod formula;
 mod history;
 mod kept_promises;
 mod lease_history;
@@ -15,6 +18,7 @@ mod leases;
 mod promised;
 mod properties;
 mod reference;
+mod releases;
 mod rules;
 mod saying;
 mod world;
@@ -54,6 +58,14 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// One that goes on from a state.
+    pub(crate) fn of(state: State) -> Self {
+        Self {
+            state,
+            journal: Vec::new(),
+        }
+    }
+
     pub(crate) fn write(
         &mut self,
         now: Timestamp,
@@ -213,6 +225,11 @@ fn live(steps: &[Step]) {
             command => naive.obey(command, now),
         };
         assert_eq!(answer, told, "{command:?}");
+        if let (Command::RequestLease(asked), Answer::Denied(Denied::Lease { because })) =
+            (&command, &answered_now)
+        {
+            advice::judge(&ledger.state, asked, because, now);
+        }
         if let Answer::Granted(Outcome::Lease(lease)) = &answered_now {
             assert_eq!(
                 ledger.state.lease(lease.id),
