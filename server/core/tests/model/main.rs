@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod admission;
+mod advice;
+mod broken;
 mod changes;
 mod charge;
 mod compare;
@@ -10,6 +12,7 @@ mod drain;
 mod drain_plan;
 mod earlier;
 mod examples;
+mod formula;
 mod history;
 mod kept_promises;
 mod lease_history;
@@ -18,6 +21,7 @@ mod notices;
 mod promised;
 mod properties;
 mod reference;
+mod releases;
 mod retire;
 mod rules;
 mod saying;
@@ -59,6 +63,14 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// One that goes on from a state.
+    pub(crate) fn of(state: State) -> Self {
+        Self {
+            state,
+            journal: Vec::new(),
+        }
+    }
+
     pub(crate) fn write(
         &mut self,
         now: Timestamp,
@@ -225,6 +237,11 @@ fn live(steps: &[Step]) {
         assert_eq!(answer, told, "{command:?}");
         if let Command::ReleaseQuota(release) = &command {
             naive.revoked_as_in(&ledger.state, &release.name.tenant, now);
+        }
+        if let (Command::RequestLease(asked), Answer::Denied(Denied::Lease { because })) =
+            (&command, &answered_now)
+        {
+            advice::judge(&ledger.state, asked, because, now);
         }
         if let Answer::Granted(Outcome::Lease(lease)) = &answered_now {
             assert_eq!(

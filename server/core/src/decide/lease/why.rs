@@ -148,7 +148,7 @@ impl State {
         none: &NoPlace,
     ) -> Denied {
         let mut obstacles: BTreeMap<Rule, Obstacle> = BTreeMap::new();
-        let mut all = 0;
+        let (mut all, mut open) = (0, 0);
         for (name, node) in self.nodes().filter(|(_, node)| node.region == group.region) {
             let devices = node
                 .devices
@@ -177,7 +177,10 @@ impl State {
                     }
                     None => None,
                 };
-                let Some(rule) = rule else { continue };
+                let Some(rule) = rule else {
+                    open += 1;
+                    continue;
+                };
                 let obstacle = obstacles.entry(rule).or_default();
                 obstacle.devices += 1;
                 obstacle.nodes.insert(name.clone());
@@ -204,7 +207,7 @@ impl State {
             .into_iter()
             .map(|(rule, obstacle)| obstacle.explain(rule))
             .collect();
-        because.extend(self.too_scattered(terms, none));
+        because.extend(self.too_scattered(terms, none, open));
         if all == 0 {
             because.push(self.no_slice(terms, group));
         }
@@ -235,17 +238,18 @@ impl State {
         })
     }
 
-    // Devices that are free, but not where or not as many in one place as is asked.
-    fn too_scattered(&self, terms: &LeaseTerms, none: &NoPlace) -> Vec<Explanation> {
+    // Devices that are free, but not where or not as many in one place as is asked. `open` are free, also where a bound of
+    // cards offers only some of them.
+    fn too_scattered(&self, terms: &LeaseTerms, none: &NoPlace, open: u32) -> Vec<Explanation> {
         let mut because = Vec::new();
-        if none.admitted < none.free {
+        if none.admitted < open {
             because.push(Explanation {
                 asked: Some(u64::from(terms.count)),
                 ..Explanation::new(
                     Rule::NodeLimit,
                     format!(
                         "of {} free devices {} are within what the tenant may have on each node",
-                        none.free, none.admitted
+                        open, none.admitted
                     ),
                 )
             });
