@@ -38,6 +38,7 @@ mod published_clients;
 mod readme;
 mod replicas;
 mod repository_rules;
+mod retire;
 mod samples;
 mod schemathesis;
 mod services;
