@@ -199,6 +199,9 @@ pub enum Event {
         boot_id: String,
         /// Version of the agent.
         agent_version: String,
+        /// The server that hears it, by the name in its rows; earlier versions did not write it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
     },
     /// A node said how its devices and their holders changed.
     NodeReported {

@@ -179,12 +179,14 @@ impl State {
                 session,
                 boot_id: _,
                 agent_version: _,
+                owner,
             } => {
                 let entry = self.rows.nodes.entry(node.clone());
                 let entry = entry.or_insert_with(|| Node::new(region.clone()));
                 assert!(*session > entry.session, "session numbers grow");
                 entry.session = *session;
                 entry.state = NodeState::Up;
+                entry.owner.clone_from(owner);
             }
             Event::NodeReported {
                 node,
