@@ -77,7 +77,7 @@ impl State {
                 default_region,
                 boot_id,
                 agent_version,
-            } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version)),
+            } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version, now)),
             Command::Report(report) => self.decide_report(report, now),
             Command::RetireNode { node, forced } => self.decide_retire(node, *forced, now),
             Command::ForgetGpu { gpu, forced } => self.decide_forget_gpu(gpu, *forced, now),
@@ -86,7 +86,7 @@ impl State {
                 session,
                 reason,
             } => self.decide_silence(node, *session, *reason),
-            Command::MarkHeard { node, session } => self.decide_heard(node, *session),
+            Command::MarkHeard { node, session } => self.decide_heard(node, *session, now),
             Command::RevokeToken { token, until } => Ok(self.decide_revoke(token, *until, now)),
             Command::Sweep => Ok(self.decide_sweep(now)),
             Command::NoteSnapshot { seq, digest } => Ok(done(vec![Event::SnapshotTaken {
