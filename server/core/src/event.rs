@@ -266,7 +266,7 @@ pub enum Event {
         /// The devices.
         devices: BTreeSet<DeviceKey>,
     },
-    /// Waiting goes on: a node is not heard, and what it holds stays charged.
+    /// Waiting goes on: a node is not heard, or was not until now, and what it holds stays charged.
     LeaseWaiting {
         /// Which.
         lease: LeaseId,

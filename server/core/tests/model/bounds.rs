@@ -11,7 +11,7 @@ use gpuquota_core::node::NodeFacts;
 use gpuquota_core::pool::{HostLimitKey, HostResource, ResourceGroup};
 use gpuquota_core::{Answer, Command};
 
-use crate::examples::{GPU, bought, on, put, quota};
+use crate::examples::{GPU, bought, gpus, on, put, quota};
 use crate::leases::{ask_for, at, four, free, number_for};
 use crate::properties::{full_report, with_nodes};
 use crate::world::{model, node, tenant};
@@ -202,4 +202,17 @@ fn a_dedicated_quota_does_not_leave_a_node_where_its_devices_are_leased() {
     assert_eq!(ledger.put(moved), Err("below_use by 1".into()));
     let wider = on(put(bought("a", GPU), 2), &["n0", "n1"]);
     assert_eq!(ledger.put(wider), quota(0));
+}
+
+#[test]
+fn a_number_covers_what_a_dedicated_quota_leaves_to_the_others() {
+    let mut ledger = with_nodes(&["n0", "n1"]);
+    ledger.put(put(bought("a", GPU), 2)).unwrap();
+    ledger.put(on(put(bought("a", GPU), 1), &["n0"])).unwrap();
+    ledger.report("n0", 1, gpus(1, "a")).unwrap();
+    ledger.lease(&number_for("a", 2), START).unwrap();
+    assert_eq!(ledger.used("a"), [2, 1]);
+    // Judged by the quotas as they would be: the device is one of the two then.
+    assert_eq!(ledger.put(on(put(bought("a", GPU), 1), &["n1"])), quota(1));
+    assert_eq!(ledger.used("a"), [2, 0]);
 }
