@@ -292,7 +292,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
     },
-    /// Waiting goes on: a node is not heard, and what it holds stays charged.
+    /// Waiting goes on: a node is not heard, or was not until now, and what it holds stays charged.
     LeaseWaiting {
         /// Which.
         lease: LeaseId,

@@ -3,6 +3,7 @@
 
 mod admission;
 mod advice;
+mod bounds;
 mod broken;
 mod changes;
 mod charge;

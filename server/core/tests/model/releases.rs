@@ -164,9 +164,9 @@ fn a_bound_of_cards_takes_the_emptiest_where_the_fullest_have_too_few_slices() {
     ledger
         .put(put(bought("a", "nvidia.com/mig-1c10g"), 8))
         .unwrap();
-    let mut devices: Vec<_> = (0..3).map(|ci| slice("GPU-0", ci, &["b"])).collect();
-    devices.push(slice("GPU-0", 3, &[]));
-    devices.extend((0..4).map(|ci| slice("GPU-1", ci, &[])));
+    let mut devices: Vec<_> = (0..3).map(|ci| slice("GPU-1", ci, &["b"])).collect();
+    devices.push(slice("GPU-1", 3, &[]));
+    devices.extend((0..4).map(|ci| slice("GPU-0", ci, &[])));
     devices.push(laid_out("GPU-0"));
     ledger.say("n0", 1, devices, START);
     let key = CardLimitKey {
@@ -181,8 +181,8 @@ fn a_bound_of_cards_takes_the_emptiest_where_the_fullest_have_too_few_slices() {
         let gpus = lease.devices.into_keys().map(|key| key.to_string());
         gpus.map(|key| key[..5].to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(cards(&ledger, 1), ["GPU-0"], "whole GPUs stay whole");
-    assert_eq!(cards(&ledger, 2), ["GPU-1", "GPU-1"]);
+    assert_eq!(cards(&ledger, 1), ["GPU-1"], "whole GPUs stay whole");
+    assert_eq!(cards(&ledger, 2), ["GPU-0", "GPU-0"]);
     let denied = ledger.lease(&slices_for("a", 5), START).unwrap_err();
     assert_eq!(denied.admit, Some(Change::AskFor { count: 4 }));
     let rules: Vec<Rule> = denied.because.iter().map(|it| it.rule).collect();
