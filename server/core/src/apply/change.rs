@@ -81,7 +81,9 @@ impl State {
             | Event::HostLimitSet { .. }
             | Event::CounterSet { .. }
             | Event::TokenRevoked { .. }
-            | Event::SnapshotTaken { .. } => {}
+            | Event::SnapshotTaken { .. }
+            | Event::HourClosed { .. }
+            | Event::UsageStored { .. } => {}
         }
     }
 

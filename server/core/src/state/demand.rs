@@ -10,7 +10,7 @@ use crate::device::{Device, DeviceHealth, DeviceKey, DeviceKind};
 use crate::id::{LeaseId, NodeName, QuotaId, Region, TenantName};
 use crate::lease::Lease;
 use crate::profile::CanonicalModel;
-use crate::quota::QuotaType;
+use crate::quota::{Quota, QuotaType};
 
 /// Devices that the same quotas of a tenant are about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +86,7 @@ impl State {
         &'a self,
         tenant: &TenantName,
         group: &Group,
-    ) -> impl Iterator<Item = &'a crate::quota::Quota> + use<'a> {
+    ) -> impl Iterator<Item = &'a Quota> + use<'a> {
         let groups = self.index.in_group.get(tenant);
         let quotas = groups.and_then(|groups| groups.get(group));
         let quotas: Vec<QuotaId> = quotas.into_iter().flatten().copied().collect();
@@ -161,15 +161,23 @@ impl State {
         })
     }
 
-    pub(crate) fn group_of(&self, tenant: &TenantName, device: &Device) -> Group {
+    /// Quotas by which the device's node serves the tenant alone.
+    pub(crate) fn dedicated_for<'a>(
+        &'a self,
+        tenant: &TenantName,
+        device: &Device,
+    ) -> impl Iterator<Item = &'a Quota> {
         let quotas = self.index.binding.get(&device.node).into_iter().flatten();
-        let mut quotas = quotas.filter_map(|quota| self.rows.quotas.get(quota));
-        let dedicated = quotas.any(|quota| {
+        let quotas = quotas.filter_map(|quota| self.rows.quotas.get(quota));
+        quotas.filter(move |quota| {
             quota.key.tenant == *tenant
                 && quota.binds(&device.node)
                 && quota.model == device.canonical
-        });
-        let quota_type = if dedicated {
+        })
+    }
+
+    pub(crate) fn group_of(&self, tenant: &TenantName, device: &Device) -> Group {
+        let quota_type = if self.dedicated_for(tenant, device).next().is_some() {
             QuotaType::Dedicated
         } else {
             type_of(device.report.key.kind())
@@ -264,6 +272,7 @@ impl State {
 
     /// Takes a device out of the stock, before it changes.
     pub(crate) fn unstock(&mut self, key: &DeviceKey) {
+        self.touch(key);
         let Some((place, node)) = self.shelf(key) else {
             return;
         };

@@ -9,8 +9,11 @@ mod directory;
 mod index;
 mod lease;
 mod licence;
+mod meter;
 mod pairs;
 mod verify;
+
+use std::collections::BTreeSet;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,7 @@ pub use changes::Changes;
 pub(crate) use demand::{Charge, type_of};
 pub use demand::{Demand, Group};
 pub(crate) use index::{Index, add_to, remove_from};
+pub(crate) use meter::Meter;
 pub use verify::Broken;
 
 /// How long the answer to an operation id is kept, milliseconds (dialects D0.11).
@@ -82,6 +86,7 @@ pub(crate) struct Rows {
     pub(crate) next_lease: u64,
     pub(crate) last_epoch: Epoch,
     pub(crate) leases: OrdMap<LeaseId, Lease>,
+    pub(crate) meter: Meter,
 }
 
 /// What other systems count for one project, by site and kind.
@@ -97,6 +102,8 @@ pub struct State {
     pub(crate) rows: Rows,
     pub(crate) index: Index,
     pub(crate) changes: Changes,
+    /// Devices that the row being folded may have changed; empty between rows.
+    pub(crate) touched: BTreeSet<DeviceKey>,
 }
 
 impl PartialEq for State {
@@ -111,8 +118,10 @@ impl From<Rows> for State {
             index: Index::of(&rows),
             changes: Changes::at(rows.seq),
             rows,
+            touched: BTreeSet::new(),
         };
         state.recount();
+        state.touched.clear();
         state
     }
 }
@@ -227,6 +236,7 @@ impl State {
             self.index.licences_expiring.get_min().map(|(at, _)| *at),
             self.index.seats_expiring.get_min().map(|(at, _)| *at),
             self.index.leases_due.get_min().map(|(at, _)| *at),
+            self.hour_due(),
         ];
         due.into_iter().flatten().min()
     }

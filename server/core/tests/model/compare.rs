@@ -90,7 +90,8 @@ pub(crate) fn compare(state: &State, naive: &Naive, now: Timestamp) {
     }
     let mut ends = told.iter().filter_map(|q| q.end).collect::<Vec<_>>();
     ends.retain(|end| *end > now);
-    assert_eq!(state.next_due(), ends.into_iter().min(), "next moment");
+    let next = ends.into_iter().chain(state.hour_due()).min();
+    assert_eq!(state.next_due(), next, "next moment");
     for (token, until) in naive.revoked.iter().filter(|(_, until)| *until > now) {
         assert!(state.revoked(token), "{token} is revoked until {until:?}");
     }

@@ -9,6 +9,8 @@ mod earlier;
 mod examples;
 mod history;
 mod leases;
+mod meter;
+mod metered;
 mod properties;
 mod reference;
 mod rules;
