@@ -133,6 +133,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         silent_after,
         stop.clone(),
     ));
+    parts.spawn(service::store_usage(ledger.clone(), stop.clone()));
     parts.spawn(forget(limiter, stop.clone()));
     parts.spawn(tokens.refresh(stop.clone()));
 

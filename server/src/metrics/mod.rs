@@ -127,6 +127,7 @@ impl Metrics {
             rows.row(&labels, certificates.not_after_unix_s() as f64);
         }
         self.counters(&mut families);
+        self.usage(&mut families, state);
         families
     }
 
@@ -168,6 +169,36 @@ impl Metrics {
         }
         let observed = node.observed_at?;
         Some(u64::try_from(wall.0.saturating_sub(observed.0)).unwrap_or(0))
+    }
+
+    fn usage(&self, families: &mut Families, state: &State) {
+        let counters = self.ledger.counters();
+        let error_ms = counters.usage_error_ms.load(Ordering::Relaxed) as f64;
+        families
+            .counter(
+                "gpuquota_usage_conservation_error_seconds_total",
+                "Device time by which the classes of closed hours and the existence of devices differed; must be 0.",
+            )
+            .value(error_ms / 1000.0);
+        families
+            .counter(
+                "gpuquota_usage_conflicts_total",
+                "Attempts to store hours of which other usage is stored; must be 0.",
+            )
+            .value(counters.usage_conflicts.load(Ordering::Relaxed) as f64);
+        let seconds = |hour: gpuquota_core::meter::Hour| hour.start().0 as f64 / 1000.0;
+        families
+            .gauge(
+                "gpuquota_usage_closed_timestamp_seconds",
+                "Usage before this is closed, seconds since 1970.",
+            )
+            .value(seconds(state.closed_before()));
+        families
+            .gauge(
+                "gpuquota_usage_stored_timestamp_seconds",
+                "Usage before this is stored, seconds since 1970; behind the closed one by more than a minute is trouble.",
+            )
+            .value(seconds(state.stored_before()));
     }
 
     fn counters(&self, families: &mut Families) {

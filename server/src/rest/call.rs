@@ -55,6 +55,8 @@ pub(super) struct Call {
     pub(super) reached: Reached,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
+    /// What kinds of answer the caller takes, as it says.
+    pub(super) accept: Option<String>,
 }
 
 /// What every handler returns.

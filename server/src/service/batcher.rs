@@ -44,6 +44,7 @@ pub fn start(
         committed: Arc::new(ArcSwap::from_pointee(committed)),
         counters: Arc::default(),
         fatal: CancellationToken::new(),
+        store: store.clone(),
     };
     let batcher = Batcher {
         store,

@@ -6,6 +6,7 @@ mod fold;
 pub mod liveness;
 mod snapshot;
 pub mod sweep;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 pub use batcher::{BatcherSettings, start};
 pub use fold::{FoldError, fold};
 pub use snapshot::Snapshots;
+pub use usage::{store_usage, store_usage_once};
 
-use crate::store::Hash;
+use crate::store::{Hash, Store, StoreError, UsageQuery, UsageSum};
 
 /// The ledger after its last durable row.
 #[derive(Clone, Debug)]
@@ -93,6 +95,7 @@ pub struct Ledger {
     committed: Arc<ArcSwap<Committed>>,
     counters: Arc<Counters>,
     fatal: CancellationToken,
+    store: Arc<dyn Store>,
 }
 
 /// What the batcher did so far.
@@ -108,6 +111,10 @@ pub struct Counters {
     pub denied: AtomicU64,
     /// Commands that could not be answered.
     pub failed: AtomicU64,
+    /// Milliseconds by which metered classes and the existence of devices differed.
+    pub usage_error_ms: AtomicU64,
+    /// Attempts to store hours of which other rows are stored.
+    pub usage_conflicts: AtomicU64,
 }
 
 impl Counters {
@@ -139,6 +146,14 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Adds up the usage of hours that are stored. Those from [`State::stored_before`] on are in the state instead.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stored_usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        self.store.usage(query).await
     }
 
     /// What the batcher did so far.

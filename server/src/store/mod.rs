@@ -2,11 +2,14 @@
 
 mod row;
 pub mod sqlite;
+mod sqlite_usage;
+mod usage;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
 
 pub use row::{ChainError, Hash, Row};
+pub use usage::{UsageBy, UsageHours, UsageKept, UsageQuery, UsageSum, WALL};
 
 /// A journal on some database.
 #[async_trait]
@@ -16,6 +19,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Adds rows, all or none, if the highest row is still the one right before the first of them. Durable on return.
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError>;
+
+    /// Keeps what was metered in whole hours. Storing the same again changes nothing.
+    async fn put_usage(&self, _hours: &UsageHours) -> Result<UsageKept, StoreError> {
+        Err(StoreError::NoUsage)
+    }
+
+    /// Adds stored usage up, in the order of period and group.
+    async fn usage(&self, _query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        Err(StoreError::NoUsage)
+    }
 
     /// Ends all connections.
     async fn close(&self);
@@ -42,6 +55,9 @@ pub enum StoreError {
     /// The database cannot be trusted any more, such as after a failed fsync: stop, restart, replay.
     #[error("the ledger's storage failed")]
     Fatal(#[source] sqlx::Error),
+    /// This kind of store has no place for usage.
+    #[error("this store keeps no usage")]
+    NoUsage,
     /// The database cannot be opened or brought to this program's schema.
     #[error("cannot open the ledger at {path}: {reason}")]
     Open {

@@ -12,7 +12,9 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
-use super::{Appended, Row, Store, StoreError};
+use super::{
+    Appended, Row, Store, StoreError, UsageHours, UsageKept, UsageQuery, UsageSum, sqlite_usage,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -142,6 +144,14 @@ impl Store for SqliteStore {
             0 => Ok(Appended::Behind),
             _ => Ok(Appended::Written),
         }
+    }
+
+    async fn put_usage(&self, hours: &UsageHours) -> Result<UsageKept, StoreError> {
+        sqlite_usage::put(&self.writer, classify, hours).await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        sqlite_usage::sums(&self.readers, classify, query).await
     }
 
     async fn close(&self) {
