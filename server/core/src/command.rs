@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::ModelEntry;
-use crate::device::{DeviceKey, DeviceReport};
+use crate::device::{DeviceKey, DeviceReport, GpuUuid};
 use crate::event::{Event, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{
@@ -122,6 +122,20 @@ pub enum Command {
         session: SessionId,
         /// Why.
         reason: SilenceReason,
+    },
+    /// Forget a node and all its devices.
+    RetireNode {
+        /// Which node.
+        node: NodeName,
+        /// Also while it is heard, and while its devices are leased.
+        forced: bool,
+    },
+    /// Take a GPU, with its instances, away from its node, so that another may report it.
+    ForgetGpu {
+        /// UUID of the GPU.
+        gpu: GpuUuid,
+        /// Also while its node is heard, and while it is leased.
+        forced: bool,
     },
     /// A silent node is heard again.
     MarkHeard {

@@ -35,6 +35,12 @@ pub struct Record {
     /// Request id of the call, for the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// Address that the call came from, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Why, in the caller's words, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// For a call with an operation id: what was asked and answered, so that it can be replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
@@ -191,6 +197,9 @@ pub enum Event {
         boot_id: String,
         /// Version of the agent.
         agent_version: String,
+        /// The server that hears it, by the name in its rows; earlier versions did not write it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
     },
     /// A node said how its devices and their holders changed.
     NodeReported {
@@ -219,6 +228,18 @@ pub enum Event {
         node: NodeName,
         /// Why.
         reason: SilenceReason,
+    },
+    /// A node and all its devices are forgotten.
+    NodeRetired {
+        /// Which.
+        node: NodeName,
+    },
+    /// Devices were taken away from their node.
+    DevicesForgotten {
+        /// Which node.
+        node: NodeName,
+        /// The devices.
+        devices: BTreeSet<DeviceKey>,
     },
     /// A silent node is heard again in the same session.
     NodeHeard {
@@ -265,6 +286,9 @@ pub enum Event {
         lease: LeaseId,
         /// The devices.
         devices: BTreeSet<DeviceKey>,
+        /// Those of them that were not seen free, and why they are waited for no more.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
     },
     /// Waiting goes on: a node is not heard, and what it holds stays charged.
     LeaseWaiting {

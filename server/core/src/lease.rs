@@ -127,6 +127,8 @@ pub enum Unconfirmed {
     Forced,
     /// Its node was retired.
     NodeRetired,
+    /// It was taken from its node.
+    DeviceMoved,
 }
 
 /// Where a lease stands.
@@ -145,6 +147,9 @@ pub enum LeasePhase {
         deadline: Timestamp,
         /// Devices that are still waited for.
         waiting: BTreeSet<DeviceKey>,
+        /// Devices that are waited for no more although they were not seen free, and why.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
     },
     /// It is charged no more.
     Ended {
@@ -246,6 +251,7 @@ impl Lease {
                 reason,
                 deadline,
                 waiting: self.devices.keys().cloned().collect(),
+                unconfirmed: BTreeMap::new(),
             },
             ..self.clone()
         }
@@ -259,11 +265,16 @@ impl Lease {
         reason: EndReason,
         unconfirmed: &BTreeMap<DeviceKey, Unconfirmed>,
     ) -> Self {
+        let mut all = match &self.phase {
+            LeasePhase::Releasing { unconfirmed, .. } => unconfirmed.clone(),
+            LeasePhase::Active | LeasePhase::Ended { .. } => BTreeMap::new(),
+        };
+        all.extend(unconfirmed.iter().map(|(key, why)| (key.clone(), *why)));
         Self {
             phase: LeasePhase::Ended {
                 at,
                 reason,
-                unconfirmed: unconfirmed.clone(),
+                unconfirmed: all,
             },
             ..self.clone()
         }

@@ -3,6 +3,7 @@
 //! Ledger gauges are the same on every replica: aggregate them with `max by`, never with `sum`.
 
 mod licences;
+mod meter;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -112,6 +113,13 @@ impl Metrics {
         families
             .gauge("gpuquota_journal_seq", "Last row of the journal.")
             .value(state.seq().0 as f64);
+        let age_ms = self.ledger.shared().age_ms(self.clock.boot_ms());
+        families
+            .gauge(
+                "gpuquota_ledger_age_seconds",
+                "How long ago this server's ledger was surely the newest; grows while its database is not reached.",
+            )
+            .value(age_ms as f64 / 1000.0);
         families
             .gauge(
                 "gpuquota_journal_head_prefix",
@@ -127,7 +135,7 @@ impl Metrics {
             rows.row(&labels, certificates.not_after_unix_s() as f64);
         }
         self.counters(&mut families);
-        self.usage(&mut families, state);
+        meter::meter(&mut families, state, self.ledger.counters());
         families
     }
 
@@ -145,7 +153,15 @@ impl Metrics {
             "gpuquota_node_report_age_seconds",
             "Age of the newest good reading that a node told of; absent until it told of one.",
         );
-        for (name, node) in state.nodes() {
+        // Each node is told of by the server that hears it.
+        let shared = self.ledger.shared();
+        let elsewhere = |node: &Node| {
+            let owner = node.owner.as_deref();
+            shared.others()
+                && node.state == NodeState::Up
+                && owner.is_some_and(|owner| owner != shared.writer())
+        };
+        for (name, node) in state.nodes().filter(|(_, node)| !elsewhere(node)) {
             if let Some(age_ms) = self.age_ms(name, node, now_ms, wall) {
                 rows.row(&[("node", name.as_str())], age_ms as f64 / 1000.0);
             }
@@ -169,36 +185,6 @@ impl Metrics {
         }
         let observed = node.observed_at?;
         Some(u64::try_from(wall.0.saturating_sub(observed.0)).unwrap_or(0))
-    }
-
-    fn usage(&self, families: &mut Families, state: &State) {
-        let counters = self.ledger.counters();
-        let error_ms = counters.usage_error_ms.load(Ordering::Relaxed) as f64;
-        families
-            .counter(
-                "gpuquota_usage_conservation_error_seconds_total",
-                "Device time by which the classes of closed hours and the existence of devices differed; must be 0.",
-            )
-            .value(error_ms / 1000.0);
-        families
-            .counter(
-                "gpuquota_usage_conflicts_total",
-                "Attempts to store hours of which other usage is stored; must be 0.",
-            )
-            .value(counters.usage_conflicts.load(Ordering::Relaxed) as f64);
-        let seconds = |hour: gpuquota_core::meter::Hour| hour.start().0 as f64 / 1000.0;
-        families
-            .gauge(
-                "gpuquota_usage_closed_timestamp_seconds",
-                "Usage before this is closed, seconds since 1970.",
-            )
-            .value(seconds(state.closed_before()));
-        families
-            .gauge(
-                "gpuquota_usage_stored_timestamp_seconds",
-                "Usage before this is stored, seconds since 1970; behind the closed one by more than a minute is trouble.",
-            )
-            .value(seconds(state.stored_before()));
     }
 
     fn counters(&self, families: &mut Families) {

@@ -6,6 +6,7 @@
 mod call;
 mod credential;
 mod docs;
+mod freshness;
 mod front;
 mod gpu_quota;
 mod instance;

@@ -69,6 +69,8 @@ pub(super) const ROUTES: &[Route] = &[
 
     route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list, describe::native::list_nodes),
     route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put, describe::native::put_node),
+    route!(DELETE, "/api/v1/gpus/{uuid}", Native, Admin, native::nodes::delete_gpu, describe::native::delete_gpu),
+    route!(DELETE, "/api/v1/nodes/{name}", Native, Admin, native::nodes::delete, describe::native::delete_node),
     route!(GET, "/api/v1/tenants", Native, Signed, native::tenants::list, describe::tenants::list),
     route!(GET, "/api/v1/tenants/{tenant}", Native, Signed, native::tenants::get, describe::tenants::get),
     route!(PUT, "/api/v1/tenants/{tenant}", Native, Admin, native::tenants::put, describe::tenants::put),
@@ -96,7 +98,8 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET, "/api/v1/seats/{id}", Native, Manager, native::seats::get, describe::projects::get_seat),
     route!(DELETE, "/api/v1/seats/{id}", Native, Manager, native::seats::delete, describe::projects::delete_seat),
     route!(POST, "/api/v1/seats/{id}/renew", Native, Manager, native::seats::renew, describe::projects::renew_seat),
-    route!(GET, "/api/v1/usage", Native, Signed, native::usage::list, describe::native::list_usage),
+    route!(GET, "/api/v1/usage", Native, Signed, native::usage::list, describe::usage::list),
+    route!(GET, "/api/v1/audit", Native, Admin, native::audit::list, describe::audit::list),
     route!(POST, "/api/v1/tokens/revoke", Native, Admin, native::tokens::revoke, describe::native::revoke_token),
     route!(GET, "/healthz", Native, Open, native::health, describe::native::health),
     route!(GET, "/openapi.json", Native, Open, describe::serve, describe::served::document),

@@ -1,10 +1,11 @@
-//! GPU-seconds of hours that are over, as databases keep them beside the journal: tables, rows, and the statements that
-//! databases share.
+//! GPU-seconds of hours that are over, as databases keep them beside the journal: rows and queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_core::id::TenantName;
 use gpuquota_core::meter::{Hour, Metered, UsageClass};
+
+use super::{Store, StoreError};
 
 /// The class under which the time stands for which devices existed.
 pub const WALL: &str = "wall";
@@ -12,18 +13,9 @@ pub const WALL: &str = "wall";
 const PIECE: usize = 500;
 
 /// Time by hour, region, model, class and tenant.
-type HourRow = (i64, String, String, &'static str, String, u64);
+type HourRow = (i64, String, String, String, String, u64);
 /// Time by hour, device, node, region, model, class and tenant.
-type DeviceRow = (
-    i64,
-    String,
-    String,
-    String,
-    String,
-    &'static str,
-    String,
-    u64,
-);
+type DeviceRow = (i64, String, String, String, String, String, String, u64);
 
 /// Whole hours to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +68,7 @@ impl UsageHours {
                 place.node.as_str().to_owned(),
                 place.region.as_str().to_owned(),
                 place.model.as_str().to_owned(),
-                row.class.as_str(),
+                row.class.as_str().to_owned(),
                 text(&row.tenant),
                 row.ms,
             )
@@ -86,11 +78,54 @@ impl UsageHours {
             to,
             hours: hours
                 .map(|((hour, region, model, class, tenant), ms)| {
-                    (hour, region.to_owned(), model.to_owned(), class, tenant, ms)
+                    let (region, model, class) =
+                        (region.to_owned(), model.to_owned(), class.to_owned());
+                    (hour, region, model, class, tenant, ms)
                 })
                 .collect(),
             devices: devices.collect(),
         }
+    }
+
+    /// One hour as another store has it.
+    ///
+    /// # Errors
+    /// When that one does not answer.
+    pub async fn read(from: &dyn Store, hour: Hour) -> Result<Self, StoreError> {
+        let all = |by: &[UsageBy]| UsageQuery {
+            from: hour,
+            to: hour.next(),
+            period: 1,
+            by: by.iter().copied().collect(),
+            only: BTreeMap::new(),
+            most: u32::MAX,
+        };
+        let [tenant, region, model, class, ..] = UsageBy::ALL;
+        let hours = from.usage(&all(&[tenant, region, model, class])).await?;
+        let devices = from.usage(&all(&UsageBy::ALL)).await?;
+        let hours = hours.into_iter().filter_map(|row| {
+            let [tenant, region, model, class] = row.of.try_into().ok()?;
+            Some((row.period.0, region, model, class, tenant, row.ms))
+        });
+        let devices = devices.into_iter().filter_map(|row| {
+            let [tenant, region, model, class, node, device] = row.of.try_into().ok()?;
+            Some((
+                row.period.0,
+                device,
+                node,
+                region,
+                model,
+                class,
+                tenant,
+                row.ms,
+            ))
+        });
+        Ok(Self {
+            from: hour,
+            to: hour.next(),
+            hours: hours.collect(),
+            devices: devices.collect(),
+        })
     }
 
     /// Pieces of both tables as JSON lists of rows, with how many each has.
@@ -244,29 +279,6 @@ impl UsageQuery {
         } else {
             Table::Hours
         }
-    }
-
-    /// The statement, and the lists that it takes as JSON after `from`, `to`, `period` and `most`. `list` writes how the
-    /// database turns parameter number n into rows of one text.
-    pub(super) fn select(&self, list: fn(usize) -> String) -> (String, Vec<String>) {
-        let mut columns = vec!["hour - hour % $3".to_owned()];
-        columns.extend(self.by.iter().map(|by| by.as_str().to_owned()));
-        let (mut conditions, mut lists) = (String::new(), Vec::new());
-        for (by, values) in &self.only {
-            // A list of texts is JSON as Rust writes it; serde_json cannot fail on it.
-            lists.push(serde_json::to_string(values).unwrap_or_default());
-            let values = list(4 + lists.len());
-            conditions.push_str(&format!(" AND {} IN ({values})", by.as_str()));
-        }
-        let table = self.table().name();
-        let columns = columns.join(", ");
-        let group = (1..=self.by.len() + 1).map(|at| at.to_string());
-        let group = group.collect::<Vec<_>>().join(", ");
-        let text = format!(
-            "SELECT {columns}, sum(ms) FROM {table} WHERE hour >= $1 AND hour < $2{conditions} \
-             GROUP BY {group} ORDER BY {group} LIMIT $4"
-        );
-        (text, lists)
     }
 }
 

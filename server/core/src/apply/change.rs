@@ -23,6 +23,12 @@ impl State {
                 self.changes.all_tenants(seq);
             }
             Event::ModelSet(_) | Event::ModelRemoved { .. } => self.changes.all_tenants(seq),
+            // What is charged to whom may change with them, and it is rare.
+            Event::NodeRetired { .. } | Event::DevicesForgotten { .. } => {
+                self.changes.nodes(seq);
+                self.changes.all_tenants(seq);
+                self.changes.licences(seq);
+            }
             Event::SessionOpened { .. } | Event::NodeSilent { .. } | Event::NodeHeard { .. } => {
                 self.changes.nodes(seq);
             }

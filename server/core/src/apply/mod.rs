@@ -179,12 +179,14 @@ impl State {
                 session,
                 boot_id: _,
                 agent_version: _,
+                owner,
             } => {
                 let entry = self.rows.nodes.entry(node.clone());
                 let entry = entry.or_insert_with(|| Node::new(region.clone()));
                 assert!(*session > entry.session, "session numbers grow");
                 entry.session = *session;
                 entry.state = NodeState::Up;
+                entry.owner.clone_from(owner);
                 self.touch_node(node);
             }
             Event::NodeReported {
@@ -209,6 +211,8 @@ impl State {
                 gone,
             ),
             Event::NodeSilent { node, reason: _ } => self.set_node_state(node, NodeState::Silent),
+            Event::NodeRetired { node } => self.retire_node(node),
+            Event::DevicesForgotten { node, devices } => self.forget_devices(node, devices),
             Event::NodeHeard { node } => self.set_node_state(node, NodeState::Up),
             Event::SettingsSet(settings) => self.rows.settings = settings.clone(),
             Event::LeaseGranted {
@@ -225,7 +229,11 @@ impl State {
                 reason,
                 deadline,
             } => self.release_lease(at, *lease, *reason, *deadline),
-            Event::LeaseFreed { lease, devices } => self.free_leased(*lease, devices),
+            Event::LeaseFreed {
+                lease,
+                devices,
+                unconfirmed,
+            } => self.free_leased(*lease, devices, unconfirmed),
             Event::LeaseWaiting { lease, deadline } => self.wait_for_lease(*lease, *deadline),
             Event::LeaseEnded {
                 lease,

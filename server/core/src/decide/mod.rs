@@ -5,6 +5,7 @@ mod lease;
 mod licence;
 mod node;
 mod quota;
+mod retire;
 
 use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;
@@ -70,6 +71,8 @@ impl State {
                 agent_version,
             } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version)),
             Command::Report(report) => self.decide_report(report, now),
+            Command::RetireNode { node, forced } => self.decide_retire(node, *forced, now),
+            Command::ForgetGpu { gpu, forced } => self.decide_forget_gpu(gpu, *forced, now),
             Command::MarkSilent {
                 node,
                 session,

@@ -87,6 +87,8 @@ pub(crate) struct Rows {
     pub(crate) last_epoch: Epoch,
     pub(crate) leases: OrdMap<LeaseId, Lease>,
     pub(crate) meter: Meter,
+    /// Last sessions of nodes that were retired.
+    pub(crate) retired: OrdMap<NodeName, SessionId>,
 }
 
 /// What other systems count for one project, by site and kind.

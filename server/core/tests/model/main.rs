@@ -13,6 +13,7 @@ mod meter;
 mod metered;
 mod properties;
 mod reference;
+mod retire;
 mod rules;
 mod world;
 
@@ -64,6 +65,8 @@ impl Ledger {
         let record = Record {
             actor: "server".into(),
             request_id: None,
+            from: None,
+            reason: None,
             replay,
             events,
         };

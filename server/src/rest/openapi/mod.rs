@@ -3,6 +3,7 @@
 //!
 //! `operation` is what a route says of itself; a file a dialect says it. `body` and `rest::names` are as strict as the parsers.
 
+pub(super) mod audit;
 mod body;
 #[cfg(test)]
 mod checks;
@@ -21,6 +22,7 @@ pub(super) mod projects;
 pub(super) mod quota_set;
 pub(super) mod served;
 pub(super) mod tenants;
+pub(super) mod usage;
 pub(super) mod workspace;
 
 use std::sync::LazyLock;

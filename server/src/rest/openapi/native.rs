@@ -9,7 +9,6 @@ use crate::rest::names;
 use crate::rest::native::Health;
 use crate::rest::native::nodes::{Declared, Listed};
 use crate::rest::native::tokens::Revoked;
-use crate::rest::native::usage::UsageBody;
 use crate::rest::status::Kind;
 
 /// `GET /api/v1/nodes`.
@@ -29,6 +28,7 @@ pub(in crate::rest) fn list_nodes() -> Operation {
         "List nodes with their devices",
         "What a node says of itself, where it belongs and what it has. Unknown is absent or null, never 0.",
     )
+    .past()
     .answers::<Listed<'_>>(json!({ "nodes": [node], "seq": 42 }))
 }
 
@@ -61,56 +61,36 @@ pub(in crate::rest) fn put_node() -> Operation {
     .answers::<Declared<'_>>(declared())
 }
 
-/// `GET /api/v1/usage`.
-pub(in crate::rest) fn list_usage() -> Operation {
-    let row = |tenant: Value, class: &str, ms: u64| {
-        json!({
-            "from": "2026-11-22T08:00:00Z", "to": "2026-11-22T09:00:00Z", "open": false, "tenant": tenant, "region": "US",
-            "gpu_model": "nvidia.com/gpu", "class": class, "node": null, "device": null, "milliseconds": ms,
-            "seconds": ms / 1000
-        })
-    };
-    let example = json!({
-        "from": "2026-11-22T08:00:00Z", "to": "2026-11-22T09:00:00Z", "open": false,
-        "usage": [row(Value::Null, "free", 1_000_000), row(json!("demo"), "busy", 2_600_000)],
-        "totals": {
-            "busy": 2_600_000, "leased_idle": 0, "free": 1_000_000, "squatter": 0, "unknown": 0, "wall": 3_600_000
-        },
-        "rows": 2, "next_offset": null, "seq": 42
-    });
+/// `DELETE /api/v1/nodes/{name}`.
+pub(in crate::rest) fn delete_node() -> Operation {
     Operation::new(
-        "listUsage",
-        "GPU-seconds by class, tenant, region and model",
-        "Every millisecond of every device is of exactly one class, so the classes add up to the time for which the devices \
-         existed (`totals.wall`). `milliseconds` are exact; the `seconds` of a period add up to its milliseconds in whole \
-         seconds, the largest remainders rounded up. A tenant's token sees its own busy and leased idle time. As CSV with \
-         `format=csv` or `Accept: text/csv`, all rows at once unless `limit` says otherwise, and a row of class `wall` for \
-         the whole answer at its end where `totals.wall` is not null; a cell that a spreadsheet would take for a formula has \
-         an apostrophe in front.",
+        "retireNode",
+        "Forget a node that is no more",
+        "Its devices go with it. What is leased there ends, and says that nobody saw it free. Should its agent come back, \
+         it is a new node.",
     )
-    .query::<names::TimeOrDate>("from", "Down to the beginning of its period; else a day before `to`, or 31 by day.")
-    .query::<names::TimeOrDate>(
-        "to",
-        "Up to the end of its period; else the end of the present one. At most 31 days after `from`, 400 by day.",
+    .path::<names::NodeName>("name", "The node.")
+    .query::<names::Flag>("force", "Also while it is heard, and while its devices are leased.")
+    .problem(Kind::NoSuchObject)
+    .problem(Kind::InUse)
+    .answers::<names::Nothing>(json!({}))
+}
+
+/// `DELETE /api/v1/gpus/{uuid}`.
+pub(in crate::rest) fn delete_gpu() -> Operation {
+    Operation::new(
+        "forgetGpu",
+        "Take a GPU away from its node",
+        "With its instances, so that the node in which it is now may report it.",
     )
-    .query::<names::UsagePeriod>("by", "Length of a period.")
-    .query::<names::UsageGroups>(
-        "group_by",
-        "What to tell apart; else tenant, region, gpu_model and class. Node and device: administrators only.",
+    .path::<names::GpuUuid>("uuid", "The GPU.")
+    .query::<names::Flag>(
+        "force",
+        "Also while its node is heard, and while it is leased.",
     )
-    .query::<names::TenantName>("tenant", "Only this tenant's.")
-    .query::<names::Region>("region", "Only in this region.")
-    .query::<names::GpuModel>("gpu_model", "Only this model, in any spelling.")
-    .query::<names::UsageClass>("class", "Only this class.")
-    .query::<names::NodeName>("node", "Only on this node; administrators only.")
-    .query::<names::DeviceKey>("device", "Only on this device; administrators only.")
-    .query::<names::UsageFormat>("format", "JSON or CSV.")
-    .query::<names::UsageOffset>("offset", "Rows to leave out at the beginning.")
-    .query::<names::UsageLimit>("limit", "Rows at most; else 1000, as CSV all.")
-    .problem(Kind::InvalidField)
-    .problem(Kind::Forbidden)
-    .answers::<UsageBody>(example)
-    .answers_file("text/csv")
+    .problem(Kind::NoSuchObject)
+    .problem(Kind::InUse)
+    .answers::<names::Nothing>(json!({}))
 }
 
 /// `POST /api/v1/tokens/revoke`.
