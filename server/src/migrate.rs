@@ -1,16 +1,18 @@
 //! `migrate sqlite-to-postgres`: copies the journal, row by row and hash by hash, and proves that it is the same ledger.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use gpuquota_core::id::Seq;
+use gpuquota_core::meter::Hour;
 
 use crate::config::{self, Config};
 use crate::open::lock;
 use crate::service::{self, Committed};
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Appended, Hash, Row, Store};
+use crate::store::{Appended, Hash, Row, Store, UsageHours, UsageKept, UsageQuery};
 
 /// Rows in one statement.
 const PAGE: u32 = 1_000;
@@ -64,12 +66,38 @@ async fn copy(source: &dyn Store, target: &dyn Store) -> anyhow::Result<(Seq, Co
             }
         }
     }
+    copy_usage(source, target, whole.state.stored_before()).await?;
     let copy = service::fold(target, None).await?;
     ensure!(
         copy.head == whole.head && copy.state == whole.state && digest(&copy)? == digest(&whole)?,
         "the copy is another ledger than the original; do not use it, drop the database"
     );
     Ok((there, whole))
+}
+
+// The usage that left the journal's state, hour by hour.
+async fn copy_usage(source: &dyn Store, target: &dyn Store, stored: Hour) -> anyhow::Result<()> {
+    let days = UsageQuery {
+        from: Hour::default(),
+        to: stored,
+        period: 24,
+        by: BTreeSet::new(),
+        only: BTreeMap::new(),
+        most: u32::MAX,
+    };
+    for day in source.usage(&days).await? {
+        for hour in (0..24).map(|at| day.period.plus(at)) {
+            let usage = UsageHours::read(source, hour).await?;
+            match target.put_usage(&usage).await? {
+                UsageKept::Same => {}
+                UsageKept::Differs => bail!(
+                    "the database holds other usage of the hour that begins {} ms after 1970; begin with an empty one",
+                    hour.start().0
+                ),
+            }
+        }
+    }
+    Ok(())
 }
 
 // How much of the journal up to `end` the target holds.

@@ -142,6 +142,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         silent_after,
         stop.clone(),
     ));
+    parts.spawn(service::store_usage(ledger.clone(), stop.clone()));
     parts.spawn(each_minute(
         limiter,
         ledger.clone(),

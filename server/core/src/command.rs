@@ -18,6 +18,7 @@ use crate::id::{
 use crate::lease::{Lease, LeasePlacement};
 use crate::licence::{Product, Seat};
 use crate::limit::Limit;
+use crate::meter::Hour;
 use crate::node::NodeFacts;
 use crate::pool::{
     CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
@@ -156,6 +157,11 @@ pub enum Command {
     },
     /// Record what is due by time alone.
     Sweep,
+    /// Record that the usage of all hours before this one is stored.
+    NoteUsage {
+        /// The first hour that is not.
+        through: Hour,
+    },
     /// Record that a snapshot was written.
     NoteSnapshot {
         /// Last row in it.

@@ -352,6 +352,18 @@ pub enum Event {
         /// Its own end; after that the row is of no use.
         until: Timestamp,
     },
+    /// Hours are over and every row in them stands before this one: what was metered in them is final.
+    HourClosed {
+        /// Beginning of the first, on the hour.
+        from: Timestamp,
+        /// End of the last, on the hour.
+        to: Timestamp,
+    },
+    /// What was metered before this is in the table of usage, and leaves the state.
+    UsageStored {
+        /// On the hour.
+        through: Timestamp,
+    },
     /// A snapshot of the state was written.
     SnapshotTaken {
         /// Last row that it holds.

@@ -4,6 +4,7 @@
 
 mod drains;
 mod licences;
+mod meter;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,6 +137,7 @@ impl Metrics {
             rows.row(&labels, certificates.not_after_unix_s() as f64);
         }
         self.counters(&mut families);
+        meter::meter(&mut families, state, self.ledger.counters());
         families
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Call {
     pub(super) reached: Reached,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
+    /// What kinds of answer the caller takes, as it says.
+    pub(super) accept: Option<String>,
     /// Row at which the call's last write can be read, 0 before one.
     pub(super) written: AtomicU64,
 }

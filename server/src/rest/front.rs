@@ -202,6 +202,7 @@ async fn serve(
         reached: Reached::by(parts),
         target: parts.uri.to_string(),
         idempotency_key: idempotency_key(&parts.headers)?,
+        accept: accept(&parts.headers),
         pattern: route.path,
         method,
         body: read_body(&parts.headers, body).await?,
@@ -317,6 +318,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Err(key_problem());
     }
     Ok(Some(text.to_owned()))
+}
+
+fn accept(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(http::header::ACCEPT)?;
+    value.to_str().ok().map(str::to_owned)
 }
 
 // What the audit keeps beside the change.

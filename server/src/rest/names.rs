@@ -201,6 +201,24 @@ names! {
     Nothing = ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(0));
     /// Any text.
     Text = any_text();
+    /// Hours or days.
+    UsagePeriod = words(&["hour", "day"], "Hours or days of UTC.").default(Some("hour".into()));
+    /// Class of metered time.
+    UsageClass = words(
+        &["busy", "leased_idle", "free", "squatter", "unknown"],
+        "What a device was: held by a tenant that might, leased and held by nobody, neither, held by somebody who might \
+         not, or not read.",
+    );
+    /// What usage is told apart by.
+    UsageGroups = any_text()
+        .pattern(Some("^(?:|(?:tenant|region|gpu_model|class|node|device)(?:,(?:tenant|region|gpu_model|class|node|device))*)$"))
+        .description(Some("Words with commas; none adds everything up."));
+    /// Form of an answer.
+    UsageFormat = words(&["json", "csv"], "Form of the answer; it wins over the header Accept.");
+    /// Where a page of usage begins.
+    UsageOffset = integer(0, 100_000);
+    /// Rows of a page of usage.
+    UsageLimit = integer(1, 100_000);
     /// A switch.
     Flag = ObjectBuilder::new().schema_type(Type::Boolean);
 }

@@ -46,6 +46,19 @@ impl Reply {
         }
     }
 
+    /// 200 with a table that a browser saves and a spreadsheet opens.
+    pub(super) fn csv(body: String) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: "text/csv; charset=utf-8; header=present",
+            headers: &[
+                ("content-disposition", "attachment; filename=\"usage.csv\""),
+                ("vary", "accept"),
+            ],
+            body: body.into(),
+        }
+    }
+
     fn with(status: StatusCode, body: impl Serialize) -> Result<Self, Problem> {
         match serde_json::to_vec(&body) {
             Ok(body) => Ok(Self {

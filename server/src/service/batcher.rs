@@ -59,6 +59,7 @@ pub fn start(
         denials: Arc::default(),
         history: Arc::new(History::new(store.clone())),
         fatal: CancellationToken::new(),
+        store: store.clone(),
         shared: Arc::new(shared),
     };
     let batcher = Batcher {

@@ -13,6 +13,7 @@ mod snapshot;
 pub mod sweep;
 mod trouble;
 mod turns;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,8 +31,9 @@ use history::History;
 pub use replicas::Replicas;
 pub use shared::Shared;
 pub use snapshot::Snapshots;
+pub use usage::{store_usage, store_usage_once};
 
-use crate::store::Hash;
+use crate::store::{Hash, Store, StoreError, UsageQuery, UsageSum};
 
 /// The ledger after its last durable row.
 #[derive(Clone, Debug)]
@@ -118,6 +120,7 @@ pub struct Ledger {
     denials: Arc<Denials>,
     history: Arc<History>,
     fatal: CancellationToken,
+    store: Arc<dyn Store>,
     shared: Arc<Shared>,
 }
 
@@ -134,6 +137,10 @@ pub struct Counters {
     pub denied: AtomicU64,
     /// Commands that could not be answered.
     pub failed: AtomicU64,
+    /// Milliseconds by which metered classes and the existence of devices differed.
+    pub usage_error_ms: AtomicU64,
+    /// Attempts to store hours of which other rows are stored.
+    pub usage_conflicts: AtomicU64,
 }
 
 impl Counters {
@@ -165,6 +172,14 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Adds up the usage of hours that are stored. Those from [`State::stored_before`] on are in the state instead.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stored_usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        self.store.usage(query).await
     }
 
     /// The journal's past.

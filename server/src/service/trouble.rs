@@ -42,7 +42,7 @@ impl Trouble {
                     "its database cannot be reached ({source}); reads go on; try again"
                 ))
             }
-            error @ (StoreError::Fatal(_) | StoreError::Open { .. }) => {
+            error @ (StoreError::Fatal(_) | StoreError::NoUsage | StoreError::Open { .. }) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the ledger's storage failed"

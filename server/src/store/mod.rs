@@ -5,6 +5,9 @@ pub mod postgres;
 mod row;
 mod sql;
 pub mod sqlite;
+mod sqlite_usage;
+mod usage;
+mod usage_sql;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
@@ -12,6 +15,7 @@ use tokio::sync::watch;
 
 pub use place::{Place, open, open_read_only};
 pub use row::{ChainError, Hash, Row};
+pub use usage::{UsageBy, UsageHours, UsageKept, UsageQuery, UsageSum, WALL};
 
 /// A journal on some database.
 #[async_trait]
@@ -27,6 +31,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Adds rows, all or none, if the highest row is still the one right before the first of them. Durable on return.
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError>;
+
+    /// Keeps what was metered in whole hours. Storing the same again changes nothing.
+    async fn put_usage(&self, _hours: &UsageHours) -> Result<UsageKept, StoreError> {
+        Err(StoreError::NoUsage)
+    }
+
+    /// Adds stored usage up, in the order of period and group.
+    async fn usage(&self, _query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        Err(StoreError::NoUsage)
+    }
 
     /// For a database that other servers write to as well: the highest row that somebody is heard to have written. Only a
     /// hint; it may be late or missing. `None`: nobody else writes.
@@ -89,6 +103,9 @@ pub enum StoreError {
     /// The database cannot be trusted any more, such as after a failed fsync: stop, restart, replay.
     #[error("the ledger's storage failed")]
     Fatal(#[source] sqlx::Error),
+    /// This kind of store has no place for usage.
+    #[error("this store keeps no usage")]
+    NoUsage,
     /// The database cannot be opened or brought to this program's schema.
     #[error("cannot open the ledger at {path}: {reason}")]
     Open {

@@ -11,7 +11,9 @@ use sqlx::sqlite::{
 };
 
 use super::sql::{Columns, ROWS_AFTER, migration_refused, row, signed};
-use super::{Appended, Row, Store, StoreError};
+use super::{
+    Appended, Row, Store, StoreError, UsageHours, UsageKept, UsageQuery, UsageSum, sqlite_usage,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -135,6 +137,16 @@ impl Store for SqliteStore {
             0 => Ok(Appended::Behind),
             _ => Ok(Appended::Written),
         }
+    }
+
+    async fn put_usage(&self, hours: &UsageHours) -> Result<UsageKept, StoreError> {
+        let kept = sqlite_usage::put(&self.writer, hours).await;
+        kept.map_err(classify)
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        let sums = sqlite_usage::sums(&self.readers, query).await;
+        sums.map_err(classify)
     }
 
     async fn close(&self) {

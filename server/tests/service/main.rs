@@ -36,6 +36,7 @@ mod signed;
 )]
 mod skip;
 mod store;
+mod usage;
 mod workspace;
 mod workspace_refusals;
 mod workspace_sums;

@@ -92,7 +92,9 @@ impl State {
             | Event::HostLimitSet { .. }
             | Event::CounterSet { .. }
             | Event::TokenRevoked { .. }
-            | Event::SnapshotTaken { .. } => {}
+            | Event::SnapshotTaken { .. }
+            | Event::HourClosed { .. }
+            | Event::UsageStored { .. } => {}
         }
     }
 

@@ -14,6 +14,7 @@ use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::Timestamp;
+use crate::meter::Hour;
 use crate::state::State;
 
 impl State {
@@ -89,6 +90,7 @@ impl State {
             Command::MarkHeard { node, session } => self.decide_heard(node, *session, now),
             Command::RevokeToken { token, until } => Ok(self.decide_revoke(token, *until, now)),
             Command::Sweep => Ok(self.decide_sweep(now)),
+            Command::NoteUsage { through } => Ok(self.decide_note_usage(*through)),
             Command::NoteSnapshot { seq, digest } => Ok(done(vec![Event::SnapshotTaken {
                 seq: *seq,
                 digest: digest.clone(),
@@ -107,7 +109,27 @@ impl State {
         let seats = index.seats_expiring.iter().take_while(|(at, _)| *at <= now);
         let seats = seats.map(|(_, seat)| Event::SeatExpired { seat: *seat });
         let leases = self.leases_due(now);
-        done(quotas.chain(licences).chain(seats).chain(leases).collect())
+        let hours = self.hours_due(now);
+        let rest = quotas.chain(licences).chain(seats).chain(leases);
+        done(hours.into_iter().chain(rest).collect())
+    }
+
+    // One event, however long nobody was there to close them.
+    fn hours_due(&self, now: Timestamp) -> Option<Event> {
+        let due = self.hour_due().filter(|due| *due <= now);
+        due.map(|_| Event::HourClosed {
+            from: self.closed_before().start(),
+            to: Hour::of(now).start(),
+        })
+    }
+
+    // Another server may have stored them too, and later ones.
+    fn decide_note_usage(&self, through: Hour) -> Decision {
+        let new = through > self.stored_before() && through <= self.closed_before();
+        let stored = new.then(|| Event::UsageStored {
+            through: through.start(),
+        });
+        done(stored.into_iter().collect())
     }
 
     fn decide_revoke(&self, token: &str, until: Timestamp, now: Timestamp) -> Decision {

@@ -13,7 +13,7 @@ use crate::device::{Device, DeviceKey, DeviceKind};
 use crate::id::{LeaseId, NodeName, QuotaId, Region, TenantName};
 use crate::lease::Lease;
 use crate::profile::CanonicalModel;
-use crate::quota::QuotaType;
+use crate::quota::{Quota, QuotaType};
 
 /// Devices that the same quotas of a tenant are about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ impl State {
         &'a self,
         tenant: &TenantName,
         group: &Group,
-    ) -> impl Iterator<Item = &'a crate::quota::Quota> + use<'a> {
+    ) -> impl Iterator<Item = &'a Quota> + use<'a> {
         let groups = self.index.in_group.get(tenant);
         let quotas = groups.and_then(|groups| groups.get(group));
         let quotas: Vec<QuotaId> = quotas.into_iter().flatten().copied().collect();
@@ -155,6 +155,29 @@ impl State {
         })
     }
 
+    /// Quotas by which a node serves the tenant alone with devices of a model.
+    fn dedicated_at<'a>(
+        &'a self,
+        tenant: &TenantName,
+        node: &NodeName,
+        model: &CanonicalModel,
+    ) -> impl Iterator<Item = &'a Quota> {
+        let quotas = self.index.binding.get(node).into_iter().flatten();
+        let quotas = quotas.filter_map(|quota| self.rows.quotas.get(quota));
+        quotas.filter(move |quota| {
+            quota.key.tenant == *tenant && quota.binds(node) && quota.model == *model
+        })
+    }
+
+    /// Quotas by which the device's node serves the tenant alone.
+    pub(crate) fn dedicated_for<'a>(
+        &'a self,
+        tenant: &TenantName,
+        device: &Device,
+    ) -> impl Iterator<Item = &'a Quota> {
+        self.dedicated_at(tenant, &device.node, &device.canonical)
+    }
+
     // To quotas of which type a device of such a node is charged.
     fn type_at(
         &self,
@@ -163,11 +186,7 @@ impl State {
         model: &CanonicalModel,
         kind: DeviceKind,
     ) -> QuotaType {
-        let quotas = self.index.binding.get(node).into_iter().flatten();
-        let mut quotas = quotas.filter_map(|quota| self.rows.quotas.get(quota));
-        let dedicated = quotas
-            .any(|quota| quota.key.tenant == *tenant && quota.binds(node) && quota.model == *model);
-        if dedicated {
+        if self.dedicated_at(tenant, node, model).next().is_some() {
             QuotaType::Dedicated
         } else {
             type_of(kind)

@@ -10,9 +10,12 @@ mod drain;
 mod index;
 mod lease;
 mod licence;
+mod meter;
 mod pairs;
 mod stock;
 mod verify;
+
+use std::collections::BTreeSet;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,7 @@ pub(crate) use demand::{Charge, type_of};
 pub use demand::{Demand, Group};
 pub(crate) use drain::{Drains, NOTICES, notice_at};
 pub(crate) use index::{Index, add_to, remove_from};
+pub(crate) use meter::Meter;
 pub use verify::Broken;
 
 /// How long the answer to an operation id is kept, milliseconds (dialects D0.11).
@@ -86,6 +90,7 @@ pub(crate) struct Rows {
     pub(crate) last_epoch: Epoch,
     pub(crate) leases: OrdMap<LeaseId, Lease>,
     pub(crate) drains: OrdMap<TenantName, Drains>,
+    pub(crate) meter: Meter,
     /// Last sessions of nodes that were retired.
     pub(crate) retired: OrdMap<NodeName, SessionId>,
 }
@@ -103,6 +108,8 @@ pub struct State {
     pub(crate) rows: Rows,
     pub(crate) index: Index,
     pub(crate) changes: Changes,
+    /// Devices that the row being folded may have changed; empty between rows.
+    pub(crate) touched: BTreeSet<DeviceKey>,
 }
 
 impl PartialEq for State {
@@ -117,8 +124,10 @@ impl From<Rows> for State {
             index: Index::of(&rows),
             changes: Changes::at(rows.seq),
             rows,
+            touched: BTreeSet::new(),
         };
         state.recount();
+        state.touched.clear();
         state
     }
 }
@@ -235,6 +244,7 @@ impl State {
             self.index.leases_due.get_min().map(|(at, _)| *at),
             self.index.notices.get_min().map(|(at, _)| *at),
             self.index.drains_due.get_min().map(|(at, ..)| *at),
+            self.hour_due(),
         ];
         due.into_iter().flatten().min()
     }

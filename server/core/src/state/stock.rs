@@ -70,6 +70,7 @@ impl State {
 
     /// Takes a device out of the stock, before it changes.
     pub(crate) fn unstock(&mut self, key: &DeviceKey) {
+        self.touch(key);
         let Some((place, node)) = self.shelf(key) else {
             return;
         };

@@ -45,6 +45,7 @@ impl State {
         self.verify_directory()?;
         self.verify_models()?;
         self.verify_leases()?;
+        self.verify_meter()?;
         for quota in self.rows.quotas.values() {
             if !self.rows.tenants.contains_key(&quota.key.tenant) {
                 return Err(Broken(format!("quota {} has no tenant", quota.id.0)));
@@ -107,6 +108,21 @@ impl State {
         let epochs = self.rows.leases.values().map(|lease| lease.epoch);
         if !epochs.is_sorted_by(|one, next| one < next) {
             return Err(Broken("fencing epochs do not grow with leases".into()));
+        }
+        Ok(())
+    }
+
+    fn verify_meter(&self) -> Result<(), Broken> {
+        let metered = self.rows.devices.iter();
+        let metered = metered.filter(|(_, device)| !device.report.partitioned);
+        if metered.count() != self.rows.meter.running.len() {
+            return Err(Broken("the meter has other devices than the ledger".into()));
+        }
+        for (key, running) in &self.rows.meter.running {
+            let is = self.metered_as(key);
+            if is.as_ref() != Some(&(running.place.clone(), running.class.clone())) {
+                return Err(Broken(format!("the meter takes device {key} for another")));
+            }
         }
         Ok(())
     }

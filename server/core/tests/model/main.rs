@@ -18,6 +18,8 @@ mod history;
 mod kept_promises;
 mod lease_history;
 mod leases;
+mod meter;
+mod metered;
 mod notices;
 mod promised;
 mod properties;

@@ -11,6 +11,7 @@ pub(super) mod projects;
 pub(super) mod seats;
 pub(super) mod tenants;
 pub(super) mod tokens;
+pub(super) mod usage;
 mod wire;
 
 use serde::Serialize;

@@ -23,6 +23,7 @@ pub(super) mod projects;
 pub(super) mod quota_set;
 pub(super) mod served;
 pub(super) mod tenants;
+pub(super) mod usage;
 pub(super) mod workspace;
 
 use std::sync::LazyLock;

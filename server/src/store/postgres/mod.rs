@@ -4,6 +4,7 @@ mod address;
 mod fault;
 mod listen;
 mod session;
+mod usage;
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::sql::{Columns, ROWS_AFTER, migration_refused, row, signed};
-use super::{Appended, Beat, Row, Store, StoreError};
+use super::{Appended, Beat, Row, Store, StoreError, UsageHours, UsageKept, UsageQuery, UsageSum};
 use fault::{keeps_connection, of_append, of_read, within};
 use session::Session;
 
@@ -230,6 +231,15 @@ impl Store for PostgresStore {
             age_ms: u64::try_from(age).unwrap_or(0),
         });
         Ok(beats.collect())
+    }
+
+    async fn put_usage(&self, hours: &UsageHours) -> Result<UsageKept, StoreError> {
+        usage::put(&self.readers, hours).await.map_err(of_read)
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        let sums = within(READ, usage::sums(&self.readers, query)).await;
+        sums.map_err(of_read)
     }
 
     async fn close(&self) {
