@@ -1,5 +1,7 @@
 //! What can be asked of the ledger, and what it answers.
 
+mod quota;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +12,8 @@ use crate::event::{Event, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{
     Code, DisplayName, GpuModel, GroupName, HostResourceName, LabelName, LeaseId, LicenceQuotaId,
-    NodeName, ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq,
-    SessionId, SiteId, TenantName, TenantNumber, Timestamp,
+    NodeName, ProductId, ProjectId, QuotaId, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
+    TenantName, TenantNumber, Timestamp,
 };
 use crate::lease::{Lease, LeasePlacement};
 use crate::licence::{Product, Seat};
@@ -21,8 +23,10 @@ use crate::node::NodeFacts;
 use crate::pool::{
     CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
 };
-use crate::quota::{QuotaSource, QuotaType};
+use crate::quota::QuotaType;
 use crate::settings::{LeaseMode, Settings};
+
+pub use quota::{OnExcess, QuotaName, ReleaseQuota, SetQuota};
 
 /// Everything that can be asked to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,47 +332,6 @@ impl RequestLease {
             labels: BTreeMap::new(),
         }
     }
-}
-
-/// How a caller names a quota (dialects D1.2, D1.3, D1.6).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuotaName {
-    /// Whose.
-    pub tenant: TenantName,
-    /// Where.
-    pub region: Region,
-    /// From where.
-    pub source: QuotaSource,
-    /// Which model.
-    pub gpu_model: GpuModel,
-    /// Type, if the caller says it; else it follows from `reference` or the model.
-    pub quota_type: Option<QuotaType>,
-    /// The caller's own number.
-    pub reference: Option<Reference>,
-}
-
-/// Make or replace a quota.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetQuota {
-    /// Which.
-    pub name: QuotaName,
-    /// The new total, not a difference.
-    pub limit: Limit,
-    /// `None`: it never ends.
-    pub expires_at: Option<Timestamp>,
-    /// Nodes that serve this tenant alone; makes the quota dedicated.
-    pub nodes: Option<BTreeSet<NodeName>>,
-}
-
-/// Take a quota away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReleaseQuota {
-    /// Which.
-    pub name: QuotaName,
-    /// Also while something is in use.
-    pub forced: bool,
-    /// Whether there being none is an error.
-    pub must_exist: bool,
 }
 
 /// What an agent says.

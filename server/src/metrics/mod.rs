@@ -2,6 +2,7 @@
 //!
 //! Ledger gauges are the same on every replica: aggregate them with `max by`, never with `sum`.
 
+mod drains;
 mod licences;
 mod meter;
 
@@ -103,6 +104,7 @@ impl Metrics {
         quotas(&mut families, state, &usages);
         violations(&mut families, &usages);
         licences::licences(&mut families, state);
+        drains::drains(&mut families, state);
         self.nodes(&mut families, state);
         families
             .gauge(

@@ -16,6 +16,7 @@ mod licence;
 mod names;
 mod native;
 mod openapi;
+mod plan;
 mod project;
 mod query;
 mod quota_set;

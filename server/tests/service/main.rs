@@ -5,6 +5,7 @@ mod behind;
 mod databases;
 mod declared;
 mod directory;
+mod drains;
 mod faults;
 mod instance;
 mod leaky;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{QuotaName, SetQuota};
+use gpuquota_core::command::{OnExcess, QuotaName, SetQuota};
 use gpuquota_core::id::{GpuModel, OpId, Region, Seq, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::QuotaSource;
@@ -162,6 +162,7 @@ pub(crate) fn set_until(tenant: &str, limit: u32, end: Option<i64>) -> Command {
         limit: Limit::Finite(limit),
         expires_at: end.map(Timestamp),
         nodes: None,
+        on_excess: OnExcess::Deny,
     })
 }
 

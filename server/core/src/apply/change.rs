@@ -6,7 +6,7 @@ use crate::id::{QuotaId, Seq};
 use crate::state::State;
 
 impl State {
-    pub(super) fn note_change(&mut self, seq: Seq, event: &Event) {
+    pub(crate) fn note_change(&mut self, seq: Seq, event: &Event) {
         match event {
             Event::TenantCreated { tenant } => self.changes.tenant(tenant, seq),
             Event::TenantSet(profile) => {
@@ -14,9 +14,14 @@ impl State {
                 self.changes.licences(seq);
             }
             Event::QuotaSet { key, .. } => self.changes.tenant(&key.tenant, seq),
-            Event::QuotaExpired { quota } | Event::QuotaReleased { quota, .. } => {
+            Event::QuotaExpired { quota }
+            | Event::QuotaReleased { quota, .. }
+            | Event::QuotaNoticed { quota, .. } => {
                 self.note_quota(seq, *quota);
             }
+            Event::DrainBegun { tenant, .. }
+            | Event::DrainEnforced { tenant, .. }
+            | Event::DrainEnded { tenant, .. } => self.changes.tenant(tenant, seq),
             // A region may take devices from one quota to another, a name in the catalogue too.
             Event::NodeDeclared { .. } => {
                 self.changes.nodes(seq);
@@ -99,13 +104,15 @@ impl State {
         }
     }
 
-    // Those who held it, and those who hold it now. Whom the ledger does not know has no figures that could be kept, and
+    // Those who held it, those who hold it now and whose lease it is. Whom the ledger does not know has no figures that could be kept, and
     // agents may name anybody.
     fn note_devices(&mut self, seq: Seq, reports: &[DeviceReport]) {
         for report in reports {
             let old = self.rows.devices.get(&report.key);
             let before = old.into_iter().flat_map(|device| device.holders.keys());
-            for tenant in before.chain(&report.tenants) {
+            let lease = self.lease_on(&report.key);
+            let lessee = lease.map(|lease| &lease.terms.tenant).cloned();
+            for tenant in before.chain(&report.tenants).chain(&lessee) {
                 if self.rows.tenants.contains_key(tenant) {
                     self.changes.tenant(tenant, seq);
                 }

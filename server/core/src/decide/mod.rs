@@ -1,11 +1,14 @@
 //! From a command to events or a denial. Never changes the state, never reads a clock.
 
 mod directory;
+mod drain;
 mod lease;
 mod licence;
 mod node;
 mod quota;
 mod retire;
+
+pub use drain::Preview;
 
 use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;
@@ -20,6 +23,12 @@ impl State {
     /// # Errors
     /// When the ledger does not grant it.
     pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Decision, Denied> {
+        let decision = self.decide_itself(command, now)?;
+        Ok(self.with_drains(command, decision, now))
+    }
+
+    // What the command does by itself, without the drains that it begins and ends.
+    fn decide_itself(&self, command: &Command, now: Timestamp) -> Result<Decision, Denied> {
         match command {
             Command::SetQuota(set) => self.decide_set_quota(set, now),
             Command::ReleaseQuota(release) => self.decide_release_quota(release),
@@ -69,7 +78,7 @@ impl State {
                 default_region,
                 boot_id,
                 agent_version,
-            } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version)),
+            } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version, now)),
             Command::Report(report) => self.decide_report(report, now),
             Command::RetireNode { node, forced } => self.decide_retire(node, *forced, now),
             Command::ForgetGpu { gpu, forced } => self.decide_forget_gpu(gpu, *forced, now),
@@ -78,7 +87,7 @@ impl State {
                 session,
                 reason,
             } => self.decide_silence(node, *session, *reason),
-            Command::MarkHeard { node, session } => self.decide_heard(node, *session),
+            Command::MarkHeard { node, session } => self.decide_heard(node, *session, now),
             Command::RevokeToken { token, until } => Ok(self.decide_revoke(token, *until, now)),
             Command::Sweep => Ok(self.decide_sweep(now)),
             Command::NoteUsage { through } => Ok(self.decide_note_usage(*through)),

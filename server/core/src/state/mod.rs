@@ -6,11 +6,13 @@
 mod changes;
 mod demand;
 mod directory;
+mod drain;
 mod index;
 mod lease;
 mod licence;
 mod meter;
 mod pairs;
+mod stock;
 mod verify;
 
 use std::collections::BTreeSet;
@@ -38,6 +40,7 @@ use crate::tenant::Tenant;
 pub use changes::Changes;
 pub(crate) use demand::{Charge, type_of};
 pub use demand::{Demand, Group};
+pub(crate) use drain::{Drains, NOTICES, notice_at};
 pub(crate) use index::{Index, add_to, remove_from};
 pub(crate) use meter::Meter;
 pub use verify::Broken;
@@ -87,6 +90,7 @@ pub(crate) struct Rows {
     pub(crate) last_epoch: Epoch,
     pub(crate) leases: OrdMap<LeaseId, Lease>,
     pub(crate) meter: Meter,
+    pub(crate) drains: OrdMap<TenantName, Drains>,
     /// Last sessions of nodes that were retired.
     pub(crate) retired: OrdMap<NodeName, SessionId>,
 }
@@ -239,6 +243,8 @@ impl State {
             self.index.seats_expiring.get_min().map(|(at, _)| *at),
             self.index.leases_due.get_min().map(|(at, _)| *at),
             self.hour_due(),
+            self.index.notices.get_min().map(|(at, _)| *at),
+            self.index.drains_due.get_min().map(|(at, ..)| *at),
         ];
         due.into_iter().flatten().min()
     }
