@@ -55,7 +55,9 @@ impl State {
             return false;
         }
         let grants = |quota: &Quota| quota.grants() != Limit::Finite(0);
-        let mut dedicated = self.dedicated_for(tenant, device).peekable();
+        let mut dedicated = self
+            .dedicated_at(tenant, &device.node, &device.canonical)
+            .peekable();
         if dedicated.peek().is_some() {
             return dedicated.any(grants);
         }
