@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use gpuquota_core::Command;
-use gpuquota_core::id::OpId;
+use gpuquota_core::id::{OpId, Seq};
+use gpuquota_core::{Command, Outcome};
 use http::Method;
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +19,7 @@ use crate::auth::{Authenticator, Limiter, Principal};
 use crate::clock::Clock;
 use crate::config::Dialects;
 use crate::service::liveness::Liveness;
-use crate::service::{Ledger, Origin, Receipt};
+use crate::service::{Ledger, LedgerError, Origin, Receipt};
 
 /// What handlers work with.
 pub struct Api {
@@ -55,6 +55,8 @@ pub(super) struct Call {
     pub(super) reached: Reached,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
+    /// The generation that `If-Match` names.
+    pub(super) expected: Option<Seq>,
 }
 
 /// What every handler returns.
@@ -96,6 +98,14 @@ impl Call {
         answer.map_err(|error| Problem::of_ledger(error, &self.principal))
     }
 
+    /// What the ledger would answer now; nothing is written.
+    pub(super) fn preview(&self, api: &Api, command: &Command) -> Result<Outcome, Problem> {
+        let now = api.clock.now();
+        let now = now.map_err(|jump| LedgerError::Unavailable(jump.to_string()));
+        let answer = now.and_then(|now| api.ledger.preview(command, now));
+        answer.map_err(|error| Problem::of_ledger(error, &self.principal))
+    }
+
     /// Whether the ledger keeps an answer to this very request under the caller's key, which it then repeats.
     ///
     /// # Errors
@@ -121,9 +131,12 @@ impl Call {
         OpId::new(&op).map(Some).map_err(|_| key_problem())
     }
 
-    // The same request is the same method, target and body.
+    // The same request is the same method, target, body and expectation.
     fn fingerprint(&self) -> String {
         let mut digest = Sha256::new();
+        if let Some(expected) = self.expected {
+            digest.update(expected.0.to_le_bytes());
+        }
         for part in [
             self.method.as_str().as_bytes(),
             self.target.as_bytes(),

@@ -14,7 +14,8 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::any;
 use futures_util::FutureExt as _;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
+use gpuquota_core::id::Seq;
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, IF_MATCH, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -146,6 +147,7 @@ async fn serve(
         reached: Reached::by(parts),
         target: parts.uri.to_string(),
         idempotency_key: idempotency_key(&parts.headers)?,
+        expected: expected(&parts.headers)?,
         pattern: route.path,
         method,
         body: read_body(&parts.headers, body).await?,
@@ -253,6 +255,25 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Err(key_problem());
     }
     Ok(Some(text.to_owned()))
+}
+
+// `*` asks for no generation in particular. Ours are numbers, so anything else names none of them.
+fn expected(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
+    let mut values = headers.get_all(IF_MATCH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let number = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    let plain = number.filter(|it| it.bytes().all(|b| b.is_ascii_digit()));
+    match (text, plain.and_then(|it| it.parse().ok()), values.next()) {
+        ("*", _, None) => Ok(None),
+        (_, Some(seq), None) => Ok(Some(Seq(seq))),
+        _ => Err(Problem::new(
+            Kind::InvalidField,
+            "If-Match must be * or the one ETag of an answer, quotes included",
+        )),
+    }
 }
 
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {

@@ -93,6 +93,46 @@ names! {
         .description(Some("Bytes."));
     /// How long a seat is checked out.
     SeatSeconds = integer(1, 30 * 24 * 60 * 60).description(Some("Seconds from now; at most 30 days."));
+    /// Our number of a lease.
+    LeaseId = integer(1, 999_999_999_999_999_999);
+    /// Devices of a lease.
+    LeaseCount = integer(1, i64::from(gpuquota_core::lease::MOST_LEASED)).description(Some("Devices."));
+    /// How long a lease lasts.
+    LeaseSeconds = integer(1, 365 * 24 * 60 * 60).description(Some("Seconds from now; at most 365 days."));
+    /// How many leases a page shows.
+    LeasePage = integer(1, i64::from(crate::rest::native::leases::LARGEST_PAGE)).default(Some(100.into()));
+    /// Where a lease stands.
+    LeaseState = words(
+        &["active", "releasing", "ended"],
+        "It counts; it is to end, and is charged until its devices are seen free; or it is charged no more.",
+    );
+    /// Whether a lease names its devices.
+    LeasePlacement = words(
+        &["devices", "count_only"],
+        "Devices are chosen and are the tenant's alone; or a number only, checked against limits and not against what is there.",
+    );
+    /// Why a lease is to end.
+    EndReason = words(
+        &["released", "forced", "expired", "drained", "node_retired", "device_moved"],
+        "Given back, taken away by an admin, its time ran out, its quota became too small and the notice ran out, its \
+         node was retired, or its device was taken from its node.",
+    );
+    /// Why a device was never seen free.
+    UnconfirmedReason = words(
+        &["still_held", "unreadable", "forced", "node_retired"],
+        "At the deadline somebody still held it, it could not be read, nobody waited for it, or its node was retired.",
+    );
+    /// Kind of device.
+    DeviceKind = words(&["gpu", "mig", "vgpu"], "A full GPU, a MIG instance or a vGPU instance.");
+    /// The caller's own words.
+    Labels = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property_names(Some(Schema::from(slug(63, "A-Za-z0-9._/-", "Name of a label, e.g. `job`."))))
+        .additional_properties(Some(plain(255, "Text of a label.")))
+        .max_properties(Some(gpuquota_core::lease::MOST_LABELS))
+        .description(Some("The caller's own words by name."));
+    /// Yes.
+    True = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true]));
     /// Page size of document 000.
     PageSize = integer(1, 100).default(Some(10.into()));
     /// Page size of document 003.

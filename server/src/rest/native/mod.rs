@@ -1,6 +1,7 @@
 //! The native API: what has no place in any foreign dialect.
 
 mod fault;
+pub(super) mod leases;
 pub(super) mod models;
 pub(super) mod nodes;
 pub(super) mod pools;

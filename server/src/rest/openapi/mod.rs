@@ -10,6 +10,7 @@ mod document;
 mod faults;
 pub(super) mod gpu_quota;
 pub(super) mod instance;
+pub(super) mod leases;
 pub(super) mod licence;
 mod licence_answers;
 pub(super) mod native;
