@@ -131,6 +131,26 @@ names! {
         .additional_properties(Some(plain(255, "Text of a label.")))
         .max_properties(Some(gpuquota_core::lease::MOST_LABELS))
         .description(Some("The caller's own words by name."));
+    /// Whether leases are needed.
+    LeaseMode = words(
+        &["optional", "required"],
+        "What runs within a quota is fine without a lease; or it is a squatter.",
+    );
+    /// Whether leases are needed, or what stands above it says.
+    ChosenLeaseMode = words(
+        &["optional", "required", "default"],
+        "What runs within a quota is fine without a lease; or it is a squatter; or what stands above it says.",
+    );
+    /// Seconds, one at least.
+    SomeSeconds = integer(1, 365 * 24 * 60 * 60).description(Some("Seconds; at most 365 days."));
+    /// Seconds.
+    Seconds = integer(0, 365 * 24 * 60 * 60).description(Some("Seconds; at most 365 days."));
+    /// What the ledger does not justify.
+    ViolationClass = words(
+        &["squatter", "foreign", "over_quota", "ghost"],
+        "No quota fits, or no lease where one is required; somebody else's node or lease; more than the quotas that fit; \
+         or the opposite: leased, and nothing runs.",
+    );
     /// Yes.
     True = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true]));
     /// Page size of document 000.

@@ -31,6 +31,18 @@ impl State {
         self.rows.leases.range(after).map(|(_, lease)| lease)
     }
 
+    /// Leases that are charged, in order of their grant.
+    pub fn live_leases(&self) -> impl Iterator<Item = &Lease> {
+        self.live_leases_after(LeaseId(0))
+    }
+
+    /// Those of them that were granted after this one.
+    pub fn live_leases_after(&self, lease: LeaseId) -> impl Iterator<Item = &Lease> {
+        let after = (Bound::Excluded(lease), Bound::Unbounded);
+        let live = self.index.live.range(after);
+        live.filter_map(|lease| self.lease(*lease))
+    }
+
     /// A tenant's live leases, in order of their grant.
     pub fn leases_of(&self, tenant: &TenantName) -> impl DoubleEndedIterator<Item = &Lease> {
         let leases = self.index.leases_of.get(tenant).into_iter().flatten();

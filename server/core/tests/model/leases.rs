@@ -571,35 +571,3 @@ fn what_runs_without_a_lease_is_a_squatter_where_leases_are_required() {
         .collect();
     assert_eq!(classes, [ViolationClass::Foreign, ViolationClass::Squatter]);
 }
-
-#[test]
-fn case_41_what_changed_since_it_was_read_is_not_written_over() {
-    let mut ledger = Ledger::default();
-    ledger.put(put(bought("a", GPU), 4)).unwrap();
-    let lease = ledger.lease(&number_for("a", 1), START).unwrap();
-    let (id, read) = (lease.id, lease.changed);
-    let renew = |ttl, expected| Command::RenewLease {
-        lease: id,
-        ttl_ms: Some(ttl),
-        expected,
-    };
-    let first = ledger.ask(&renew(200, Some(read)), at(1), None);
-    let Answer::Granted(Outcome::Lease(renewed)) = first else {
-        panic!("{first:?}")
-    };
-    assert!(renewed.changed > read);
-    assert_eq!(ledger.state.lease(id), Some(&*renewed));
-    let changed = Answer::Denied(Denied::Changed {
-        what: "lease".into(),
-    });
-    assert_eq!(ledger.ask(&renew(300, Some(read)), at(1), None), changed);
-    let release = |expected| Command::ReleaseLease {
-        lease: id,
-        forced: false,
-        expected,
-    };
-    assert_eq!(ledger.ask(&release(Some(read)), at(1), None), changed);
-    assert_eq!(ledger.state.lease(id), Some(&*renewed));
-    let ended = ledger.ask(&release(Some(renewed.changed)), at(2), None);
-    assert!(matches!(ended, Answer::Granted(_)), "{ended:?}");
-}

@@ -7,6 +7,8 @@ mod compare;
 mod declared;
 mod earlier;
 mod examples;
+mod generations;
+mod ghosts;
 mod history;
 mod leases;
 mod properties;

@@ -8,8 +8,10 @@ pub(super) mod pools;
 pub(super) mod products;
 pub(super) mod projects;
 pub(super) mod seats;
+pub(super) mod settings;
 pub(super) mod tenants;
 pub(super) mod tokens;
+pub(super) mod violations;
 mod wire;
 
 use serde::Serialize;

@@ -21,6 +21,7 @@ pub(super) mod products;
 pub(super) mod projects;
 pub(super) mod quota_set;
 pub(super) mod served;
+pub(super) mod settings;
 pub(super) mod tenants;
 pub(super) mod workspace;
 

@@ -22,17 +22,25 @@ pub(in crate::rest) use request::LARGEST_PAGE;
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let filter = Filter::read(&call.query)?;
     let committed = api.ledger.read();
-    let leases = committed.state.leases_after(filter.after);
-    let mut shown: Vec<&Lease> = leases
-        .filter(|lease| call.principal.sees(&lease.terms.tenant) && filter.takes(lease))
-        .take(filter.limit + 1)
-        .collect();
+    let state = &committed.state;
+    let wanted = |lease: &&Lease| call.principal.sees(&lease.terms.tenant) && filter.takes(lease);
+    let most = filter.limit + 1;
+    let mut shown: Vec<&Lease> = match filter.ended() {
+        true => {
+            let all = state.leases_after(filter.after);
+            all.filter(wanted).take(most).collect()
+        }
+        false => {
+            let live = state.live_leases_after(filter.after);
+            live.filter(wanted).take(most).collect()
+        }
+    };
     let more = shown.len() > filter.limit;
     shown.truncate(filter.limit);
     Reply::ok(Leases {
         next: shown.last().map(|lease| lease.id).filter(|_| more),
         leases: shown.into_iter().map(LeaseBody::of).collect(),
-        seq: committed.state.seq(),
+        seq: state.seq(),
     })
 }
 

@@ -10,7 +10,7 @@ use gpuquota_core::lease::{Lease, LeasePlacement, MOST_LABELS, MOST_LEASED};
 use serde_json::Value;
 
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, misnamed, missing};
-use crate::rest::native::wire::number_of;
+use crate::rest::native::wire::{number_of, word_of};
 use crate::rest::query::Query;
 use crate::rest::status::{Kind, Problem};
 
@@ -25,8 +25,8 @@ pub(super) fn lease(fields: &Fields) -> Result<RequestLease, Problem> {
     let tenant = fields.name("tenant", TenantName::new)?;
     let region = fields.name("region", Region::new)?;
     let gpu_model = fields.name("gpu_model", GpuModel::new)?;
-    let quota_type = word(fields, "type", "must be flexible, dedicated, mig or vgpu")?;
-    let placement = word(fields, "placement", "must be devices or count_only")?;
+    let quota_type = word_of(fields, "type", "must be flexible, dedicated, mig or vgpu")?;
+    let placement = word_of(fields, "placement", "must be devices or count_only")?;
     let nodes = fields.names("nodes", LONGEST_LIST, NodeName::new)?;
     if nodes.as_ref().is_some_and(|nodes| nodes.is_empty()) {
         return Err(invalid("nodes", "must name a node; without it any will do"));
@@ -85,16 +85,6 @@ fn count(fields: &Fields) -> Result<u32, Problem> {
         count @ 1..=MOST_LEASED => Ok(count),
         _ => Err(invalid("count", rule)),
     }
-}
-
-fn word<T: std::str::FromStr>(
-    fields: &Fields,
-    name: &str,
-    rule: &str,
-) -> Result<Option<T>, Problem> {
-    let text = fields.text(name)?;
-    text.map(|text| text.parse().map_err(|_| invalid(name, rule)))
-        .transpose()
 }
 
 fn memory_bytes(fields: &Fields) -> Result<Option<u64>, Problem> {
@@ -174,6 +164,11 @@ impl<'a> Filter<'a> {
                 invalid("limit", rule)
             })?,
         })
+    }
+
+    /// Whether it is about leases that are charged no more.
+    pub(super) fn ended(&self) -> bool {
+        self.state == Some("ended")
     }
 
     pub(super) fn takes(&self, lease: &Lease) -> bool {
