@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use gpuquota_core::device::GpuUuid;
 use gpuquota_core::id::{NodeName, ProjectId, TenantName};
 
 use crate::auth::Role;
@@ -30,9 +31,16 @@ pub enum Command {
     IssueAgent(IssueAgent),
     /// Load the state that the examples of the five quota documents speak of
     LoadExamples(LoadExamples),
+    /// Forget a node that is no more, with its devices; also beside a running server
+    RetireNode(RetireNode),
+    /// Take a GPU away from its node, so that another node may report it; also beside a running server
+    ForgetGpu(ForgetGpu),
     /// Look after the journal
     #[command(subcommand)]
     Journal(Journal),
+    /// Take the ledger to another database
+    #[command(subcommand)]
+    Migrate(Migrate),
 }
 
 /// Arguments of `init`.
@@ -126,6 +134,34 @@ pub struct LoadExamples {
     pub ca: Option<PathBuf>,
 }
 
+/// Arguments of `retire-node`.
+#[derive(Debug, Args)]
+pub struct RetireNode {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Name of the node
+    #[arg(long, value_parser = |text: &str| NodeName::new(text))]
+    pub node: NodeName,
+    /// Also while it is heard, and while its devices are leased
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `forget-gpu`.
+#[derive(Debug, Args)]
+pub struct ForgetGpu {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// UUID of the GPU
+    #[arg(long, value_parser = |text: &str| GpuUuid::new(text))]
+    pub gpu: GpuUuid,
+    /// Also while its node is heard, and while it is leased
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// What to do with the journal.
 #[derive(Debug, Subcommand)]
 pub enum Journal {
@@ -134,6 +170,20 @@ pub enum Journal {
         /// The server directory
         #[arg(long)]
         dir: PathBuf,
+    },
+}
+
+/// From where to where.
+#[derive(Debug, Subcommand)]
+pub enum Migrate {
+    /// Copy the journal into an empty PostgreSQL database and check the copy; safe to repeat
+    SqliteToPostgres {
+        /// The server directory; no server may run on it
+        #[arg(long)]
+        dir: PathBuf,
+        /// File that holds the database's URL
+        #[arg(long)]
+        url_file: PathBuf,
     },
 }
 

@@ -1,16 +1,18 @@
 //! `gpuquota-server`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Parser as _;
 use gpuquota_server::auth::Role;
 use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::cli::{Cli, Command, Journal, LoadExamples, Serve, Token};
+use gpuquota_server::cli::{Cli, Command, Journal, LoadExamples, Migrate, Serve, Token};
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Config;
 use gpuquota_server::examples::{self, Caller};
-use gpuquota_server::{init, run, telemetry, verify};
+use gpuquota_server::{init, migrate, run, telemetry, verify};
+use http::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -46,8 +48,22 @@ async fn command(command: Command) -> anyhow::Result<()> {
             init::issue_agent(&args.dir, &args.node, &args.out, args.days, now)
         }
         Command::LoadExamples(args) => load_examples(args).await,
+        Command::RetireNode(args) => {
+            forget(&args.dir, &format!("nodes/{}", args.node), args.force).await?;
+            println!("node {} is forgotten", args.node);
+            Ok(())
+        }
+        Command::ForgetGpu(args) => {
+            forget(&args.dir, &format!("gpus/{}", args.gpu), args.force).await?;
+            println!("GPU {} may be reported by any node now", args.gpu);
+            Ok(())
+        }
         Command::Journal(Journal::Verify { dir }) => {
             println!("{}", verify::verify(&dir).await?);
+            Ok(())
+        }
+        Command::Migrate(Migrate::SqliteToPostgres { dir, url_file }) => {
+            println!("{}", migrate::sqlite_to_postgres(&dir, &url_file).await?);
             Ok(())
         }
     }
@@ -89,6 +105,14 @@ async fn load_examples(args: LoadExamples) -> anyhow::Result<()> {
     let loaded = examples::load(&caller).await;
     caller.close().await;
     loaded
+}
+
+async fn forget(dir: &Path, what: &str, force: bool) -> anyhow::Result<()> {
+    let caller = Caller::of_dir(dir).await?;
+    let path = format!("/api/v1/{what}?force={force}");
+    let answer = caller.call(&Method::DELETE, &path, None).await;
+    caller.close().await;
+    answer.map(drop)
 }
 
 async fn serve(args: Serve) -> anyhow::Result<()> {

@@ -56,6 +56,9 @@ def filter_failure(context, failure, case, response):
             return False
         # Refused although the schema would have it.
         case "ST202" if response.status_code == 400:
+            # Which rows there are, and which texts are times, is not for a schema to say.
+            if "as_of=" in (response.request.url or "") and "as_of" in response.text:
+                return False
             # A licence quota names tenant and product by number; whether there are such is not for a schema to say.
             if (method, path) == ("POST", "/api/v1/licenses/admin/quotas/"):
                 return not {"tenant", "software_product"} & set(response.json()["errors"])

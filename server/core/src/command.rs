@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::ModelEntry;
-use crate::device::{DeviceKey, DeviceReport};
+use crate::device::{DeviceKey, DeviceReport, GpuUuid};
 use crate::event::{Event, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{
@@ -125,6 +125,20 @@ pub enum Command {
         session: SessionId,
         /// Why.
         reason: SilenceReason,
+    },
+    /// Forget a node and all its devices.
+    RetireNode {
+        /// Which node.
+        node: NodeName,
+        /// Also while it is heard, and while its devices are leased.
+        forced: bool,
+    },
+    /// Take a GPU, with its instances, away from its node, so that another may report it.
+    ForgetGpu {
+        /// UUID of the GPU.
+        gpu: GpuUuid,
+        /// Also while its node is heard, and while it is leased.
+        forced: bool,
     },
     /// A silent node is heard again.
     MarkHeard {
@@ -344,6 +358,18 @@ pub struct SetQuota {
     pub expires_at: Option<Timestamp>,
     /// Nodes that serve this tenant alone; makes the quota dedicated.
     pub nodes: Option<BTreeSet<NodeName>>,
+    /// What becomes of a change that leaves something in use unjustified.
+    pub on_excess: OnExcess,
+}
+
+/// What becomes of a change to a quota that leaves something in use unjustified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExcess {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// It is taken; what is over has the notice of the settings to leave, and is then drained.
+    Drain,
 }
 
 /// Take a quota away.

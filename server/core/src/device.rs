@@ -82,6 +82,46 @@ impl DeviceKey {
     }
 }
 
+/// UUID of a physical GPU.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GpuUuid(String);
+
+impl GpuUuid {
+    /// Checks and takes the text.
+    ///
+    /// # Errors
+    /// When the UUID is not plain.
+    pub fn new(uuid: &str) -> Result<Self, InvalidDeviceKey> {
+        Ok(Self(checked(uuid)?))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GpuUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for GpuUuid {
+    type Error = InvalidDeviceKey;
+    fn try_from(text: String) -> Result<Self, InvalidDeviceKey> {
+        Self::new(&text)
+    }
+}
+
+impl From<GpuUuid> for String {
+    fn from(uuid: GpuUuid) -> Self {
+        uuid.0
+    }
+}
+
 fn checked(uuid: &str) -> Result<String, InvalidDeviceKey> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     if (1..=96).contains(&uuid.len()) && uuid.bytes().all(plain) {

@@ -174,6 +174,18 @@ pub enum Denied {
         /// Which.
         tenant: TenantName,
     },
+    /// A node that is heard is not retired, nor a GPU taken from it, without force.
+    #[error("node {node} is heard; stop its agent first, or force it")]
+    NodeHeard {
+        /// Which.
+        node: NodeName,
+    },
+    /// Leased devices are not forgotten without force.
+    #[error("{} leases have devices there, the first is {}; release them first, or force it", leases.len(), leases.first().map_or(0, |lease| lease.0))]
+    Leased {
+        /// Which.
+        leases: Vec<LeaseId>,
+    },
     /// A lease was not granted, or is not kept.
     #[error("{}", because.text)]
     Lease {

@@ -11,6 +11,7 @@ use crate::id::{
 };
 use crate::profile::CanonicalModel;
 use crate::quota::{QuotaSource, QuotaType};
+use crate::state::Group;
 
 /// Devices of one lease at most.
 pub const MOST_LEASED: u32 = 4096;
@@ -127,6 +128,8 @@ pub enum Unconfirmed {
     Forced,
     /// Its node was retired.
     NodeRetired,
+    /// It was taken from its node.
+    DeviceMoved,
 }
 
 /// Where a lease stands.
@@ -145,6 +148,9 @@ pub enum LeasePhase {
         deadline: Timestamp,
         /// Devices that are still waited for.
         waiting: BTreeSet<DeviceKey>,
+        /// Devices that are waited for no more although they were not seen free, and why.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
     },
     /// It is charged no more.
     Ended {
@@ -184,6 +190,16 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// What it is a lease of.
+    #[must_use]
+    pub fn group(&self) -> Group {
+        Group {
+            region: self.terms.region.clone(),
+            quota_type: self.terms.quota_type,
+            model: self.model.clone(),
+        }
+    }
+
     /// Devices that nobody else may be given because of it.
     pub fn occupied(&self) -> impl Iterator<Item = (&DeviceKey, &NodeName)> {
         self.devices.iter().filter(|(key, _)| match &self.phase {
@@ -249,6 +265,7 @@ impl Lease {
                 reason,
                 deadline,
                 waiting: self.devices.keys().cloned().collect(),
+                unconfirmed: BTreeMap::new(),
             },
             ..self.clone()
         }
@@ -262,11 +279,16 @@ impl Lease {
         reason: EndReason,
         unconfirmed: &BTreeMap<DeviceKey, Unconfirmed>,
     ) -> Self {
+        let mut all = match &self.phase {
+            LeasePhase::Releasing { unconfirmed, .. } => unconfirmed.clone(),
+            LeasePhase::Active | LeasePhase::Ended { .. } => BTreeMap::new(),
+        };
+        all.extend(unconfirmed.iter().map(|(key, why)| (key.clone(), *why)));
         Self {
             phase: LeasePhase::Ended {
                 at,
                 reason,
-                unconfirmed: unconfirmed.clone(),
+                unconfirmed: all,
             },
             ..self.clone()
         }

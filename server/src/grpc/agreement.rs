@@ -1,7 +1,7 @@
 //! Whether a node and the ledger agree on who holds what, by the heartbeats' digests.
 
 use gpuquota_core::State;
-use gpuquota_core::id::NodeName;
+use gpuquota_core::id::{NodeName, Seq};
 use gpuquota_proto::agent_v1::Heartbeat;
 use gpuquota_proto::digest::{DigestRow, HolderDigest};
 
@@ -22,8 +22,9 @@ pub(super) enum Verdict {
 /// What one session's heartbeats said so far.
 #[derive(Debug, Default)]
 pub(super) struct Agreement {
-    /// The ledger's digest after the report (spool, number); a node's rows change by its own reports alone.
-    known: Option<(Said, Vec<u8>)>,
+    /// The ledger's digest after the report (spool, number). Besides its own reports only what an operator takes away
+    /// changes a node's rows, and that moves the mark of all nodes.
+    known: Option<(Said, Seq, Vec<u8>)>,
     /// A report that heartbeats speak of and the journal does not have, and how often in a row.
     astray: Option<(Said, u8)>,
 }
@@ -51,11 +52,13 @@ impl Agreement {
         }
         self.astray = None;
         let digest = match self.known.take() {
-            Some((of, digest)) if of == said => digest,
+            Some((of, since, digest)) if of == said && since == state.changes().of_nodes() => {
+                digest
+            }
             _ => holder_digest(state, node),
         };
         let agree = digest == heartbeat.holder_digest;
-        self.known = Some((said, digest));
+        self.known = Some((said, state.changes().of_nodes(), digest));
         if agree {
             Verdict::Agrees
         } else {

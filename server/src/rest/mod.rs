@@ -6,7 +6,9 @@
 mod call;
 mod credential;
 mod docs;
+mod freshness;
 mod front;
+mod generation;
 mod gpu_quota;
 mod instance;
 mod json;
@@ -15,6 +17,7 @@ mod licence;
 mod names;
 mod native;
 mod openapi;
+mod plan;
 mod project;
 mod query;
 mod quota_set;

@@ -194,7 +194,9 @@ impl Problem {
         let message = error.to_string();
         let denied = match error {
             LedgerError::Overloaded => return Self::new(Kind::Overloaded, message),
-            LedgerError::Unavailable(_) => return Self::new(Kind::Unavailable, message),
+            LedgerError::Unavailable(_) | LedgerError::Unknown => {
+                return Self::new(Kind::Unavailable, message);
+            }
             LedgerError::Denied(denied) => denied,
         };
         let explain = match (&denied, principal.role) {
@@ -235,6 +237,7 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::LicencesInUse { .. } => Kind::BelowUse,
         Denied::ReferredTo { .. } => Kind::InUse,
         Denied::Frozen { .. } => Kind::Frozen,
+        Denied::NodeHeard { .. } | Denied::Leased { .. } => Kind::InUse,
         Denied::Lease { because } if because.rule == Rule::Frozen => Kind::Frozen,
         Denied::Lease { .. } => Kind::NotGranted,
         Denied::LeaseOver { .. } => Kind::LeaseOver,

@@ -69,10 +69,21 @@ impl State {
         self.put_lease(Some(old), lease);
     }
 
-    pub(super) fn free_leased(&mut self, id: LeaseId, freed: &BTreeSet<DeviceKey>) {
+    pub(super) fn free_leased(
+        &mut self,
+        id: LeaseId,
+        freed: &BTreeSet<DeviceKey>,
+        unseen: &BTreeMap<DeviceKey, Unconfirmed>,
+    ) {
         self.change_phase(id, |phase| {
-            if let LeasePhase::Releasing { waiting, .. } = phase {
+            if let LeasePhase::Releasing {
+                waiting,
+                unconfirmed,
+                ..
+            } = phase
+            {
                 waiting.retain(|key| !freed.contains(key));
+                unconfirmed.extend(unseen.iter().map(|(key, why)| (key.clone(), *why)));
             }
         });
     }

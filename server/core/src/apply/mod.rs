@@ -3,6 +3,7 @@
 
 mod change;
 mod directory;
+mod drain;
 mod lease;
 mod licence;
 mod node;
@@ -129,6 +130,10 @@ impl State {
                     expired: expires_at.is_some_and(|end| end <= at),
                     reference: *reference,
                     nodes: nodes.clone(),
+                    noticed: old
+                        .as_ref()
+                        .filter(|old| old.expires_at == *expires_at)
+                        .and_then(|old| old.noticed),
                     created_at: old.map_or(at, |old| old.created_at),
                     updated_at: at,
                 };
@@ -174,12 +179,14 @@ impl State {
                 session,
                 boot_id: _,
                 agent_version: _,
+                owner,
             } => {
                 let entry = self.rows.nodes.entry(node.clone());
                 let entry = entry.or_insert_with(|| Node::new(region.clone()));
                 assert!(*session > entry.session, "session numbers grow");
                 entry.session = *session;
                 entry.state = NodeState::Up;
+                entry.owner.clone_from(owner);
             }
             Event::NodeReported {
                 node,
@@ -203,6 +210,8 @@ impl State {
                 gone,
             ),
             Event::NodeSilent { node, reason: _ } => self.set_node_state(node, NodeState::Silent),
+            Event::NodeRetired { node } => self.retire_node(node),
+            Event::DevicesForgotten { node, devices } => self.forget_devices(node, devices),
             Event::NodeHeard { node } => self.set_node_state(node, NodeState::Up),
             Event::SettingsSet(settings) => self.rows.settings = settings.clone(),
             Event::LeaseGranted {
@@ -219,13 +228,34 @@ impl State {
                 reason,
                 deadline,
             } => self.release_lease(at, *lease, *reason, *deadline),
-            Event::LeaseFreed { lease, devices } => self.free_leased(*lease, devices),
+            Event::LeaseFreed {
+                lease,
+                devices,
+                unconfirmed,
+            } => self.free_leased(*lease, devices, unconfirmed),
             Event::LeaseWaiting { lease, deadline } => self.wait_for_lease(*lease, *deadline),
             Event::LeaseEnded {
                 lease,
                 reason,
                 unconfirmed,
             } => self.end_lease(at, *lease, *reason, unconfirmed),
+            Event::QuotaNoticed {
+                quota,
+                days,
+                expires_at: _,
+            } => self.note_notice(*quota, *days),
+            Event::DrainBegun {
+                tenant,
+                group,
+                cause,
+                deadline,
+            } => self.begin_drain(at, tenant, group, *cause, *deadline),
+            Event::DrainEnforced { tenant, group } => self.enforce_drain(at, tenant, group),
+            Event::DrainEnded {
+                tenant,
+                group,
+                reason: _,
+            } => self.end_drain(tenant, group),
             Event::TokenRevoked { token, until } => {
                 if let Some(old) = self.rows.revoked.insert(token.clone(), *until) {
                     self.index.revoked.remove(&(old, token.clone()));

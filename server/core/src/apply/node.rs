@@ -42,6 +42,30 @@ impl State {
         self.index.place_node(&self.rows, name);
     }
 
+    pub(super) fn retire_node(&mut self, name: &NodeName) {
+        let Some(node) = self.rows.nodes.get(name).cloned() else {
+            return;
+        };
+        let devices = node.devices.iter().cloned().collect();
+        self.forget_devices(name, &devices);
+        // Should it come back, nothing of a session from before must speak for it.
+        self.rows.retired.insert(name.clone(), node.session);
+        self.rows.nodes.remove(name);
+        self.index.place_node(&self.rows, name);
+    }
+
+    pub(super) fn forget_devices(&mut self, name: &NodeName, devices: &BTreeSet<DeviceKey>) {
+        for key in devices {
+            if let Some(node) = self.rows.nodes.get_mut(name) {
+                node.devices.remove(key);
+            }
+            if let Some(old) = self.drop_device(key) {
+                self.recharge_after(key, &old);
+            }
+        }
+        self.index.place_node(&self.rows, name);
+    }
+
     pub(super) fn set_node_state(&mut self, node: &NodeName, state: NodeState) {
         if let Some(node) = self.rows.nodes.get_mut(node) {
             node.state = state;

@@ -21,7 +21,9 @@ impl State {
         agent_version: &str,
     ) -> Decision {
         let known = self.node(node);
-        let session = SessionId(known.map_or(0, |known| known.session.0) + 1);
+        let before = known.map(|known| known.session);
+        let before = before.or_else(|| self.rows.retired.get(node).copied());
+        let session = SessionId(before.map_or(0, |before| before.0) + 1);
         let region = known.map_or(default_region, |known| &known.region);
         Decision {
             events: vec![Event::SessionOpened {
@@ -30,6 +32,8 @@ impl State {
                 session,
                 boot_id: boot_id.to_owned(),
                 agent_version: agent_version.to_owned(),
+                // Written in by whoever journals it.
+                owner: None,
             }],
             outcome: Outcome::Session(session),
         }

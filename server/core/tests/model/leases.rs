@@ -40,7 +40,7 @@ fn number_for(who: &str, count: u32) -> RequestLease {
 }
 
 impl Ledger {
-    fn lease(&mut self, request: &RequestLease, now: Timestamp) -> Result<Lease, Explanation> {
+    fn lease(&mut self, request: &RequestLease, now: Timestamp) -> Result<Lease, Box<Explanation>> {
         match self.ask(&Command::RequestLease(request.clone()), now, None) {
             Answer::Granted(Outcome::Lease(lease)) => {
                 assert_eq!(
@@ -51,8 +51,8 @@ impl Ledger {
                 self.state.verify().unwrap();
                 Ok(*lease)
             }
-            Answer::Denied(Denied::Lease { because }) => Err(*because),
-            other => panic!("{other:?}"),
+            Answer::Denied(Denied::Lease { because }) => Err(because),
+            other => unreachable!("{other:?}"),
         }
     }
 
@@ -75,7 +75,7 @@ impl Ledger {
                 self.state.verify().unwrap();
                 *lease
             }
-            other => panic!("{other:?}"),
+            other => unreachable!("{other:?}"),
         }
     }
 
@@ -250,7 +250,7 @@ fn a_released_lease_is_charged_until_a_later_reading_shows_its_devices_free() {
         ..
     } = &ended.phase
     else {
-        panic!("{ended:?}");
+        unreachable!("{ended:?}");
     };
     assert_eq!((reason, unconfirmed.len()), (&EndReason::Released, 0));
     assert_eq!(
@@ -345,7 +345,7 @@ fn case_51_waiting_ends_after_a_bounded_time_but_never_while_the_node_is_silent(
         ..
     } = ended.phase
     else {
-        panic!("{ended:?}");
+        unreachable!("{ended:?}");
     };
     assert_eq!(unconfirmed[&key], Unconfirmed::StillHeld);
     // It still runs there, so it is still charged and nobody else gets it.
@@ -372,7 +372,7 @@ fn a_forced_release_waits_for_nobody_and_says_so() {
         ..
     } = &ended.phase
     else {
-        panic!("{ended:?}");
+        unreachable!("{ended:?}");
     };
     assert_eq!(
         unconfirmed.values().collect::<Vec<_>>(),

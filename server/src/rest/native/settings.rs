@@ -49,8 +49,9 @@ impl SettingsBody {
 }
 
 /// `GET /api/v1/settings`.
-pub(in crate::rest) async fn get(api: &Api, _call: &Call) -> Result<Reply, Problem> {
-    Reply::ok(SettingsBody::of(api.ledger.read().state.settings()))
+pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let committed = call.read(api).await?;
+    Reply::ok(SettingsBody::of(committed.state.settings()))
 }
 
 /// `PUT /api/v1/settings`: all of them; what the body leaves out is at its default.

@@ -47,7 +47,11 @@ struct ViolationBody<'a> {
 
 /// `GET /api/v1/violations`: those of tenants that the caller sees.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let (committed, now) = (api.ledger.read(), api.clock.wall());
+    let committed = call.read(api).await?;
+    let now = match call.query.single("as_of")? {
+        Some(_) => committed.state.at(),
+        None => api.clock.wall(),
+    };
     let principal = call.principal.clone();
     let wanted = call.query.single("tenant")?.map(ToOwned::to_owned);
     // Every device of every tenant is looked at; no task of the runtime waits for that.

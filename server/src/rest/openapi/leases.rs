@@ -26,6 +26,7 @@ pub(in crate::rest) fn list() -> Operation {
     .query::<names::LeaseState>("state", "Only in this state; left out, active and releasing.")
     .query::<names::LeaseId>("after", "Only with a higher number: `next` of the page before.")
     .query::<names::LeasePage>("limit", "So many at most.")
+    .past()
     .answers::<Leases<'_>>(json!({ "leases": [lease()], "next": null, "seq": 4711 }))
 }
 
@@ -38,6 +39,7 @@ pub(in crate::rest) fn get() -> Operation {
     )
     .path::<names::LeaseId>("id", "The lease's number.")
     .problem(Kind::NoSuchObject)
+    .past()
     .tagged()
     .answers::<LeaseBody<'_>>(lease())
 }

@@ -11,6 +11,7 @@ use crate::rest::native::violations::Violations;
 /// `GET /api/v1/settings`.
 pub(in crate::rest) fn get() -> Operation {
     Operation::new("getSettings", "Show how the ledger decides", "")
+        .past()
         .answers::<SettingsBody>(settings())
 }
 
@@ -68,6 +69,7 @@ pub(in crate::rest) fn violations() -> Operation {
          while it is, on a node that is not heard as it was held last.",
     )
     .query::<names::Text>("tenant", "Only this tenant's.")
+    .past()
     .answers::<Violations<'_>>(example)
 }
 

@@ -106,6 +106,7 @@ impl State {
                 Event::LeaseFreed {
                     lease: lease.id,
                     devices: freed,
+                    unconfirmed: BTreeMap::new(),
                 }
             });
         }

@@ -6,7 +6,7 @@ use gpuquota_core::device::DeviceKey;
 use gpuquota_core::id::{
     DisplayName, Epoch, GpuModel, LabelName, LeaseId, NodeName, ProjectId, Region, Seq, TenantName,
 };
-use gpuquota_core::lease::{Lease, LeasePhase};
+use gpuquota_core::lease::{Lease, LeasePhase, Unconfirmed};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -97,7 +97,7 @@ pub(in crate::rest) struct TermsBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = names::Time, required = false)]
     ended_at: Option<String>,
-    /// Once it has ended: the devices that were never seen free, and why it ended nevertheless.
+    /// Devices that are charged no more though they were never seen free, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     unconfirmed: Option<Vec<UnconfirmedDevice<'a>>>,
@@ -109,7 +109,16 @@ struct UnconfirmedDevice<'a> {
     #[schema(value_type = names::DeviceKey)]
     device: &'a DeviceKey,
     #[schema(value_type = names::UnconfirmedReason)]
-    reason: gpuquota_core::lease::Unconfirmed,
+    reason: Unconfirmed,
+}
+
+impl<'a> UnconfirmedDevice<'a> {
+    fn of((device, reason): (&'a DeviceKey, &Unconfirmed)) -> Self {
+        Self {
+            device,
+            reason: *reason,
+        }
+    }
 }
 
 /// A device, with the parts of its address as `gpuquota-agent devices --json` names them.
@@ -188,11 +197,13 @@ impl<'a> TermsBody<'a> {
                 reason,
                 deadline,
                 waiting,
+                unconfirmed,
             } => Self {
                 reason: Some(reason.as_str()),
                 releasing_since: Some(time::format(*since)),
                 deadline: Some(time::format(*deadline)),
                 waiting: Some(waiting.iter().collect()),
+                unconfirmed: Some(unconfirmed.iter().map(UnconfirmedDevice::of).collect()),
                 ..body
             },
             LeasePhase::Ended {
@@ -202,15 +213,7 @@ impl<'a> TermsBody<'a> {
             } => Self {
                 reason: Some(reason.as_str()),
                 ended_at: Some(time::format(*at)),
-                unconfirmed: Some(
-                    unconfirmed
-                        .iter()
-                        .map(|(device, reason)| UnconfirmedDevice {
-                            device,
-                            reason: *reason,
-                        })
-                        .collect(),
-                ),
+                unconfirmed: Some(unconfirmed.iter().map(UnconfirmedDevice::of).collect()),
                 ..body
             },
         }

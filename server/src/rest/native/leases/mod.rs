@@ -21,7 +21,7 @@ pub(in crate::rest) use request::LARGEST_PAGE;
 /// `GET /api/v1/leases`: those that the caller sees, ended ones only with `state=ended`.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let filter = Filter::read(&call.query)?;
-    let committed = api.ledger.read();
+    let committed = call.read(api).await?;
     let state = &committed.state;
     let wanted = |lease: &&Lease| call.principal.sees(&lease.terms.tenant) && filter.takes(lease);
     let most = filter.limit + 1;
@@ -46,7 +46,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
 
 /// `GET /api/v1/leases/{id}`.
 pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+    let committed = call.read(api).await?;
     shown(seen(&committed.state, call)?)
 }
 
