@@ -5,6 +5,7 @@
 //! `service` and wait for nobody.
 
 pub mod auth;
+mod chosen_mode;
 pub mod cli;
 pub mod clock;
 pub mod config;

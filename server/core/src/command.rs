@@ -77,6 +77,8 @@ pub enum Command {
         lease: LeaseId,
         /// From now, milliseconds; `None`: it lasts until it is given back.
         ttl_ms: Option<u64>,
+        /// The generation that the caller read; `None`: whatever it is.
+        expected: Option<Seq>,
     },
     /// Give a lease back.
     ReleaseLease {
@@ -84,6 +86,8 @@ pub enum Command {
         lease: LeaseId,
         /// Without waiting for its devices to be seen free.
         forced: bool,
+        /// The generation that the caller read; `None`: whatever it is.
+        expected: Option<Seq>,
     },
     /// A node was read again and nothing has changed on it: what waits for its devices may end.
     ConfirmReleases {
@@ -257,6 +261,8 @@ pub struct ChangeLicenceQuota {
     pub expires_at: Option<Option<Timestamp>>,
     /// Switched on or off.
     pub is_active: Option<bool>,
+    /// The generation that the caller read; `None`: whatever it is.
+    pub expected: Option<Seq>,
 }
 
 /// Check a licence out.

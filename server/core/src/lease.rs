@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceKey;
 use crate::id::{
-    DisplayName, Epoch, GpuModel, LabelName, LeaseId, NodeName, ProjectId, Region, TenantName,
+    DisplayName, Epoch, GpuModel, LabelName, LeaseId, NodeName, ProjectId, Region, Seq, TenantName,
     Timestamp,
 };
 use crate::profile::CanonicalModel;
@@ -184,6 +184,9 @@ pub struct Lease {
     pub expires_at: Option<Timestamp>,
     /// Where it stands.
     pub phase: LeasePhase,
+    /// The journal's row that changed it last: its generation.
+    #[serde(default)]
+    pub changed: Seq,
 }
 
 impl Lease {

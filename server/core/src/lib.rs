@@ -13,6 +13,7 @@ pub mod device;
 pub mod event;
 pub mod explain;
 pub mod explanation;
+pub mod ghost;
 pub mod id;
 pub mod lease;
 pub mod licence;

@@ -29,7 +29,7 @@ use super::reached::Reached;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{freshness, gpu_quota, instance, licence, native, quota_set, workspace};
+use super::{freshness, generation, gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, Role, SignedRequest};
 use crate::service::audit::Denial;
@@ -203,6 +203,7 @@ async fn serve(
         target: parts.uri.to_string(),
         idempotency_key: idempotency_key(&parts.headers)?,
         accept: accept(&parts.headers),
+        expected: generation::expected(&parts.headers)?,
         pattern: route.path,
         method,
         body: read_body(&parts.headers, body).await?,

@@ -8,6 +8,7 @@ mod credential;
 mod docs;
 mod freshness;
 mod front;
+mod generation;
 mod gpu_quota;
 mod instance;
 mod json;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use gpuquota_core::id::{OpId, Seq};
+use gpuquota_core::id::{OpId, Seq, Timestamp};
 use gpuquota_core::{Command, Denied, Outcome, State};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -180,6 +180,14 @@ impl Ledger {
     /// When the database does not answer.
     pub async fn stored_usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         self.store.usage(query).await
+    }
+
+    /// What a command would be answered at `now`; nothing is written, and nothing is promised.
+    ///
+    /// # Errors
+    /// When it would not be granted.
+    pub fn preview(&self, command: &Command, now: Timestamp) -> Result<Outcome, LedgerError> {
+        Ok(batch::preview(&self.read(), command, now)?)
     }
 
     /// The journal's past.

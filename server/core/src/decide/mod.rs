@@ -13,7 +13,7 @@ pub use drain::Preview;
 use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;
 use crate::explain::Denied;
-use crate::id::Timestamp;
+use crate::id::{Seq, Timestamp};
 use crate::meter::Hour;
 use crate::state::State;
 
@@ -61,10 +61,16 @@ impl State {
             Command::ChangeLicenceQuota(change) => self.decide_change_licence_quota(change),
             Command::SetSettings(settings) => Ok(self.decide_set_settings(settings)),
             Command::RequestLease(request) => self.decide_request_lease(request, now),
-            Command::RenewLease { lease, ttl_ms } => self.decide_renew_lease(*lease, *ttl_ms, now),
-            Command::ReleaseLease { lease, forced } => {
-                self.decide_release_lease(*lease, *forced, now)
-            }
+            Command::RenewLease {
+                lease,
+                ttl_ms,
+                expected,
+            } => self.decide_renew_lease(*lease, *ttl_ms, *expected, now),
+            Command::ReleaseLease {
+                lease,
+                forced,
+                expected,
+            } => self.decide_release_lease(*lease, *forced, *expected, now),
             Command::ConfirmReleases {
                 node,
                 session,
@@ -141,6 +147,14 @@ impl State {
             token: token.to_owned(),
             until,
         }])
+    }
+}
+
+// Checked where it is decided: between a caller's reading and its writing somebody else may have written.
+fn unchanged(what: &str, expected: Option<Seq>, changed: Seq) -> Result<(), Denied> {
+    match expected {
+        Some(expected) if expected != changed => Err(Denied::Changed { what: what.into() }),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -156,7 +156,7 @@ impl State {
     }
 
     /// Quotas by which a node serves the tenant alone with devices of a model.
-    fn dedicated_at<'a>(
+    pub(crate) fn dedicated_at<'a>(
         &'a self,
         tenant: &TenantName,
         node: &NodeName,
@@ -167,15 +167,6 @@ impl State {
         quotas.filter(move |quota| {
             quota.key.tenant == *tenant && quota.binds(node) && quota.model == *model
         })
-    }
-
-    /// Quotas by which the device's node serves the tenant alone.
-    pub(crate) fn dedicated_for<'a>(
-        &'a self,
-        tenant: &TenantName,
-        device: &Device,
-    ) -> impl Iterator<Item = &'a Quota> {
-        self.dedicated_at(tenant, &device.node, &device.canonical)
     }
 
     // To quotas of which type a device of such a node is charged.

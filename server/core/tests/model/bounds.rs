@@ -134,6 +134,7 @@ fn what_is_not_there_is_said_to_be_not_there() {
     let release = Command::ReleaseLease {
         lease: LeaseId(99),
         forced: false,
+        expected: None,
     };
     assert_eq!(
         said(&ledger.ask(&release, at(2), None)),

@@ -87,7 +87,7 @@ fn licence_command() -> impl Strategy<Value = Command> {
         ),
         3 => (quota(), prop::option::of(0..4_u32), prop::option::of(any_end()), prop::option::of(any::<bool>()))
             .prop_map(|(quota, max, expires_at, is_active)| {
-                Command::ChangeLicenceQuota(ChangeLicenceQuota { quota, max, expires_at, is_active })
+                Command::ChangeLicenceQuota(ChangeLicenceQuota { quota, max, expires_at, is_active, expected: None })
             }),
         4 => (any_tenant(), any_product(), 1..30_u32).prop_map(|(tenant, product, ttl_ms)| {
             let owner = DisplayName::new("somebody").unwrap();

@@ -121,6 +121,7 @@ fn case_46_leases_that_come_and_go_leave_nothing_behind() {
                 &Command::ReleaseLease {
                     lease,
                     forced: true,
+                    expected: None,
                 },
                 now,
             );
@@ -137,6 +138,7 @@ fn case_46_leases_that_come_and_go_leave_nothing_behind() {
             &Command::ReleaseLease {
                 lease,
                 forced: true,
+                expected: None,
             },
             now,
         );

@@ -123,10 +123,12 @@ impl LeaseAct {
             Self::Renew(at, ttl_ms) => Command::RenewLease {
                 lease: given(at),
                 ttl_ms: *ttl_ms,
+                expected: None,
             },
             Self::Release(at, forced) => Command::ReleaseLease {
                 lease: given(at),
                 forced: *forced,
+                expected: None,
             },
             Self::Confirm(node, behind, age_ms) => Command::ConfirmReleases {
                 node: node.clone(),

@@ -61,7 +61,15 @@ impl Ledger {
     }
 
     pub(crate) fn give_back(&mut self, lease: LeaseId, forced: bool, now: Timestamp) -> Lease {
-        match self.ask(&Command::ReleaseLease { lease, forced }, now, None) {
+        match self.ask(
+            &Command::ReleaseLease {
+                lease,
+                forced,
+                expected: None,
+            },
+            now,
+            None,
+        ) {
             Answer::Granted(Outcome::Lease(lease)) => {
                 assert_eq!(
                     self.state.lease(lease.id),
@@ -398,6 +406,7 @@ fn only_an_active_lease_within_its_quotas_is_renewed() {
     let renew = |ttl| Command::RenewLease {
         lease: lease.id,
         ttl_ms: Some(ttl),
+        expected: None,
     };
     assert!(matches!(
         ledger.ask(&renew(200), at(50), None),

@@ -14,6 +14,8 @@ mod drain_plan;
 mod earlier;
 mod examples;
 mod formula;
+mod generations;
+mod ghosts;
 mod history;
 mod kept_promises;
 mod lease_history;

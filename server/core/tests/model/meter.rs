@@ -232,6 +232,7 @@ fn command(what: &Try, naive: &Naive, now: Timestamp) -> Option<Command> {
         Try::GiveBack(lease, forced) => Command::ReleaseLease {
             lease: LeaseId(*lease),
             forced: *forced,
+            expected: None,
         },
         Try::Confine(who, confined) => Command::SetTenant(SetTenant {
             tenant: tenant(who),

@@ -219,6 +219,7 @@ fn renewing_asks_the_quotas_to_which_the_devices_are_charged_now() {
     let renew = Command::RenewLease {
         lease: lease.id,
         ttl_ms: Some(100),
+        expected: None,
     };
     assert!(matches!(
         ledger.ask(&renew, at(1), None),
