@@ -1,6 +1,7 @@
 //! `gpuquota-server`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::bail;
 use clap::Parser as _;
@@ -10,7 +11,8 @@ use gpuquota_server::cli::{Cli, Command, Journal, LoadExamples, Serve, Token};
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Config;
 use gpuquota_server::examples::{self, Caller};
-use gpuquota_server::{init, run, telemetry, verify};
+use gpuquota_server::journal::{self, archive, backup, export, rebuild, restore, verify};
+use gpuquota_server::{init, run, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +22,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gpuquota-server: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(journal::exit_status(&error))
         }
     }
 }
@@ -46,10 +48,45 @@ async fn command(command: Command) -> anyhow::Result<()> {
             init::issue_agent(&args.dir, &args.node, &args.out, args.days, now)
         }
         Command::LoadExamples(args) => load_examples(args).await,
-        Command::Journal(Journal::Verify { dir }) => {
-            println!("{}", verify::verify(&dir).await?);
+        Command::Journal(command) => {
+            // With the rows themselves on standard output, what was done is told beside them.
+            let beside =
+                matches!(&command, Journal::Export { out, .. } if out.as_os_str() == STDOUT);
+            let done = look_after(command).await?;
+            if beside {
+                eprintln!("{done}");
+            } else {
+                println!("{done}");
+            }
             Ok(())
         }
+        Command::Backup(args) => {
+            let done = backup::backup(&args.dir, &args.out, args.with_secrets, now).await?;
+            println!("{done}");
+            Ok(())
+        }
+        Command::Restore(args) => {
+            let clock = Arc::new(SystemClock::default());
+            let done = restore::restore(&args.dir, &args.from, args.incarnation, clock).await?;
+            println!("{done}");
+            Ok(())
+        }
+    }
+}
+
+const STDOUT: &str = "-";
+
+async fn look_after(command: Journal) -> anyhow::Result<String> {
+    let clock = Arc::new(SystemClock::default());
+    match command {
+        Journal::Verify { dir, file } => verify::verify(dir.as_deref(), &file).await,
+        Journal::Export { dir, from, to, out } => {
+            let out = (out.as_os_str() != STDOUT).then_some(out);
+            export::export(&dir, from, to, out.as_deref()).await
+        }
+        Journal::Rebuild { dir, check: true } => rebuild::check(&dir).await,
+        Journal::Rebuild { dir, check: false } => rebuild::rebuild(&dir, clock).await,
+        Journal::Archive { dir, before, out } => archive::archive(&dir, before, &out, clock).await,
     }
 }
 

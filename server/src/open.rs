@@ -1,7 +1,7 @@
 //! Opening a server directory's ledger, by one process at a time.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -44,7 +44,7 @@ impl Opened {
     pub async fn open(dir: &Path, config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let lock = lock(dir)?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.ledger.path).await?);
-        let snapshots = Snapshots::new(dir.join("snapshots"), config.ledger.snapshot_every_rows);
+        let snapshots = snapshots(dir, config);
         let committed = service::fold(&*store, Some(&snapshots)).await?;
         tracing::info!(ledger.seq = committed.state.seq().0, ledger.head = %committed.head, "the journal is folded");
         let settings = BatcherSettings {
@@ -81,8 +81,18 @@ impl Opened {
     }
 }
 
+/// The snapshots of a directory.
+pub(crate) fn snapshots(dir: &Path, config: &Config) -> Snapshots {
+    Snapshots::new(snapshot_folder(dir), config.ledger.snapshot_every_rows)
+}
+
+/// Where they are.
+pub(crate) fn snapshot_folder(dir: &Path) -> PathBuf {
+    dir.join("snapshots")
+}
+
 // Held for the life of the process: two writers on one directory would not corrupt it, but neither is meant.
-fn lock(dir: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join("ledger.lock");
     let file = std::fs::OpenOptions::new()
         .create(true)

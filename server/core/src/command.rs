@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::ModelEntry;
 use crate::device::{DeviceKey, DeviceReport};
-use crate::event::{Event, SilenceReason};
+use crate::event::{Event, Head, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{
-    Code, DisplayName, GpuModel, GroupName, HostResourceName, LicenceQuotaId, NodeName, ProductId,
-    ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
-    TenantName, TenantNumber, Timestamp,
+    Code, DisplayName, GpuModel, GroupName, HostResourceName, Incarnation, LicenceQuotaId,
+    NodeName, ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq,
+    SessionId, SiteId, TenantName, TenantNumber, Timestamp,
 };
 use crate::licence::{Product, Seat};
 use crate::limit::Limit;
@@ -115,6 +115,24 @@ pub enum Command {
         seq: Seq,
         /// SHA-256 of the file, hexadecimal.
         digest: String,
+    },
+    /// Record that old rows are archived and that a base stands for them.
+    NoteArchive {
+        /// Last row in the archive.
+        through: Seq,
+        /// Hash of that row, hexadecimal.
+        head: String,
+        /// SHA-256 of the archive's file, hexadecimal.
+        file: String,
+        /// SHA-256 of the base's state, hexadecimal.
+        base: String,
+    },
+    /// Begin the next incarnation on a journal that was put back from a backup.
+    Restore {
+        /// The new incarnation is this one or a later one.
+        at_least: Incarnation,
+        /// Where the journal that was put aside ended, when it could be read.
+        replaced: Option<Head>,
     },
 }
 

@@ -11,8 +11,9 @@ use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{DeviceKey, DeviceReport};
 use crate::id::{
-    GpuModel, GroupName, HostResourceName, LicenceQuotaId, NodeName, ProductId, ProjectId, QuotaId,
-    Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId, TenantName, Timestamp,
+    GpuModel, GroupName, HostResourceName, Incarnation, LicenceQuotaId, NodeName, ProductId,
+    ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
+    TenantName, Timestamp,
 };
 use crate::licence::{LicenceTerms, Product, Seat};
 use crate::limit::Limit;
@@ -236,6 +237,35 @@ pub enum Event {
         /// SHA-256 of the file, hexadecimal.
         digest: String,
     },
+    /// Old rows were written to an archive and may leave the journal; their base stands for them.
+    Archived {
+        /// Last row in the archive.
+        through: Seq,
+        /// Hash of that row, hexadecimal.
+        head: String,
+        /// SHA-256 of the archive's file, hexadecimal.
+        file: String,
+        /// SHA-256 of the state after that row as the base holds it, hexadecimal.
+        base: String,
+    },
+    /// The journal was put back from a backup; what came after the backup is gone.
+    Restored {
+        /// Grows with each; no number of an earlier one is given out again.
+        incarnation: Incarnation,
+        /// Last row of the journal that was put aside, when it could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced: Option<Head>,
+    },
+}
+
+/// A row and its hash: where some journal ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// Which row.
+    pub seq: Seq,
+    /// Its hash, hexadecimal.
+    pub hash: String,
 }
 
 /// Why a node is no longer heard.

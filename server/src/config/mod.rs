@@ -2,6 +2,7 @@
 
 mod declared;
 mod dialects;
+mod files;
 mod number;
 mod rest;
 mod tokens;

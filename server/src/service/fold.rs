@@ -2,13 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use gpuquota_core::event::Event;
 use gpuquota_core::id::Seq;
 use gpuquota_core::{Broken, Record};
 
 use super::Committed;
 use super::batch::caller_op;
 use super::snapshot::{Candidate, Snapshots};
+use super::whole::whole;
 use crate::store::{ChainError, Row, Store, StoreError};
 
 const PAGE: u32 = 10_000;
@@ -41,6 +41,14 @@ pub enum FoldError {
         /// Which row.
         seq: Seq,
     },
+    /// What stands for the archived rows is not what the journal says it is.
+    #[error("the base that stands for the journal rows up to {seq} {reason}")]
+    Base {
+        /// Last row that it stands for.
+        seq: Seq,
+        /// What is wrong, with what to do.
+        reason: String,
+    },
     /// The rows fold, but not into a state that may be.
     #[error(transparent)]
     Broken(#[from] Broken),
@@ -66,9 +74,7 @@ pub async fn fold(
             );
         }
     }
-    let committed = fold_rows(store, Committed::empty(), |_| {}).await?;
-    committed.state.verify()?;
-    Ok(committed)
+    Ok(whole(store, |_, _| {}).await?.committed)
 }
 
 /// Folds what another writer appended after `from`; there must be something.
@@ -77,7 +83,7 @@ pub(super) async fn overtaken(store: &dyn Store, from: &Committed) -> Result<Com
     if !stands(store, from).await? {
         return Err(FoldError::WentBack { seq: known });
     }
-    let committed = fold_rows(store, from.clone(), |_| {}).await?;
+    let committed = fold_rows(store, from.clone(), |_, _| {}).await?;
     if committed.state.seq() == known {
         return Err(FoldError::WentBack { seq: known.next() });
     }
@@ -91,7 +97,12 @@ async fn stands(store: &dyn Store, committed: &Committed) -> Result<bool, FoldEr
         return Ok(true);
     };
     let row = store.rows_after(Seq(before), 1).await?;
-    Ok(row.first().map(|row| (row.seq, row.hash)) == Some((seq, committed.head)))
+    if let Some(row) = row.first().filter(|row| row.seq == seq) {
+        return Ok(row.hash == committed.head);
+    }
+    // It may be the last of those that were archived.
+    let base = store.base().await?;
+    Ok(base.is_some_and(|base| (base.seq, base.head) == (seq, committed.head)))
 }
 
 // A snapshot counts only when the row that it ends at has its hash and a later row notes its digest.
@@ -102,21 +113,18 @@ async fn fold_from(
     if !stands(store, &candidate.committed).await? {
         return Ok(None);
     }
-    let seq = candidate.committed.state.seq();
     let mut noted = false;
-    let committed = fold_rows(store, candidate.committed.clone(), |event| {
-        if let Event::SnapshotTaken { seq: of, digest } = event {
-            noted |= *of == seq && *digest == candidate.digest;
-        }
+    let committed = fold_rows(store, candidate.committed.clone(), |_, record| {
+        noted |= candidate.noted_by(record);
     })
     .await?;
     Ok(noted.then_some(committed))
 }
 
-async fn fold_rows(
+pub(super) async fn fold_rows(
     store: &dyn Store,
     mut committed: Committed,
-    mut seen: impl FnMut(&Event) + Send,
+    mut seen: impl FnMut(&Committed, &Record) + Send,
 ) -> Result<Committed, FoldError> {
     loop {
         let rows = store.rows_after(committed.state.seq(), PAGE).await?;
@@ -124,23 +132,32 @@ async fn fold_rows(
             return Ok(committed);
         }
         for row in &rows {
-            row.check(committed.state.seq(), committed.head)?;
-            let record = parse(row)?;
-            record.events.iter().for_each(&mut seen);
-            let op = caller_op(row, &record);
-            let state = &mut committed.state;
-            catch_unwind(AssertUnwindSafe(|| {
-                state.apply(row.seq, row.at, op.as_ref(), &record);
-            }))
-            .map_err(|_| {
-                Broken(format!(
-                    "journal row {} contradicts those before it",
-                    row.seq
-                ))
-            })?;
-            committed.head = row.hash;
+            let record = step(&mut committed, row)?;
+            seen(&committed, &record);
         }
     }
+}
+
+/// Folds the next row.
+///
+/// # Errors
+/// When it is not the next one, cannot be read, or contradicts those before it.
+pub(crate) fn step(committed: &mut Committed, row: &Row) -> Result<Record, FoldError> {
+    row.check(committed.state.seq(), committed.head)?;
+    let record = parse(row)?;
+    let op = caller_op(row, &record);
+    let state = &mut committed.state;
+    catch_unwind(AssertUnwindSafe(|| {
+        state.apply(row.seq, row.at, op.as_ref(), &record);
+    }))
+    .map_err(|_| {
+        Broken(format!(
+            "journal row {} contradicts those before it",
+            row.seq
+        ))
+    })?;
+    committed.head = row.hash;
+    Ok(record)
 }
 
 fn parse(row: &Row) -> Result<Record, FoldError> {

@@ -6,6 +6,7 @@ mod fold;
 pub mod liveness;
 mod snapshot;
 pub mod sweep;
+mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use batcher::{BatcherSettings, start};
+pub(crate) use fold::step;
 pub use fold::{FoldError, fold};
 pub use snapshot::Snapshots;
+pub(crate) use snapshot::read as read_snapshot;
+pub(crate) use whole::begin;
+pub use whole::{Whole, base_of, whole};
 
 use crate::store::Hash;
 

@@ -1,12 +1,14 @@
 //! Where the journal is kept. The rest of the program knows only this trait, not which database is behind it.
 
+mod base;
 mod row;
 pub mod sqlite;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
 
-pub use row::{ChainError, Hash, Row};
+pub use base::Base;
+pub use row::{ChainError, Hash, InvalidHash, Row};
 
 /// A journal on some database.
 #[async_trait]
@@ -16,6 +18,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Adds rows, all or none, if the highest row is still the one right before the first of them. Durable on return.
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError>;
+
+    /// The last row; `None` while there is none.
+    async fn last(&self) -> Result<Option<Row>, StoreError>;
+
+    /// The base that the oldest row follows; `None` while the journal begins with its first row.
+    async fn base(&self) -> Result<Option<Base>, StoreError>;
+
+    /// Puts a base beside the rows, in place of one that ends at the same row.
+    async fn put_base(&self, base: &Base) -> Result<(), StoreError>;
+
+    /// Deletes the rows that this base stands for, and every base before it, in one transaction; how many rows there
+    /// were. Nothing is deleted when the base is not there.
+    async fn drop_archived(&self, base: &Base) -> Result<u64, StoreError>;
 
     /// Ends all connections.
     async fn close(&self);

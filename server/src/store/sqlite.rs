@@ -12,7 +12,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
-use super::{Appended, Row, Store, StoreError};
+use super::{Appended, Base, Row, Store, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -25,6 +25,31 @@ WHERE (SELECT coalesce(max(seq), 0) FROM journal) = ?2";
 
 const ROWS_AFTER: &str = "\
 SELECT seq, at, writer, op, body, hash FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+
+const LAST: &str = "\
+SELECT seq, at, writer, op, body, hash FROM journal ORDER BY seq DESC LIMIT 1";
+
+// A journal without rows has its newest base, if any: it began somewhere, and whoever folds it must notice.
+const BASE: &str = "\
+SELECT seq, at, head, format, digest, state FROM base
+WHERE seq = coalesce((SELECT min(seq) FROM journal) - 1, (SELECT max(seq) FROM base))";
+
+const PUT_BASE: &str = "\
+INSERT INTO base (seq, at, head, format, digest, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (seq) DO UPDATE SET
+    at = excluded.at, head = excluded.head, format = excluded.format,
+    digest = excluded.digest, state = excluded.state";
+
+const DROP_ROWS: &str = "\
+DELETE FROM journal
+WHERE seq <= ?1 AND EXISTS (SELECT 1 FROM base WHERE seq = ?1 AND digest = ?2)";
+
+const DROP_BASES: &str = "\
+DELETE FROM base
+WHERE seq < ?1 AND EXISTS (SELECT 1 FROM base AS kept WHERE kept.seq = ?1 AND kept.digest = ?2)";
+
+// A ledger that an earlier version made and that is only looked at has no such table.
+const HAS_BASES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'base'";
 
 // SQLite result codes, https://www.sqlite.org/rescode.html
 const SQLITE_BUSY: i32 = 5;
@@ -101,6 +126,21 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Writes a copy of everything as it is at one moment to a new file, also while others write. The copy needs no other
+    /// file beside it; it is on the disk when its caller syncs it.
+    ///
+    /// # Errors
+    /// When the file exists or cannot be written.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let done = sqlx::query("VACUUM INTO ?1")
+            .bind(path.to_string_lossy())
+            .execute(&self.readers)
+            .await;
+        done.map(|_| ()).map_err(classify)
+    }
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn rows_after(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError> {
@@ -144,6 +184,60 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn last(&self) -> Result<Option<Row>, StoreError> {
+        let row = sqlx::query(LAST)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(classify)?;
+        row.map(|row| read(&row).map_err(classify)).transpose()
+    }
+
+    async fn base(&self) -> Result<Option<Base>, StoreError> {
+        let tables: i64 = sqlx::query_scalar(HAS_BASES)
+            .fetch_one(&self.readers)
+            .await
+            .map_err(classify)?;
+        if tables == 0 {
+            return Ok(None);
+        }
+        let row = sqlx::query(BASE)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(classify)?;
+        row.map(|row| read_base(&row).map_err(classify)).transpose()
+    }
+
+    async fn put_base(&self, base: &Base) -> Result<(), StoreError> {
+        sqlx::query(PUT_BASE)
+            .bind(signed(base.seq)?)
+            .bind(base.at.0)
+            .bind(base.head.to_string())
+            .bind(base.format)
+            .bind(base.digest.to_string())
+            .bind(&base.state)
+            .execute(&self.writer)
+            .await
+            .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn drop_archived(&self, base: &Base) -> Result<u64, StoreError> {
+        let mut transaction = self.writer.begin().await.map_err(classify)?;
+        let mut deleted = [0; 2];
+        for (statement, deleted) in [DROP_ROWS, DROP_BASES].into_iter().zip(&mut deleted) {
+            let done = sqlx::query(statement)
+                .bind(signed(base.seq)?)
+                .bind(base.digest.to_string())
+                .execute(&mut *transaction)
+                .await
+                .map_err(classify)?;
+            *deleted = done.rows_affected();
+        }
+        transaction.commit().await.map_err(classify)?;
+        let [rows, _bases] = deleted;
+        Ok(rows)
+    }
+
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -171,6 +265,24 @@ fn read(row: &SqliteRow) -> Result<Row, sqlx::Error> {
         hash: hash
             .parse()
             .map_err(|e: super::row::InvalidHash| decode(e.into()))?,
+    })
+}
+
+fn read_base(row: &SqliteRow) -> Result<Base, sqlx::Error> {
+    let decode = |e: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(e);
+    let seq: i64 = row.try_get(0)?;
+    let hash = |column: usize| {
+        let text: String = row.try_get(column)?;
+        text.parse()
+            .map_err(|e: super::row::InvalidHash| decode(e.into()))
+    };
+    Ok(Base {
+        seq: Seq(u64::try_from(seq).map_err(|e| decode(e.into()))?),
+        at: Timestamp(row.try_get(1)?),
+        head: hash(2)?,
+        format: row.try_get(3)?,
+        digest: hash(4)?,
+        state: row.try_get(5)?,
     })
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use gpuquota_core::id::Seq;
 use gpuquota_core::limit::Limit;
 use gpuquota_server::service::{LedgerError, Origin};
-use gpuquota_server::store::{Appended, Row, Store, StoreError};
+use gpuquota_server::store::{Appended, Base, Row, Store, StoreError};
 
 use crate::running::{Running, START, SetClock, limit_of, set};
 
@@ -40,6 +40,22 @@ impl Store for Faulty {
             return Err(StoreError::Fatal(sqlx::Error::WorkerCrashed));
         }
         written
+    }
+
+    async fn last(&self) -> Result<Option<Row>, StoreError> {
+        self.inner.last().await
+    }
+
+    async fn base(&self) -> Result<Option<Base>, StoreError> {
+        self.inner.base().await
+    }
+
+    async fn put_base(&self, base: &Base) -> Result<(), StoreError> {
+        self.inner.put_base(base).await
+    }
+
+    async fn drop_archived(&self, base: &Base) -> Result<u64, StoreError> {
+        self.inner.drop_archived(base).await
     }
 
     async fn close(&self) {

@@ -70,7 +70,9 @@ impl State {
             | Event::HostLimitSet { .. }
             | Event::CounterSet { .. }
             | Event::TokenRevoked { .. }
-            | Event::SnapshotTaken { .. } => {}
+            | Event::SnapshotTaken { .. }
+            | Event::Archived { .. }
+            | Event::Restored { .. } => {}
         }
     }
 

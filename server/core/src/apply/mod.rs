@@ -3,6 +3,7 @@
 
 mod change;
 mod directory;
+mod incarnation;
 mod licence;
 mod node;
 
@@ -199,6 +200,12 @@ impl State {
                 self.index.revoked.insert((*until, token.clone()));
             }
             Event::SnapshotTaken { seq, digest: _ } => self.rows.snapshot = Some(*seq),
+            // Where the rows are kept changes nothing of what they say.
+            Event::Archived { .. } => {}
+            Event::Restored {
+                incarnation,
+                replaced: _,
+            } => self.begin(*incarnation),
         }
     }
 }

@@ -69,6 +69,21 @@ impl State {
                 seq: *seq,
                 digest: digest.clone(),
             }])),
+            Command::NoteArchive {
+                through,
+                head,
+                file,
+                base,
+            } => Ok(done(vec![Event::Archived {
+                through: *through,
+                head: head.clone(),
+                file: file.clone(),
+                base: base.clone(),
+            }])),
+            Command::Restore { at_least, replaced } => Ok(done(vec![Event::Restored {
+                incarnation: self.rows.incarnation.next().max(*at_least),
+                replaced: replaced.clone(),
+            }])),
         }
     }
 

@@ -21,7 +21,9 @@ impl State {
         agent_version: &str,
     ) -> Decision {
         let known = self.node(node);
-        let session = SessionId(known.map_or(0, |known| known.session.0) + 1);
+        // Above any that the node had, also in what a restored journal has lost.
+        let known_session = known.map_or(0, |known| known.session.0);
+        let session = SessionId(known_session.max(self.incarnation().first_id()) + 1);
         let region = known.map_or(default_region, |known| &known.region);
         Decision {
             events: vec![Event::SessionOpened {

@@ -17,9 +17,9 @@ use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{Device, DeviceKey};
 use crate::id::{
-    GpuModel, GroupName, HostResourceName, LicenceQuotaId, NodeName, OpId, ProductId, ProjectId,
-    QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId, TenantName,
-    Timestamp,
+    GpuModel, GroupName, HostResourceName, Incarnation, LicenceQuotaId, NodeName, OpId, ProductId,
+    ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
+    TenantName, Timestamp,
 };
 use crate::licence::{LicenceQuota, Product, Seat};
 use crate::limit::Limit;
@@ -46,9 +46,12 @@ pub struct Operation {
     pub answer: Answer,
 }
 
-/// What a snapshot holds.
+/// What a snapshot holds, and what a base holds for ever: it is only added to, and what an earlier version did not write
+/// has a default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Rows {
+    pub(crate) incarnation: Incarnation,
     pub(crate) seq: Seq,
     pub(crate) at: Timestamp,
     pub(crate) next_quota: u64,
@@ -116,6 +119,12 @@ impl State {
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.rows.seq
+    }
+
+    /// How often the journal was put back from a backup.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.rows.incarnation
     }
 
     /// Time of that row; no later row has an earlier one.

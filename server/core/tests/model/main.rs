@@ -8,6 +8,7 @@ mod declared;
 mod earlier;
 mod examples;
 mod history;
+mod incarnation;
 mod properties;
 mod reference;
 mod rules;
