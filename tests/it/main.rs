@@ -29,6 +29,7 @@ mod hostile_paths;
 mod hostile_tokens;
 mod https;
 mod identity;
+mod journal_commands;
 mod line;
 mod mutual_tls;
 mod openapi;
