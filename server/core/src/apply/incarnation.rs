@@ -3,7 +3,7 @@
 //! What was given out after the backup is gone from the journal but not from the world: portals keep ids, agents keep
 //! sessions. So each incarnation numbers from [`Incarnation::first_id`] on.
 
-use crate::id::Incarnation;
+use crate::id::{Epoch, Incarnation};
 use crate::state::State;
 
 impl State {
@@ -15,8 +15,10 @@ impl State {
             &mut self.rows.next_quota,
             &mut self.rows.next_licence_quota,
             &mut self.rows.next_seat,
+            &mut self.rows.next_lease,
         ] {
             *next = first.max(*next);
         }
+        self.rows.last_epoch = self.rows.last_epoch.max(Epoch(first));
     }
 }

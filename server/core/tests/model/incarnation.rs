@@ -1,13 +1,15 @@
 //! A journal that was put back from a backup: its next incarnation gives out numbers that no earlier one gave out.
 
+use gpuquota_core::command::RequestLease;
 use gpuquota_core::event::Head;
-use gpuquota_core::id::{Incarnation, QuotaId, Seq, SessionId, TenantNumber};
+use gpuquota_core::id::{Epoch, Incarnation, LeaseId, QuotaId, Seq, SessionId, TenantNumber};
+use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::{Answer, Command, Event, Outcome, Record, State};
 
 use crate::START;
 use crate::examples::{GPU, bought, put};
 use crate::properties::with_nodes;
-use crate::world::{node, region, tenant};
+use crate::world::{model, node, region, tenant};
 
 fn restore(at_least: u32) -> Command {
     Command::Restore {
@@ -24,7 +26,7 @@ fn every_number_of_an_incarnation_is_above_those_of_the_one_before() {
     let mut ledger = with_nodes(&["n0"]);
     ledger.put(put(bought("a", GPU), 2)).unwrap();
     let before = ledger.state.node(&node("n0")).unwrap().session;
-    let mut highest = (QuotaId(1), before, TenantNumber(1));
+    let mut highest = (QuotaId(1), before, TenantNumber(1), LeaseId(1), Epoch(1));
     for (at_least, incarnation, name) in [(0, 1, "b"), (1, 2, "c"), (7, 7, "d"), (3, 8, "e")] {
         let granted = ledger.ask(&restore(at_least), START, None);
         assert_eq!(granted, Answer::Granted(Outcome::Done));
@@ -41,14 +43,22 @@ fn every_number_of_an_incarnation_is_above_those_of_the_one_before() {
             unreachable!("a session is always opened");
         };
         let number = ledger.state.tenant(&tenant(name)).unwrap().profile.number;
-        let now = (quota, session, number);
+        let one = LeasePlacement::CountOnly;
+        let lease = RequestLease::of(tenant(name), region("bj"), model(GPU), 1, one);
+        let leased = ledger.ask(&Command::RequestLease(lease), START, None);
+        let Answer::Granted(Outcome::Lease(lease)) = leased else {
+            unreachable!("{leased:?}");
+        };
+        let now = (quota, session, number, lease.id, lease.epoch);
         assert!(
             now.0 > highest.0 && now.1 > highest.1 && now.2 > highest.2,
             "{now:?}"
         );
+        assert!(now.3 > highest.3 && now.4 > highest.4, "{now:?}");
         let first = Incarnation(incarnation).first_id();
         assert_eq!(now.0, QuotaId(first));
         assert_eq!(now.1, SessionId(first + 1));
+        assert_eq!((now.3, now.4), (LeaseId(first), Epoch(first + 1)));
         highest = now;
         ledger.state.verify().unwrap();
     }

@@ -9,8 +9,10 @@ mod earlier;
 mod examples;
 mod history;
 mod incarnation;
+mod leases;
 mod properties;
 mod reference;
+mod retire;
 mod rules;
 mod world;
 
