@@ -16,11 +16,11 @@ use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
 use crate::metrics::{self, Metrics};
 use crate::open::Opened;
 use crate::rest::{self, Api, HttpListener, Kept, ServeLimits};
-use crate::service;
 use crate::service::liveness::Liveness;
+use crate::service::{self, Ledger};
 use crate::tls::Certificates;
 
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Serves until `stop` is cancelled or the storage fails.
 ///
@@ -128,12 +128,17 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     let silent_after = config.silent_after();
     parts.spawn(service::sweep::sweep(
         ledger.clone(),
-        clock,
+        clock.clone(),
         liveness,
         silent_after,
         stop.clone(),
     ));
-    parts.spawn(forget(limiter, stop.clone()));
+    parts.spawn(each_minute(
+        limiter,
+        ledger.clone(),
+        clock.clone(),
+        stop.clone(),
+    ));
     parts.spawn(tokens.refresh(stop.clone()));
 
     tracing::info!(
@@ -186,13 +191,20 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token.to_owned())
 }
 
-async fn forget(limiter: Arc<Limiter>, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(FORGET_EVERY);
+async fn each_minute(
+    limiter: Arc<Limiter>,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut tick = tokio::time::interval(MINUTE);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => limiter.forget_idle(),
+            _ = tick.tick() => {}
         }
+        limiter.forget_idle();
+        ledger.denials().pass(clock.wall());
     }
 }
 

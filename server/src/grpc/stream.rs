@@ -119,7 +119,7 @@ impl AgentService {
             boot_id: convert::identifier("boot_id", hello.boot_id)?,
             agent_version: convert::text("agent_version", hello.agent_version, 64)?,
         };
-        let receipt = self.ledger.submit(command, origin(&peer.node, None)).await;
+        let receipt = self.ledger.submit(command, origin(peer, None)).await;
         match receipt.map_err(status)?.outcome {
             Outcome::Session(session) => {
                 self.liveness.heard(&peer.node, self.clock.boot_ms());
@@ -284,7 +284,7 @@ impl Conversation {
     }
 
     async fn submit(&self, command: Command, op: Option<OpId>) -> Result<Outcome, Refusal> {
-        let origin = origin(&self.peer.node, op);
+        let origin = origin(&self.peer, op);
         match self.service.ledger.submit(command, origin).await {
             Ok(receipt) => Ok(receipt.outcome),
             Err(LedgerError::Denied(denied @ Denied::ReportGap { .. })) => {
@@ -337,10 +337,13 @@ fn same_node(node: &NodeName, claimed: &str) -> Result<(), Status> {
     ))
 }
 
-fn origin(node: &NodeName, op: Option<OpId>) -> Origin {
+fn origin(peer: &Peer, op: Option<OpId>) -> Origin {
     Origin {
-        actor: format!("node:{node}"),
+        actor: format!("node:{}", peer.node),
         request_id: None,
+        // A node's address says nothing that its certificate does not, and a row for each report would carry it.
+        from: None,
+        reason: None,
         op,
         fingerprint: None,
     }

@@ -30,6 +30,7 @@ use super::status::{Kind, Problem};
 use super::{gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, Role, SignedRequest};
+use crate::service::audit::Denial;
 
 const LARGEST_BODY: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,17 +64,54 @@ pub fn router(api: Arc<Api>) -> Router {
     })
 }
 
+/// How far a request came.
+struct Progress {
+    /// Its body still waits on the connection.
+    unread: bool,
+    /// Whose it is, once that is known.
+    actor: Option<String>,
+}
+
+// Whoever is turned away is in the audit; what the ledger grants is in its journal.
+fn audit(api: &Api, parts: &Parts, actor: Option<String>, request_id: &str, problem: &Problem) {
+    let denied = [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::CONFLICT,
+    ];
+    if !denied.contains(&problem.kind.code().0) {
+        return;
+    }
+    let rule = problem.explain.as_ref().and_then(|it| it["rule"].as_str());
+    let denial = Denial {
+        actor: actor.unwrap_or_else(|| "anybody".into()),
+        rule: rule.unwrap_or(problem.kind.name()).to_owned(),
+        from: address(parts).map(|address| address.to_string()),
+    };
+    let denials = api.ledger.denials();
+    denials.count(api.clock.wall(), denial, request_id, &problem.message);
+}
+
+/// Why a change is made, for the audit.
+const REASON: &str = "x-audit-reason";
+const LONGEST_REASON: usize = 255;
+
 async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let request_id = request_id(&parts.headers);
     let dialect = routes
         .first()
         .map_or_else(|| dialect_of(parts.uri.path()), |route| route.dialect);
-    let mut unread = !body.is_end_stream();
-    let served = serve(api, routes, &mut parts, body, &request_id, &mut unread).await;
+    let mut progress = Progress {
+        unread: !body.is_end_stream(),
+        actor: None,
+    };
+    let served = serve(api, routes, &mut parts, body, &request_id, &mut progress).await;
+    let unread = progress.unread;
     let mut response = match served {
         Ok(reply) => response_of(reply),
         Err(problem) => {
+            audit(api, &parts, progress.actor, &request_id, &problem);
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {
                 set(&mut response, ALLOW, &allowed(routes));
@@ -99,7 +137,7 @@ async fn serve(
     parts: &mut Parts,
     body: Body,
     request_id: &str,
-    unread: &mut bool,
+    progress: &mut Progress,
 ) -> Result<Reply, Problem> {
     if routes.is_empty() {
         return Err(Problem::new(
@@ -123,6 +161,7 @@ async fn serve(
             identify(api, route.dialect, parts, body).await?
         }
     };
+    progress.actor = Some(principal.actor());
     if !route.access.allows(&principal) {
         return Err(Problem::new(
             Kind::Forbidden,
@@ -141,6 +180,8 @@ async fn serve(
     let call = Call {
         principal,
         request_id: request_id.to_owned(),
+        from: address(parts),
+        reason: reason(&parts.headers)?,
         segments: segments(parts).await?,
         query: Query::parse(parts.uri.query()),
         reached: Reached::by(parts),
@@ -150,7 +191,7 @@ async fn serve(
         method,
         body: read_body(&parts.headers, body).await?,
     };
-    *unread = false;
+    progress.unread = false;
     guarded((route.handler)(api, &call)).await
 }
 
@@ -217,8 +258,7 @@ async fn authenticate(
 
 // Counts the failure against the address.
 fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
-    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
+    let address = address(parts).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     if api.limiter.count(address) {
         problem
     } else {
@@ -227,6 +267,11 @@ fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
             "too many wrong credentials from this address; wait",
         )
     }
+}
+
+fn address(parts: &Parts) -> Option<IpAddr> {
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    address.map(|info| info.0.ip())
 }
 
 async fn segments(parts: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
@@ -253,6 +298,27 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Err(key_problem());
     }
     Ok(Some(text.to_owned()))
+}
+
+// What the audit keeps beside the change.
+fn reason(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(REASON).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value.as_bytes()).ok();
+    let text = text.filter(|text| {
+        (1..=LONGEST_REASON).contains(&text.len()) && !text.contains(char::is_control)
+    });
+    match text.filter(|_| values.next().is_none()) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(Problem::new(
+            Kind::InvalidField,
+            format!(
+                "{REASON} must stand once and be 1 to {LONGEST_REASON} bytes of UTF-8 without control characters"
+            ),
+        )),
+    }
 }
 
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {

@@ -76,6 +76,14 @@ names! {
             r"^(?:\*|{e}(?:{i}*{e})?|\*{i}*{e}|{e}{i}*\*)$", e = EDGE_NO_STAR, i = INNER_NO_STAR
         )))
         .description(Some("A vGPU type as NVML names it; one `*` at its beginning or end stands for any text."));
+    /// A journal row.
+    JournalSeq = integer(0, (1 << 53) - 1).description(Some("Number of a journal row; 0 is before the first."));
+    /// Rows of an answer.
+    AuditLimit = integer(1, 1000).default(Some(100.into()));
+    /// A moment of the past.
+    Moment = text(40).description(Some(
+        "Number of a journal row, or an RFC 3339 time: the answer is as it was after that row, or at that time.",
+    ));
     /// A GPU.
     GpuUuid = slug(96, "A-Za-z0-9-", "UUID of a GPU, e.g. `GPU-8a56a4bc-6b3f-4e0f-9a3d-3f6a3a1c0b11`.");
     /// The address of a device.

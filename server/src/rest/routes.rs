@@ -98,6 +98,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET, "/api/v1/seats/{id}", Native, Manager, native::seats::get, describe::projects::get_seat),
     route!(DELETE, "/api/v1/seats/{id}", Native, Manager, native::seats::delete, describe::projects::delete_seat),
     route!(POST, "/api/v1/seats/{id}/renew", Native, Manager, native::seats::renew, describe::projects::renew_seat),
+    route!(GET, "/api/v1/audit", Native, Admin, native::audit::list, describe::audit::list),
     route!(POST, "/api/v1/tokens/revoke", Native, Admin, native::tokens::revoke, describe::native::revoke_token),
     route!(GET, "/healthz", Native, Open, native::health, describe::native::health),
     route!(GET, "/openapi.json", Native, Open, describe::serve, describe::served::document),

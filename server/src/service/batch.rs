@@ -66,6 +66,8 @@ impl Batch {
                 Record {
                     actor: origin.actor.clone(),
                     request_id: origin.request_id.clone(),
+                    from: origin.from.clone(),
+                    reason: origin.reason.clone(),
                     replay,
                     events,
                 },

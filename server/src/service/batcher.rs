@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, decide};
 use super::fold::{FoldError, overtaken};
+use super::history::History;
 use super::{Committed, Counters, Job, Ledger, LedgerError, Origin, Snapshots};
 use crate::clock::Clock;
 use crate::store::{Appended, Store, StoreError};
@@ -43,6 +44,8 @@ pub fn start(
         jobs: sender,
         committed: Arc::new(ArcSwap::from_pointee(committed)),
         counters: Arc::default(),
+        denials: Arc::default(),
+        history: Arc::new(History::new(store.clone())),
         fatal: CancellationToken::new(),
     };
     let batcher = Batcher {

@@ -144,7 +144,7 @@ pub(super) async fn fold_rows(
 /// When it is not the next one, cannot be read, or contradicts those before it.
 pub(crate) fn step(committed: &mut Committed, row: &Row) -> Result<Record, FoldError> {
     row.check(committed.state.seq(), committed.head)?;
-    let record = parse(row)?;
+    let record = read_record(row)?;
     let op = caller_op(row, &record);
     let state = &mut committed.state;
     catch_unwind(AssertUnwindSafe(|| {
@@ -160,7 +160,11 @@ pub(crate) fn step(committed: &mut Committed, row: &Row) -> Result<Record, FoldE
     Ok(record)
 }
 
-fn parse(row: &Row) -> Result<Record, FoldError> {
+/// What a row says.
+///
+/// # Errors
+/// When a newer program wrote it.
+pub(crate) fn read_record(row: &Row) -> Result<Record, FoldError> {
     serde_json::from_str(&row.body).map_err(|source| FoldError::Unknown {
         seq: row.seq,
         source,
@@ -192,7 +196,7 @@ mod tests {
         });
         let read = |body: &Value| {
             let body = body.to_string();
-            parse(&Row::new(
+            read_record(&Row::new(
                 Hash::EMPTY,
                 Seq(1),
                 Timestamp(1),

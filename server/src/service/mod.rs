@@ -1,8 +1,10 @@
 //! The ledger as the rest of the server sees it: commands go in, answers and immutable states come out.
 
+pub mod audit;
 mod batch;
 mod batcher;
 mod fold;
+pub mod history;
 pub mod liveness;
 mod snapshot;
 pub mod sweep;
@@ -17,9 +19,11 @@ use gpuquota_core::{Command, Denied, Outcome, State};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use audit::Denials;
 pub use batcher::{BatcherSettings, start};
 pub(crate) use fold::step;
 pub use fold::{FoldError, fold};
+use history::History;
 pub use snapshot::Snapshots;
 pub(crate) use snapshot::read as read_snapshot;
 pub(crate) use whole::begin;
@@ -43,6 +47,10 @@ pub struct Origin {
     pub actor: String,
     /// Request id of the call.
     pub request_id: Option<String>,
+    /// Address that the call came from.
+    pub from: Option<String>,
+    /// Why, in the caller's words.
+    pub reason: Option<String>,
     /// Operation id of the call.
     pub op: Option<OpId>,
     /// Digest of what it asks, when its answer is to be kept for repetitions.
@@ -56,6 +64,8 @@ impl Origin {
         Self {
             actor: "server".into(),
             request_id: None,
+            from: None,
+            reason: None,
             op: None,
             fingerprint: None,
         }
@@ -97,6 +107,8 @@ pub struct Ledger {
     jobs: mpsc::Sender<Job>,
     committed: Arc<ArcSwap<Committed>>,
     counters: Arc<Counters>,
+    denials: Arc<Denials>,
+    history: Arc<History>,
     fatal: CancellationToken,
 }
 
@@ -144,6 +156,18 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// The journal's past.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What was not granted, for the audit.
+    #[must_use]
+    pub fn denials(&self) -> &Denials {
+        &self.denials
     }
 
     /// What the batcher did so far.

@@ -27,11 +27,7 @@ pub async fn whole(
     store: &dyn Store,
     mut after: impl FnMut(&Committed, &Record) + Send,
 ) -> Result<Whole, FoldError> {
-    let base = store.base().await?;
-    let from = match &base {
-        Some(base) => begin(base)?,
-        None => Committed::empty(),
-    };
+    let (from, base) = beginning(store).await?;
     let mut vouched = base.is_none();
     let committed = fold_rows(store, from, |committed, record| {
         vouched |= base.as_ref().is_some_and(|base| noted_by(base, record));
@@ -46,6 +42,19 @@ pub async fn whole(
     }
     committed.state.verify()?;
     Ok(Whole { committed, base })
+}
+
+/// The ledger before the oldest row that there is, and the base that it was read from.
+///
+/// # Errors
+/// When the base does not hold together, or a newer program wrote it.
+pub(super) async fn beginning(store: &dyn Store) -> Result<(Committed, Option<Base>), FoldError> {
+    let base = store.base().await?;
+    let from = match &base {
+        Some(base) => begin(base)?,
+        None => Committed::empty(),
+    };
+    Ok((from, base))
 }
 
 /// The base that stands for everything up to this row.

@@ -46,6 +46,8 @@ async fn another_writers_row_that_contradicts_the_ledger_closes_it_for_writing_o
     let record = Record {
         actor: "server".into(),
         request_id: None,
+        from: None,
+        reason: None,
         replay: None,
         events: vec![Event::TenantCreated {
             tenant: TenantName::new("a").unwrap(),

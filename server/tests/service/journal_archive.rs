@@ -11,6 +11,7 @@ use gpuquota_core::limit::Limit;
 use gpuquota_server::journal::archive::{Before, archive_rows};
 use gpuquota_server::journal::{DAMAGED, exit_status, verify};
 use gpuquota_server::service::LedgerError;
+use gpuquota_server::service::history::Moment;
 use gpuquota_server::store::sqlite::SqliteStore;
 use gpuquota_server::store::{Appended, Base, Row, Store, StoreError};
 
@@ -157,8 +158,16 @@ async fn what_was_archived_still_counts_and_is_checked_with_its_file() {
         "{late}"
     );
 
-    // Ids and revocations whose rows are gone.
+    // Ids and revocations whose rows are gone, and the past as far as it is there.
     let running = Running::on(dir, SetClock::new(START + HOUR)).await;
+    let (history, now) = (running.ledger.history(), running.ledger.read());
+    let then = history.at(Moment::Seq(Seq(11)), &now).await.unwrap();
+    assert_eq!(then.state.seq(), Seq(11));
+    for moment in [Moment::Seq(Seq(10)), Moment::Time(Timestamp(START - 1))] {
+        let gone = history.at(moment, &now).await;
+        let gone = gone.err().unwrap().to_string();
+        assert!(gone.contains("before 11 are archived"), "{gone}");
+    }
     assert!(running.ledger.read().state.revoked("stolen"));
     let repeated = running.ledger.submit(set("once", 1), keyed("key ä\"", "f"));
     repeated.await.unwrap();

@@ -16,6 +16,7 @@ mod licence_list;
 mod licence_parameters;
 mod licence_writes;
 mod native;
+mod past;
 mod quota_set;
 mod replay;
 mod rest;

@@ -89,6 +89,8 @@ fn an_event_that_turns_back_contradicts_the_ledger() {
     let record = |incarnation| Record {
         actor: "server".into(),
         request_id: None,
+        from: None,
+        reason: None,
         replay: None,
         events: vec![Event::Restored {
             incarnation: Incarnation(incarnation),

@@ -64,6 +64,8 @@ impl Ledger {
         let record = Record {
             actor: "server".into(),
             request_id: None,
+            from: None,
+            reason: None,
             replay,
             events,
         };

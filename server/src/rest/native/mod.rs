@@ -1,5 +1,6 @@
 //! The native API: what has no place in any foreign dialect.
 
+pub(super) mod audit;
 mod fault;
 pub(super) mod models;
 pub(super) mod nodes;

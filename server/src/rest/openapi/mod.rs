@@ -3,6 +3,7 @@
 //!
 //! `operation` is what a route says of itself; a file a dialect says it. `body` and `rest::names` are as strict as the parsers.
 
+pub(super) mod audit;
 mod body;
 #[cfg(test)]
 mod checks;
