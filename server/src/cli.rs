@@ -43,6 +43,9 @@ pub enum Command {
     Backup(Backup),
     /// Put a backup in place of the ledger; agents may go on running, the server must be stopped
     Restore(Restore),
+    /// Take the ledger to another database
+    #[command(subcommand)]
+    Migrate(Migrate),
 }
 
 /// Arguments of `init`.
@@ -253,6 +256,20 @@ fn incarnation(text: &str) -> Result<Incarnation, &'static str> {
     let number = text.parse().map(Incarnation).ok();
     let number = number.filter(|number| *number <= Incarnation::LARGEST);
     number.ok_or("a number of at most 1000000")
+}
+
+/// From where to where.
+#[derive(Debug, Subcommand)]
+pub enum Migrate {
+    /// Copy the journal into an empty PostgreSQL database and check the copy; safe to repeat
+    SqliteToPostgres {
+        /// The server directory; no server may run on it
+        #[arg(long)]
+        dir: PathBuf,
+        /// File that holds the database's URL
+        #[arg(long)]
+        url_file: PathBuf,
+    },
 }
 
 fn subject(text: &str) -> Result<String, String> {

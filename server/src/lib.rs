@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod init;
 pub mod journal;
 pub mod metrics;
+pub mod migrate;
 pub mod open;
 mod outbound;
 pub mod pki;

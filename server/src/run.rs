@@ -17,7 +17,7 @@ use crate::metrics::{self, Metrics};
 use crate::open::Opened;
 use crate::rest::{self, Api, HttpListener, Kept, ServeLimits};
 use crate::service::liveness::Liveness;
-use crate::service::{self, Ledger};
+use crate::service::{self, Ledger, Replicas};
 use crate::tls::Certificates;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -113,23 +113,27 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         ledger: ledger.clone(),
         clock: clock.clone(),
         liveness: liveness.clone(),
-        sessions,
+        sessions: sessions.clone(),
         settings: SessionSettings {
             default_region: config.default_region.clone(),
             heartbeat: config.heartbeat(),
         },
         stop: stop.clone(),
     };
+    let opened = ledger.shared().opened_elsewhere();
+    parts.spawn(sessions.follow(ledger.clone(), opened, stop.clone()));
     let agents = AgentListener {
         listener: agents_listener,
         certificates: agents_certificates,
     };
     let mut grpc = tokio::spawn(grpc::serve(agents, service, stop.clone()));
     let silent_after = config.silent_after();
+    let replicas = Replicas::new(store.clone(), ledger.shared().writer(), silent_after);
     parts.spawn(service::sweep::sweep(
         ledger.clone(),
         clock.clone(),
         liveness,
+        replicas,
         silent_after,
         stop.clone(),
     ));

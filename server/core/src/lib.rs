@@ -20,6 +20,7 @@ pub mod licence_usage;
 pub mod limit;
 pub mod node;
 pub mod placement;
+pub mod plan;
 pub mod pool;
 pub mod profile;
 pub mod quota;
@@ -29,6 +30,7 @@ pub mod tenant;
 pub mod usage;
 
 pub use command::{Answer, Command, Decision, Outcome};
+pub use decide::Preview;
 pub use event::{Event, Record};
 pub use explain::Denied;
 pub use state::{Broken, Changes, Demand, Group, State};

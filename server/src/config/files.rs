@@ -19,6 +19,7 @@ impl Config {
             self.rest.key.as_ref(),
             self.metrics.key.as_ref(),
             self.metrics.token_file.as_ref(),
+            self.ledger.url_file.as_ref(),
             Some(&self.tokens.key),
         ];
         let issuers = &self.tokens.issuer;

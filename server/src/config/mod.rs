@@ -3,6 +3,7 @@
 mod declared;
 mod dialects;
 mod files;
+mod ledger;
 mod number;
 mod rest;
 mod tokens;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 
 pub use declared::Declaration;
 pub use dialects::Dialects;
+pub use ledger::{LedgerSettings, read_url};
 pub use rest::Rest;
 pub use tokens::{AccessKey, Issuer, Tokens};
 
@@ -125,18 +127,6 @@ impl Metrics {
     }
 }
 
-/// The journal.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LedgerSettings {
-    /// The SQLite file.
-    pub path: PathBuf,
-    /// Rows between snapshots.
-    pub snapshot_every_rows: u64,
-    /// Commands that may wait.
-    pub queue: usize,
-}
-
 /// The log.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +182,7 @@ impl Config {
             config.metrics.certificate.as_mut(),
             config.metrics.key.as_mut(),
             Some(&mut config.ledger.path),
+            config.ledger.url_file.as_mut(),
         ]
         .into_iter()
         .flatten()
@@ -210,9 +201,7 @@ impl Config {
         if self.agents.silent_after_seconds <= 2 * self.agents.heartbeat_seconds {
             return Err("agents.silent_after_seconds must be more than two heartbeats".into());
         }
-        if self.ledger.snapshot_every_rows == 0 || self.ledger.queue == 0 {
-            return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
-        }
+        self.ledger.check()?;
         let metrics = &self.metrics;
         rest::both(
             "metrics",

@@ -85,6 +85,11 @@ impl Agent for AgentService {
         };
         let session = self.open(&peer, hello).await?;
         let superseded = self.sessions.open(&peer.node, session);
+        // It may have gone on to another server while this one registered it.
+        let newest = self.ledger.read().state.session(&peer.node);
+        if newest.is_some_and(|newest| newest > session) {
+            superseded.cancel();
+        }
         tracing::info!(
             node.name = %peer.node, session.id = session.0, peer.address = %peer.address,
             certificate.serial = peer.serial, "an agent connected"
@@ -353,7 +358,7 @@ fn status(error: LedgerError) -> Status {
     let text = error.to_string();
     match error {
         LedgerError::Overloaded => Status::resource_exhausted(text),
-        LedgerError::Unavailable(_) => Status::unavailable(text),
+        LedgerError::Unavailable(_) | LedgerError::Unknown => Status::unavailable(text),
         LedgerError::Denied(Denied::StaleSession) => Status::aborted(text),
         LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
         LedgerError::Denied(_) => Status::invalid_argument(text),

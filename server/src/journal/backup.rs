@@ -13,7 +13,7 @@ use gpuquota_core::id::{Incarnation, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::draft::sync_parent;
-use super::{Damage, stamp};
+use super::{Damage, ledger_file, stamp};
 use crate::config::{Config, FILE};
 use crate::service;
 use crate::store::sqlite::SqliteStore;
@@ -130,7 +130,7 @@ async fn write(
 }
 
 async fn copy_ledger(config: &Config, copy: &Path, now: Timestamp) -> anyhow::Result<Manifest> {
-    let path = &config.ledger.path;
+    let path = &ledger_file(config)?;
     anyhow::ensure!(path.exists(), "there is no journal at {}", path.display());
     // Made before, so that nobody else may read it at any moment.
     create(copy, SECRET)?;

@@ -15,7 +15,7 @@ pub mod restore;
 pub mod verify;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gpuquota_core::Command;
@@ -26,8 +26,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::open;
 use crate::service::{self, BatcherSettings, Committed, FoldError, Origin};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{ChainError, Store};
+use crate::store::{self, ChainError, Place, Store};
 
 /// A check found that the journal, or a copy of it, is not what it must be.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +59,7 @@ impl Held {
     pub(crate) async fn take(dir: &Path) -> anyhow::Result<Self> {
         let config = Config::read(dir)?;
         let lock = open::lock(dir)?;
-        let path = &config.ledger.path;
-        anyhow::ensure!(path.exists(), "there is no journal at {}", path.display());
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path).await?);
+        let store = store::open(&place(&config)?).await?;
         Ok(Self {
             config,
             store,
@@ -73,9 +70,26 @@ impl Held {
 
 /// The journal of a directory, to look at; a server may run on it.
 pub(crate) async fn look(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    let path = &config.ledger.path;
-    anyhow::ensure!(path.exists(), "there is no journal at {}", path.display());
-    Ok(Arc::new(SqliteStore::open_read_only(path).await?))
+    Ok(store::open_read_only(&place(config)?).await?)
+}
+
+// Where a journal is already; none is made here.
+fn place(config: &Config) -> anyhow::Result<Place> {
+    let place = config.ledger.place().map_err(anyhow::Error::msg)?;
+    if let Place::File(path) = &place {
+        anyhow::ensure!(path.exists(), "there is no journal at {}", path.display());
+    }
+    Ok(place)
+}
+
+/// The file of a journal on SQLite; backups of a database are the database's own business.
+pub(crate) fn ledger_file(config: &Config) -> anyhow::Result<PathBuf> {
+    match config.ledger.place().map_err(anyhow::Error::msg)? {
+        Place::File(path) => Ok(path),
+        Place::Database(address) => anyhow::bail!(
+            "the ledger is in {address}: back it up and restore it with PostgreSQL's own tools, and see the manual"
+        ),
+    }
 }
 
 /// Journals one command of the server itself, as the server would.

@@ -16,7 +16,7 @@ use gpuquota_core::{Command, Event, Record, State};
 
 use super::backup::{self, LEDGER, Manifest};
 use super::draft::sync_parent;
-use super::{Damage, stamp, submit};
+use super::{Damage, ledger_file, stamp, submit};
 use crate::clock::Clock;
 use crate::config::{Config, FILE};
 use crate::open;
@@ -53,7 +53,7 @@ pub async fn restore(
     let _lock = open::lock(dir)?;
     let taken = take_missing(dir, from, manifest.as_ref())?;
     let config = Config::read(dir)?;
-    let ledger = &config.ledger.path;
+    let ledger = &ledger_file(&config)?;
     let old = End::of(&open::snapshots(dir, &config), ledger).await?;
     let staged = beside(ledger, ".restoring");
     let restored = stage(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
 use gpuquota_core::Command;
@@ -63,6 +64,8 @@ pub(super) struct Call {
     pub(super) reached: Reached,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
+    /// Row at which the call's last write can be read, 0 before one.
+    pub(super) written: AtomicU64,
 }
 
 /// What every handler returns.
@@ -103,7 +106,9 @@ impl Call {
             fingerprint,
         };
         let answer = api.ledger.submit(command, origin).await;
-        answer.map_err(|error| Problem::of_ledger(error, &self.principal))
+        let receipt = answer.map_err(|error| Problem::of_ledger(error, &self.principal))?;
+        self.written.store(receipt.seq.0, Ordering::Relaxed);
+        Ok(receipt)
     }
 
     /// The ledger as the caller asks for it: now, or with `as_of` as it stood after a row or at a time of the past.

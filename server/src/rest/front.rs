@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::any;
 use futures_util::FutureExt as _;
+use gpuquota_core::id::Seq;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -27,7 +29,7 @@ use super::reached::Reached;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{gpu_quota, instance, licence, native, quota_set, workspace};
+use super::{freshness, gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, Role, SignedRequest};
 use crate::service::audit::Denial;
@@ -70,6 +72,8 @@ struct Progress {
     unread: bool,
     /// Whose it is, once that is known.
     actor: Option<String>,
+    /// Row at which its write can be read.
+    written: Option<Seq>,
 }
 
 // Whoever is turned away is in the audit; what the ledger grants is in its journal.
@@ -105,24 +109,30 @@ async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Respo
     let mut progress = Progress {
         unread: !body.is_end_stream(),
         actor: None,
+        written: None,
     };
     let served = serve(api, routes, &mut parts, body, &request_id, &mut progress).await;
-    let unread = progress.unread;
     let mut response = match served {
         Ok(reply) => response_of(reply),
         Err(problem) => {
-            audit(api, &parts, progress.actor, &request_id, &problem);
+            audit(api, &parts, progress.actor.take(), &request_id, &problem);
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {
                 set(&mut response, ALLOW, &allowed(routes));
             }
-            if unread {
+            if progress.unread {
                 // The connection ends here; a client that is not told would send its next request into nothing.
                 set(&mut response, CONNECTION, "close");
             }
             response
         }
     };
+    if let Some(seq) = progress.written {
+        set(&mut response, freshness::SEQ, &seq.to_string());
+    }
+    if let Some(seconds) = freshness::age_seconds(api) {
+        set(&mut response, freshness::AGE, &seconds.to_string());
+    }
     tracing::debug!(
         http.method = %parts.method, http.path = parts.uri.path(),
         http.status = response.status().as_u16(), request.id = request_id, "request"
@@ -177,6 +187,11 @@ async fn serve(
             "more than 20 writes a second of one caller are not taken; wait",
         ));
     }
+    if route.access != Access::Open
+        && let Some(seq) = freshness::asked(&parts.headers)?
+    {
+        freshness::reached(api, seq).await?;
+    }
     let call = Call {
         principal,
         request_id: request_id.to_owned(),
@@ -190,9 +205,13 @@ async fn serve(
         pattern: route.path,
         method,
         body: read_body(&parts.headers, body).await?,
+        written: AtomicU64::new(0),
     };
     progress.unread = false;
-    guarded((route.handler)(api, &call)).await
+    let reply = guarded((route.handler)(api, &call)).await;
+    let written = call.written.into_inner();
+    progress.written = (written > 0).then_some(Seq(written));
+    reply
 }
 
 // A defect in one handler is the caller's 500 and a line in the log (by the panic itself), not a connection that breaks

@@ -150,6 +150,18 @@ names! {
         &["flexible", "dedicated", "mig", "vgpu"],
         "Full GPUs of the region, devices of named nodes, MIG instances or vGPU instances of the region.",
     );
+    /// Why a quota became smaller.
+    DrainCause = words(
+        &["shrink", "expiry", "release"],
+        "A limit or a list of nodes became smaller, an end was reached, or the quota was released by force.",
+    );
+    /// Whether something that would have to go is used.
+    DrainActivity = words(
+        &["idle", "in_use", "unknown"],
+        "No process is on any of its devices, at least one is, or it is not known, as of a number.",
+    );
+    /// What becomes of a change that leaves something in use unjustified.
+    OnExcess = words(&["deny", "drain"], "It is refused, or taken and what is over is drained.");
     /// Which devices a model is.
     ModelType = words(&["flexible", "mig", "vgpu"], "What the model is; nodes make a quota dedicated, not a model.");
     /// Make of an accelerator card.

@@ -84,6 +84,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET, "/api/v1/host-resources", Native, Admin, native::pools::list_hosts, describe::pools::list_hosts),
     route!(PUT, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::put_host, describe::pools::put_host),
     route!(DELETE, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::delete_host, describe::pools::delete_host),
+    route!(GET, "/api/v1/drains", Native, Signed, native::drains::list, describe::drains::list),
     route!(GET, "/api/v1/models", Native, Admin, native::models::list, describe::products::list_models),
     route!(PUT, "/api/v1/models", Native, Admin, native::models::put, describe::products::put_model),
     route!(DELETE, "/api/v1/models", Native, Admin, native::models::delete, describe::products::delete_model),

@@ -1,8 +1,10 @@
 //! Folding the journal into a state: at start from a snapshot or from nothing, and to catch up with another writer.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use gpuquota_core::id::Seq;
+use gpuquota_core::event::Event;
+use gpuquota_core::id::{NodeName, Seq, SessionId};
 use gpuquota_core::{Broken, Record};
 
 use super::Committed;
@@ -77,20 +79,66 @@ pub async fn fold(
     Ok(whole(store, |_, _| {}).await?.committed)
 }
 
-/// Folds what another writer appended after `from`; there must be something.
-pub(super) async fn overtaken(store: &dyn Store, from: &Committed) -> Result<Committed, FoldError> {
-    let known = from.state.seq();
-    if !stands(store, from).await? {
-        return Err(FoldError::WentBack { seq: known });
-    }
-    let committed = fold_rows(store, from.clone(), |_, _| {}).await?;
-    if committed.state.seq() == known {
-        return Err(FoldError::WentBack { seq: known.next() });
-    }
-    Ok(committed)
+/// What other writers did since.
+pub(super) struct Followed {
+    pub(super) committed: Committed,
+    /// Sessions that were opened.
+    pub(super) opened: Vec<(NodeName, SessionId)>,
+    /// Servers that wrote rows.
+    pub(super) writers: BTreeSet<String>,
 }
 
-// Whether the journal still holds the last row of `committed`, and not another in its place.
+/// Folds what was appended after `from`; `None`: nothing was.
+pub(super) async fn follow(
+    store: &dyn Store,
+    from: &Committed,
+) -> Result<Option<Followed>, FoldError> {
+    let mut rows = rows_since(store, from, PAGE).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut followed = Followed {
+        committed: from.clone(),
+        opened: Vec::new(),
+        writers: BTreeSet::new(),
+    };
+    while !rows.is_empty() {
+        let opened = &mut followed.opened;
+        fold_page(&mut followed.committed, &rows, |event| {
+            if let Event::SessionOpened { node, session, .. } = event {
+                opened.push((node.clone(), *session));
+            }
+        })?;
+        followed
+            .writers
+            .extend(rows.into_iter().map(|row| row.writer));
+        rows = store.catch_up(followed.committed.state.seq(), PAGE).await?;
+    }
+    Ok(Some(followed))
+}
+
+/// Up to `most` rows after `from`, whose own last row must still be there.
+pub(super) async fn rows_since(
+    store: &dyn Store,
+    from: &Committed,
+    most: u32,
+) -> Result<Vec<Row>, FoldError> {
+    let seq = from.state.seq();
+    let Some(before) = seq.0.checked_sub(1) else {
+        return Ok(store.catch_up(seq, most).await?);
+    };
+    let mut rows = store.catch_up(Seq(before), most.saturating_add(1)).await?;
+    if rows.first().map(|row| (row.seq, row.hash)) == Some((seq, from.head)) {
+        rows.remove(0);
+        return Ok(rows);
+    }
+    if archived(store, from).await? {
+        return Ok(rows);
+    }
+    Err(FoldError::WentBack { seq })
+}
+
+// Whether the journal holds the last row of `committed`, and not another in its place.
 async fn stands(store: &dyn Store, committed: &Committed) -> Result<bool, FoldError> {
     let seq = committed.state.seq();
     let Some(before) = seq.0.checked_sub(1) else {
@@ -100,9 +148,14 @@ async fn stands(store: &dyn Store, committed: &Committed) -> Result<bool, FoldEr
     if let Some(row) = row.first().filter(|row| row.seq == seq) {
         return Ok(row.hash == committed.head);
     }
-    // It may be the last of those that were archived.
+    archived(store, committed).await
+}
+
+// Whether the last row of `committed` is the last of those that were archived.
+async fn archived(store: &dyn Store, committed: &Committed) -> Result<bool, FoldError> {
     let base = store.base().await?;
-    Ok(base.is_some_and(|base| (base.seq, base.head) == (seq, committed.head)))
+    let end = (committed.state.seq(), committed.head);
+    Ok(base.is_some_and(|base| (base.seq, base.head) == end))
 }
 
 // A snapshot counts only when the row that it ends at has its hash and a later row notes its digest.
@@ -136,6 +189,18 @@ pub(super) async fn fold_rows(
             seen(&committed, &record);
         }
     }
+}
+
+fn fold_page(
+    committed: &mut Committed,
+    rows: &[Row],
+    mut seen: impl FnMut(&Event),
+) -> Result<(), FoldError> {
+    for row in rows {
+        let record = step(committed, row)?;
+        record.events.iter().for_each(&mut seen);
+    }
+    Ok(())
 }
 
 /// Folds the next row.

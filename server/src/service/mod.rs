@@ -3,11 +3,16 @@
 pub mod audit;
 mod batch;
 mod batcher;
+mod catching_up;
 mod fold;
 pub mod history;
 pub mod liveness;
+mod replicas;
+mod shared;
 mod snapshot;
 pub mod sweep;
+mod trouble;
+mod turns;
 mod whole;
 
 use std::sync::Arc;
@@ -24,6 +29,8 @@ pub use batcher::{BatcherSettings, start};
 pub(crate) use fold::step;
 pub use fold::{FoldError, fold};
 use history::History;
+pub use replicas::Replicas;
+pub use shared::Shared;
 pub use snapshot::Snapshots;
 pub(crate) use snapshot::read as read_snapshot;
 pub(crate) use whole::begin;
@@ -93,6 +100,12 @@ pub enum LedgerError {
     /// Nothing can be written now; nothing was done.
     #[error("the ledger cannot be written to: {0}")]
     Unavailable(String),
+    /// The database was lost while it wrote, and did not come back in time: it may be done or not.
+    #[error(
+        "the ledger's database was lost while it wrote, so this may be done or not; \
+         ask again with the same Idempotency-Key, or read it back"
+    )]
+    Unknown,
 }
 
 struct Job {
@@ -110,6 +123,7 @@ pub struct Ledger {
     denials: Arc<Denials>,
     history: Arc<History>,
     fatal: CancellationToken,
+    shared: Arc<Shared>,
 }
 
 /// What the batcher did so far.
@@ -168,6 +182,12 @@ impl Ledger {
     #[must_use]
     pub fn denials(&self) -> &Denials {
         &self.denials
+    }
+
+    /// What is known of other servers that write to the same journal.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// What the batcher did so far.

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gpuquota_core::id::{OpId, Seq, Timestamp};
-use sqlx::Row as _;
+use gpuquota_core::id::Seq;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use super::base::{BASE, BaseColumns, DROP_BASES, DROP_ROWS, PUT_BASE, base};
+use super::sql::{Columns, LAST, ROWS_AFTER, migration_refused, row, signed};
 use super::{Appended, Base, Row, Store, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -21,32 +21,7 @@ const APPEND: &str = "\
 INSERT INTO journal (seq, at, writer, op, body, hash)
 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5
 FROM json_each(?1) AS r
-WHERE (SELECT coalesce(max(seq), 0) FROM journal) = ?2";
-
-const ROWS_AFTER: &str = "\
-SELECT seq, at, writer, op, body, hash FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-
-const LAST: &str = "\
-SELECT seq, at, writer, op, body, hash FROM journal ORDER BY seq DESC LIMIT 1";
-
-// A journal without rows has its newest base, if any: it began somewhere, and whoever folds it must notice.
-const BASE: &str = "\
-SELECT seq, at, head, format, digest, state FROM base
-WHERE seq = coalesce((SELECT min(seq) FROM journal) - 1, (SELECT max(seq) FROM base))";
-
-const PUT_BASE: &str = "\
-INSERT INTO base (seq, at, head, format, digest, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-ON CONFLICT (seq) DO UPDATE SET
-    at = excluded.at, head = excluded.head, format = excluded.format,
-    digest = excluded.digest, state = excluded.state";
-
-const DROP_ROWS: &str = "\
-DELETE FROM journal
-WHERE seq <= ?1 AND EXISTS (SELECT 1 FROM base WHERE seq = ?1 AND digest = ?2)";
-
-const DROP_BASES: &str = "\
-DELETE FROM base
-WHERE seq < ?1 AND EXISTS (SELECT 1 FROM base AS kept WHERE kept.seq = ?1 AND kept.digest = ?2)";
+WHERE coalesce((SELECT max(seq) FROM journal), (SELECT max(seq) FROM base), 0) = ?2";
 
 // A ledger that an earlier version made and that is only looked at has no such table.
 const HAS_BASES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'base'";
@@ -89,11 +64,8 @@ impl SqliteStore {
             .connect_with(options.clone())
             .await
             .map_err(|e| open(e.to_string()))?;
-        MIGRATIONS.run(&writer).await.map_err(|e| {
-            open(format!(
-                "{e}; a ledger of a newer program needs that program or a newer one"
-            ))
-        })?;
+        let migrated = MIGRATIONS.run(&writer).await;
+        migrated.map_err(|e| open(migration_refused(&e)))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(2)
             .connect_with(options)
@@ -144,13 +116,13 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn rows_after(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError> {
-        let rows = sqlx::query(ROWS_AFTER)
+        let rows: Vec<Columns> = sqlx::query_as(ROWS_AFTER)
             .bind(signed(seq)?)
-            .bind(most)
+            .bind(i64::from(most))
             .fetch_all(&self.readers)
             .await
             .map_err(classify)?;
-        rows.iter().map(|row| read(row).map_err(classify)).collect()
+        rows.into_iter().map(row).collect()
     }
 
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError> {
@@ -185,11 +157,11 @@ impl Store for SqliteStore {
     }
 
     async fn last(&self) -> Result<Option<Row>, StoreError> {
-        let row = sqlx::query(LAST)
+        let found: Option<Columns> = sqlx::query_as(LAST)
             .fetch_optional(&self.readers)
             .await
             .map_err(classify)?;
-        row.map(|row| read(&row).map_err(classify)).transpose()
+        found.map(row).transpose()
     }
 
     async fn base(&self) -> Result<Option<Base>, StoreError> {
@@ -200,11 +172,11 @@ impl Store for SqliteStore {
         if tables == 0 {
             return Ok(None);
         }
-        let row = sqlx::query(BASE)
+        let found: Option<BaseColumns> = sqlx::query_as(BASE)
             .fetch_optional(&self.readers)
             .await
             .map_err(classify)?;
-        row.map(|row| read_base(&row).map_err(classify)).transpose()
+        found.map(base).transpose()
     }
 
     async fn put_base(&self, base: &Base) -> Result<(), StoreError> {
@@ -212,7 +184,7 @@ impl Store for SqliteStore {
             .bind(signed(base.seq)?)
             .bind(base.at.0)
             .bind(base.head.to_string())
-            .bind(base.format)
+            .bind(i64::from(base.format))
             .bind(base.digest.to_string())
             .bind(&base.state)
             .execute(&self.writer)
@@ -244,48 +216,6 @@ impl Store for SqliteStore {
     }
 }
 
-fn signed(seq: Seq) -> Result<i64, StoreError> {
-    i64::try_from(seq.0).map_err(|e| StoreError::Fatal(sqlx::Error::Encode(e.into())))
-}
-
-fn read(row: &SqliteRow) -> Result<Row, sqlx::Error> {
-    let decode = |e: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(e);
-    let seq: i64 = row.try_get(0)?;
-    let op: Option<String> = row.try_get(3)?;
-    let hash: String = row.try_get(5)?;
-    Ok(Row {
-        seq: Seq(u64::try_from(seq).map_err(|e| decode(e.into()))?),
-        at: Timestamp(row.try_get(1)?),
-        writer: row.try_get(2)?,
-        op: match op {
-            Some(op) => Some(OpId::new(&op).map_err(|e| decode(e.into()))?),
-            None => None,
-        },
-        body: row.try_get(4)?,
-        hash: hash
-            .parse()
-            .map_err(|e: super::row::InvalidHash| decode(e.into()))?,
-    })
-}
-
-fn read_base(row: &SqliteRow) -> Result<Base, sqlx::Error> {
-    let decode = |e: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(e);
-    let seq: i64 = row.try_get(0)?;
-    let hash = |column: usize| {
-        let text: String = row.try_get(column)?;
-        text.parse()
-            .map_err(|e: super::row::InvalidHash| decode(e.into()))
-    };
-    Ok(Base {
-        seq: Seq(u64::try_from(seq).map_err(|e| decode(e.into()))?),
-        at: Timestamp(row.try_get(1)?),
-        head: hash(2)?,
-        format: row.try_get(3)?,
-        digest: hash(4)?,
-        state: row.try_get(5)?,
-    })
-}
-
 fn classify(error: sqlx::Error) -> StoreError {
     let code = error
         .as_database_error()
@@ -302,6 +232,7 @@ fn classify(error: sqlx::Error) -> StoreError {
 mod tests {
     use super::*;
     use crate::store::Hash;
+    use gpuquota_core::id::{OpId, Timestamp};
 
     fn row(previous: Hash, seq: u64, op: Option<&str>, body: &str) -> Row {
         let op = op.map(|op| OpId::new(op).unwrap());
@@ -329,40 +260,5 @@ mod tests {
         sqlx::query("ROLLBACK").execute(&mut *other).await.unwrap();
         let row = row(Hash::EMPTY, 1, None, "{}");
         assert_eq!(store.append(&[row]).await.unwrap(), Appended::Written);
-    }
-
-    #[tokio::test]
-    async fn rows_come_back_byte_for_byte_and_only_the_first_writer_wins() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ledger.db");
-        let store = SqliteStore::open(&path).await.unwrap();
-        let body = r#"{"text":"\u0000 \" ä \n","n":1}"#;
-        let first = row(Hash::EMPTY, 1, Some("op ä\"1"), body);
-        let second = row(first.hash, 2, None, "{}");
-        let both = [first.clone(), second.clone()];
-        assert_eq!(store.append(&both).await.unwrap(), Appended::Written);
-        assert_eq!(store.append(&both).await.unwrap(), Appended::Behind);
-        assert_eq!(
-            store
-                .append(&[row(Hash::EMPTY, 9, None, "{}")])
-                .await
-                .unwrap(),
-            Appended::Behind
-        );
-        store.close().await;
-        let again = SqliteStore::open(&path).await.unwrap();
-        assert_eq!(again.rows_after(Seq(0), 10).await.unwrap(), both);
-        assert_eq!(
-            again.rows_after(Seq(1), 10).await.unwrap(),
-            std::slice::from_ref(&second)
-        );
-        assert_eq!(again.rows_after(Seq(0), 1).await.unwrap(), [first]);
-        // One operation id, one effect: the index says so even if a decision were wrong.
-        let doubled = row(second.hash, 3, Some("op ä\"1"), "{}");
-        assert!(matches!(
-            again.append(&[doubled]).await,
-            Err(StoreError::Fatal(_))
-        ));
-        assert_eq!(again.rows_after(Seq(0), 10).await.unwrap().len(), 2);
     }
 }

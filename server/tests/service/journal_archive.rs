@@ -10,17 +10,18 @@ use gpuquota_core::id::{Seq, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_server::journal::archive::{Before, archive_rows};
 use gpuquota_server::journal::{DAMAGED, exit_status, verify};
-use gpuquota_server::service::LedgerError;
 use gpuquota_server::service::history::Moment;
+use gpuquota_server::service::{self, LedgerError, Origin};
 use gpuquota_server::store::sqlite::SqliteStore;
 use gpuquota_server::store::{Appended, Base, Row, Store, StoreError};
 
-use crate::journals::{directory, folded, twelve_rows};
+use crate::databases::both;
+use crate::journals::{directory, folded, plain, twelve_rows};
 use crate::running::{HOUR, Running, START, SetClock, keyed, limit_of, set};
 
 /// Fails at one of the steps that change the database: before it when the number is even, after it when it is odd.
 struct Interrupted {
-    inner: SqliteStore,
+    inner: Arc<dyn Store>,
     steps: AtomicU32,
     at: u32,
 }
@@ -104,7 +105,7 @@ async fn case_42_an_archive_interrupted_at_any_step_leaves_the_same_ledger_and_i
         twelve_rows(dir).await;
         let before = folded(dir).await;
         let store: Arc<dyn Store> = Arc::new(Interrupted {
-            inner: open(dir).await,
+            inner: Arc::new(open(dir).await),
             steps: AtomicU32::new(0),
             at,
         });
@@ -187,9 +188,7 @@ async fn an_archive_by_date_takes_the_rows_of_before_it_and_a_file_that_is_somet
     let dir = dir.path();
     twelve_rows(dir).await;
     let running = Running::on(dir, SetClock::new(START + HOUR)).await;
-    let later = running
-        .ledger
-        .submit(set("later", 1), gpuquota_server::service::Origin::server());
+    let later = running.ledger.submit(set("later", 1), Origin::server());
     later.await.unwrap();
     running.end().await;
     let kept = rows(dir).await;
@@ -243,8 +242,49 @@ async fn case_43_a_base_that_was_changed_removed_or_put_under_other_rows_is_not_
         let refused = refused.expect_err(statement);
         assert_eq!(exit_status(&refused), DAMAGED, "{statement}: {refused}");
         let store = open(dir).await;
-        let started = gpuquota_server::service::fold(&store, None).await;
+        let started = service::fold(&store, None).await;
         assert!(started.is_err(), "{statement}: a server starts");
         store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_42_an_interrupted_archive_is_finished_on_each_database_and_others_follow() {
+    for at in [1, 3, 5] {
+        for place in both("case 42: an interrupted archive") {
+            let running = Running::of(&place, SetClock::new(START)).await;
+            for turn in 0..6 {
+                let command = set(&format!("t{turn}"), turn + 1);
+                let done = running.ledger.submit(command, Origin::server()).await;
+                done.unwrap();
+            }
+            // It stays where it is, as a replica that nobody told.
+            let before = plain(&running.ledger.read().state);
+            let store: Arc<dyn Store> = Arc::new(Interrupted {
+                inner: place.store().await,
+                steps: AtomicU32::new(0),
+                at,
+            });
+            let old = Before::Row(Seq(7));
+            let (out, clock) = (place.dir.path().join("old"), SetClock::new(START));
+            let cut = archive_rows(store.clone(), old, &out, clock.clone()).await;
+            assert!(cut.is_err(), "step {at} was reached");
+            // Beyond its last step it goes through.
+            let again = archive_rows(store.clone(), old, &out, clock).await;
+            let again = again.unwrap();
+            assert_eq!(again.contains("nothing was changed"), at == 5, "{again}");
+            let whole = service::whole(&*store, |_, _| {}).await.unwrap();
+            assert_eq!(whole.base.map(|base| base.seq), Some(Seq(6)));
+            assert_eq!(plain(&whole.committed.state), before, "after step {at}");
+            store.close().await;
+            let more = running.ledger.submit(set("t0", 9), Origin::server()).await;
+            more.unwrap();
+            let last = running.ledger.read().state.seq();
+            running.end().await;
+            let again = Running::of(&place, SetClock::new(START)).await;
+            assert_eq!(again.ledger.read().state.seq(), last);
+            assert_eq!(limit_of(&again.ledger, "t0"), Some(Limit::Finite(9)));
+            again.end().await;
+        }
     }
 }

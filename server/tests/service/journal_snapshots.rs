@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gpuquota_server::journal::{DAMAGED, exit_status, rebuild, verify};
 use gpuquota_server::open::{InUse, Opened};
 use gpuquota_server::service::Origin;
+use gpuquota_server::store::sqlite::SqliteStore;
 
 use crate::journals::{directory, folded};
 use crate::running::{Running, START, SetClock, set};
@@ -22,7 +24,8 @@ fn snapshots(dir: &Path) -> Vec<PathBuf> {
 }
 
 async fn with_a_snapshot(dir: &Path) {
-    let running = Running::with(dir, SetClock::new(START), |store| store, 10).await;
+    let store = SqliteStore::open(&dir.join("ledger.db")).await.unwrap();
+    let running = Running::opened(Arc::new(store), dir, SetClock::new(START), 10).await;
     for turn in 0..10 {
         let command = set(&format!("t{turn}"), 1);
         running

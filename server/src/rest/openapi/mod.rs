@@ -8,6 +8,7 @@ mod body;
 #[cfg(test)]
 mod checks;
 mod document;
+pub(super) mod drains;
 mod faults;
 pub(super) mod gpu_quota;
 pub(super) mod instance;
