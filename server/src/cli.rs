@@ -217,6 +217,16 @@ pub enum Journal {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Give out numbers that were never given out, after a database was put back by other means than `restore`; the
+    /// servers must be stopped
+    NewIncarnation {
+        /// The server directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Lowest incarnation to begin; one more than the last when left out
+        #[arg(long, default_value = "0", value_parser = incarnation)]
+        incarnation: Incarnation,
+    },
 }
 
 /// Arguments of `backup`.

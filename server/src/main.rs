@@ -102,6 +102,9 @@ async fn look_after(command: Journal) -> anyhow::Result<String> {
         }
         Journal::Rebuild { dir, check: true } => rebuild::check(&dir).await,
         Journal::Rebuild { dir, check: false } => rebuild::rebuild(&dir, clock).await,
+        Journal::NewIncarnation { dir, incarnation } => {
+            restore::begin(&dir, incarnation, clock).await
+        }
         Journal::Archive { dir, before, out } => archive::archive(&dir, before, &out, clock).await,
     }
 }

@@ -21,6 +21,7 @@ mod dialects_agree;
 mod docs_page;
 mod document_examples;
 mod document_texts;
+mod drains;
 mod durability;
 mod hostile_dialects;
 mod hostile_http;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::{Archive, Head};
 use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{DeviceKey, DeviceReport};
@@ -360,16 +361,7 @@ pub enum Event {
         digest: String,
     },
     /// Old rows were written to an archive and may leave the journal; their base stands for them.
-    Archived {
-        /// Last row in the archive.
-        through: Seq,
-        /// Hash of that row, hexadecimal.
-        head: String,
-        /// SHA-256 of the archive's file, hexadecimal.
-        file: String,
-        /// SHA-256 of the state after that row as the base holds it, hexadecimal.
-        base: String,
-    },
+    Archived(Archive),
     /// The journal was put back from a backup; what came after the backup is gone.
     Restored {
         /// Grows with each; no number of an earlier one is given out again.
@@ -378,16 +370,6 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced: Option<Head>,
     },
-}
-
-/// A row and its hash: where some journal ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Head {
-    /// Which row.
-    pub seq: Seq,
-    /// Its hash, hexadecimal.
-    pub hash: String,
 }
 
 /// Why a node is no longer heard.

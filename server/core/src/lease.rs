@@ -220,6 +220,16 @@ impl Lease {
         }
     }
 
+    /// When it ends by itself, or begins to; `None`: not before somebody ends it.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        match &self.phase {
+            LeasePhase::Active => self.expires_at,
+            LeasePhase::Releasing { deadline, .. } => Some(*deadline),
+            LeasePhase::Ended { .. } => None,
+        }
+    }
+
     /// Whether it is charged.
     #[must_use]
     pub fn live(&self) -> bool {

@@ -13,6 +13,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use gpuquota_core::archive::Archive;
 use gpuquota_core::id::{Seq, Timestamp};
 use gpuquota_core::{Command, Event};
 
@@ -21,7 +22,7 @@ use super::{Damage, Held, export, files, submit};
 use crate::clock::Clock;
 use crate::rest;
 use crate::service::{self, Committed};
-use crate::store::{Base, Hash, Store};
+use crate::store::{Hash, Store};
 
 const PAGE: u32 = 10_000;
 
@@ -79,15 +80,15 @@ pub async fn archive_rows(
     let (old, last, noted) = fold(&*store, through).await?;
     let base = service::base_of(&old)?;
     let file = write(&*store, through, out).await?;
-    let note = Command::NoteArchive {
+    let note = Archive {
         through,
         head: base.head.to_string(),
         file: file.to_string(),
         base: base.digest.to_string(),
     };
     store.put_base(&base).await?;
-    if !noted.iter().any(|event| says(event, &base, file)) {
-        submit(store.clone(), clock, last, note).await?;
+    if !noted.contains(&note) {
+        submit(store.clone(), clock, last, Command::NoteArchive(note)).await?;
     }
     let rows = store.drop_archived(&base).await?;
     if rows == 0 {
@@ -121,31 +122,20 @@ async fn last_before(store: &dyn Store, before: Before) -> anyhow::Result<Option
 async fn fold(
     store: &dyn Store,
     through: Seq,
-) -> anyhow::Result<(Committed, Committed, Vec<Event>)> {
+) -> anyhow::Result<(Committed, Committed, Vec<Archive>)> {
     let (mut old, mut noted) = (None, Vec::new());
     let whole = service::whole(store, |committed, record| {
         if committed.state.seq() == through {
             old = Some(committed.clone());
         }
-        let archived = record.events.iter().filter(|event| match event {
-            Event::Archived { through: row, .. } => *row == through,
-            _ => false,
-        });
-        noted.extend(archived.cloned());
+        noted.extend(record.events.iter().filter_map(|event| match event {
+            Event::Archived(archive) if archive.through == through => Some(archive.clone()),
+            _ => None,
+        }));
     })
     .await?;
     let old = old.ok_or_else(|| Damage(format!("journal row {through} is missing")))?;
     Ok((old, whole.committed, noted))
-}
-
-fn says(event: &Event, base: &Base, archive: Hash) -> bool {
-    *event
-        == Event::Archived {
-            through: base.seq,
-            head: base.head.to_string(),
-            file: archive.to_string(),
-            base: base.digest.to_string(),
-        }
 }
 
 // Writes the rows, reads them back, and only then gives the file its name; its digest.

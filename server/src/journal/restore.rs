@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use gpuquota_core::event::Head;
+use gpuquota_core::archive::Head;
 use gpuquota_core::id::{Incarnation, Seq};
 use gpuquota_core::{Command, Event, Record, State};
 
 use super::backup::{self, LEDGER, Manifest};
 use super::draft::sync_parent;
-use super::{Damage, ledger_file, stamp, submit};
+use super::{Damage, Held, ledger_file, stamp, submit};
 use crate::clock::Clock;
 use crate::config::{Config, FILE};
 use crate::open;
@@ -106,6 +106,28 @@ pub async fn restore(
     }
     lines.push("start the server; agents reconnect and report what they hold".into());
     Ok(lines.join("\n"))
+}
+
+/// Begins the next incarnation, at least this one, on a ledger that was put back by other means. What was done.
+///
+/// # Errors
+/// When a server runs, or the journal does not fold or cannot be written to.
+pub async fn begin(
+    dir: &Path,
+    at_least: Incarnation,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<String> {
+    let held = Held::take(dir).await?;
+    let begun = async {
+        let committed = service::whole(&*held.store, |_, _| {}).await?.committed;
+        let command = Command::Restore(at_least, None);
+        submit(held.store.clone(), clock, committed, command).await?;
+        let committed = service::whole(&*held.store, |_, _| {}).await?.committed;
+        anyhow::Ok(committed.state.incarnation())
+    }
+    .await;
+    held.store.close().await;
+    Ok(format!("incarnation {} begins; start the server", begun?))
 }
 
 // On a new machine the backup brings its configuration; what is there is never overwritten.
@@ -230,10 +252,8 @@ async fn stage(
             ))
             .into());
         }
-        let command = Command::Restore {
-            at_least: at_least.max(old.incarnation.next()),
-            replaced: old.head.clone(),
-        };
+        let at_least = at_least.max(old.incarnation.next());
+        let command = Command::Restore(at_least, old.head.clone());
         submit(store.clone(), clock, committed, command).await?;
         anyhow::Ok(service::whole(&*store, |_, _| {}).await?.committed)
     }

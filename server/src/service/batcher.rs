@@ -141,7 +141,11 @@ impl Batcher {
     }
 
     async fn process(&mut self, jobs: Vec<Job>) {
-        if let Some(reason) = self.broken.as_ref().or(self.away.as_ref()) {
+        let away = self
+            .away
+            .as_ref()
+            .filter(|_| Instant::now() < self.next_look);
+        if let Some(reason) = self.broken.as_ref().or(away) {
             let reason = reason.clone();
             return self.refuse(jobs, &reason);
         }
@@ -179,7 +183,7 @@ impl Batcher {
             let overtaken = match self.store.append(&batch.rows).await {
                 Ok(Appended::Written) => {
                     self.ledger.shared.newest(begun_ms);
-                    self.next_look = Instant::now() + LOOK;
+                    self.reached();
                     return self.written(jobs, batch);
                 }
                 Ok(Appended::Behind) => self.overtaken().await,
@@ -329,10 +333,13 @@ impl Batcher {
 
 // Until somebody is heard to have written after `known`.
 async fn news(hints: &mut Option<watch::Receiver<Seq>>, known: Seq) {
-    if let Some(hints) = hints
-        && hints.wait_for(|seq| *seq > known).await.is_ok()
-    {
-        return;
+    if let Some(hints) = hints {
+        // Each hint is looked at once, whatever it says.
+        while hints.changed().await.is_ok() {
+            if *hints.borrow_and_update() > known {
+                return;
+            }
+        }
     }
     std::future::pending().await
 }

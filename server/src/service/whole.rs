@@ -106,15 +106,10 @@ pub(crate) fn begin(base: &Base) -> Result<Committed, FoldError> {
 
 fn noted_by(base: &Base, record: &Record) -> bool {
     record.events.iter().any(|event| match event {
-        Event::Archived {
-            through,
-            head,
-            file: _,
-            base: digest,
-        } => {
-            *through == base.seq
-                && *head == base.head.to_string()
-                && *digest == base.digest.to_string()
+        Event::Archived(archive) => {
+            archive.through == base.seq
+                && archive.head == base.head.to_string()
+                && archive.base == base.digest.to_string()
         }
         _ => false,
     })

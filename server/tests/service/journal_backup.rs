@@ -241,3 +241,22 @@ async fn a_backup_is_private_where_it_must_be_and_nothing_is_overwritten_or_put_
         assert!(!name.file_name().to_string_lossy().contains(".writing"));
     }
 }
+
+#[tokio::test]
+async fn a_database_that_was_put_back_by_other_means_begins_an_incarnation_by_command() {
+    let dir = directory().await;
+    let dir = dir.path();
+    twelve_rows(dir).await;
+    for (at_least, begun) in [(0, 1), (5, 5), (2, 6)] {
+        let clock = SetClock::new(START);
+        let said = restore::begin(dir, Incarnation(at_least), clock).await;
+        let said = said.unwrap();
+        assert!(
+            said.contains(&format!("incarnation {begun} begins")),
+            "{said}"
+        );
+    }
+    let (quotas, _, _) = grow(dir, "a").await;
+    let new: Vec<u64> = quotas.into_iter().filter(|id| *id > 8).collect();
+    assert_eq!(new, [6 << 32, (6 << 32) + 1, (6 << 32) + 2]);
+}

@@ -265,7 +265,7 @@ impl State {
             }
             Event::SnapshotTaken { seq, digest: _ } => self.rows.snapshot = Some(*seq),
             // Where the rows are kept changes nothing of what they say.
-            Event::Archived { .. } => {}
+            Event::Archived(_) => {}
             Event::Restored {
                 incarnation,
                 replaced: _,

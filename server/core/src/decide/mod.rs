@@ -77,7 +77,7 @@ impl State {
                 default_region,
                 boot_id,
                 agent_version,
-            } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version)),
+            } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version, now)),
             Command::Report(report) => self.decide_report(report, now),
             Command::RetireNode { node, forced } => self.decide_retire(node, *forced, now),
             Command::ForgetGpu { gpu, forced } => self.decide_forget_gpu(gpu, *forced, now),
@@ -86,25 +86,15 @@ impl State {
                 session,
                 reason,
             } => self.decide_silence(node, *session, *reason),
-            Command::MarkHeard { node, session } => self.decide_heard(node, *session),
+            Command::MarkHeard { node, session } => self.decide_heard(node, *session, now),
             Command::RevokeToken { token, until } => Ok(self.decide_revoke(token, *until, now)),
             Command::Sweep => Ok(self.decide_sweep(now)),
             Command::NoteSnapshot { seq, digest } => Ok(done(vec![Event::SnapshotTaken {
                 seq: *seq,
                 digest: digest.clone(),
             }])),
-            Command::NoteArchive {
-                through,
-                head,
-                file,
-                base,
-            } => Ok(done(vec![Event::Archived {
-                through: *through,
-                head: head.clone(),
-                file: file.clone(),
-                base: base.clone(),
-            }])),
-            Command::Restore { at_least, replaced } => Ok(done(vec![Event::Restored {
+            Command::NoteArchive(archive) => Ok(done(vec![Event::Archived(archive.clone())])),
+            Command::Restore(at_least, replaced) => Ok(done(vec![Event::Restored {
                 incarnation: self.rows.incarnation.next().max(*at_least),
                 replaced: replaced.clone(),
             }])),

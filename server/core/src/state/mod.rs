@@ -11,6 +11,7 @@ mod index;
 mod lease;
 mod licence;
 mod pairs;
+mod stock;
 mod verify;
 
 use imbl::OrdMap;

@@ -1,7 +1,7 @@
 //! A journal that was put back from a backup: its next incarnation gives out numbers that no earlier one gave out.
 
+use gpuquota_core::archive::Head;
 use gpuquota_core::command::RequestLease;
-use gpuquota_core::event::Head;
 use gpuquota_core::id::{Epoch, Incarnation, LeaseId, QuotaId, Seq, SessionId, TenantNumber};
 use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::{Answer, Command, Event, Outcome, Record, State};
@@ -12,13 +12,11 @@ use crate::properties::with_nodes;
 use crate::world::{model, node, region, tenant};
 
 fn restore(at_least: u32) -> Command {
-    Command::Restore {
-        at_least: Incarnation(at_least),
-        replaced: Some(Head {
-            seq: Seq(9),
-            hash: "00".into(),
-        }),
-    }
+    let replaced = Head {
+        seq: Seq(9),
+        hash: "00".into(),
+    };
+    Command::Restore(Incarnation(at_least), Some(replaced))
 }
 
 #[test]

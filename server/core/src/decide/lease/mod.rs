@@ -12,7 +12,7 @@ use crate::device::DeviceKey;
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, Rule};
-use crate::id::{Epoch, LeaseId, NodeName, TenantName, Timestamp};
+use crate::id::{Epoch, LeaseId, NodeName, Timestamp};
 use crate::lease::{
     EndReason, Lease, LeasePhase, LeasePlacement, LeaseTerms, MOST_LABELS, MOST_LEASED, Unconfirmed,
 };
@@ -125,14 +125,13 @@ impl State {
         if self.known_tenant(tenant)?.frozen {
             return Err(why::frozen(tenant));
         }
-        let excess = usage(self, tenant).excess();
-        if excess > 0 {
-            let group = Group {
-                region: lease.terms.region.clone(),
-                quota_type: lease.terms.quota_type,
-                model: lease.model.clone(),
-            };
-            self.check_not_over(tenant, &group)?;
+        let usage = usage(self, tenant);
+        if usage.excess() > 0 {
+            // Where its devices count now, which need not be where they were asked for.
+            let groups = self.groups_of_lease(lease);
+            if let Some(group) = groups.into_iter().find(|group| usage.over(group) > 0) {
+                return Err(self.not_kept(tenant, &group, usage.over(&group)));
+            }
         }
         let expires_at = ttl_ms.map(|ttl| now.after(ttl));
         let renewed = Lease {
@@ -209,7 +208,7 @@ impl State {
         Event::LeaseReleasing {
             lease: lease.id,
             reason,
-            deadline: now.after(self.settings().confirm_within_ms),
+            deadline: self.waits_until(now),
         }
     }
 
@@ -294,19 +293,6 @@ impl State {
             }
         }
         Err(self.over_quota(terms, group, &granting))
-    }
-
-    // What the group uses now may be more than its quotas grant, through holders or a limit that was lowered.
-    fn check_not_over(&self, tenant: &TenantName, group: &Group) -> Result<(), Denied> {
-        let granting: Vec<&Quota> = self
-            .quotas_in(tenant, group)
-            .filter(|quota| !quota.expired)
-            .collect();
-        let used = self.demand(tenant, group).used();
-        match total_limit(&granting) {
-            Some(limit) if used > limit => Err(self.not_kept(tenant, group, &granting)),
-            Some(_) | None => Ok(()),
-        }
     }
 
     fn choose_devices(
