@@ -30,6 +30,7 @@ mod hostile_paths;
 mod hostile_tokens;
 mod https;
 mod identity;
+mod journal_commands;
 mod leases;
 mod line;
 mod mutual_tls;

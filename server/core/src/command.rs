@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::{Archive, Head};
 use crate::catalogue::ModelEntry;
 use crate::device::{DeviceKey, DeviceReport, GpuUuid};
 use crate::event::{Event, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{
-    Code, DisplayName, GpuModel, GroupName, HostResourceName, LabelName, LeaseId, LicenceQuotaId,
-    NodeName, ProductId, ProjectId, QuotaId, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
-    TenantName, TenantNumber, Timestamp,
+    Code, DisplayName, GpuModel, GroupName, HostResourceName, Incarnation, LabelName, LeaseId,
+    LicenceQuotaId, NodeName, ProductId, ProjectId, QuotaId, Region, ResourceKind, SeatId, Seq,
+    SessionId, SiteId, TenantName, TenantNumber, Timestamp,
 };
 use crate::lease::{Lease, LeasePlacement};
 use crate::licence::{Product, Seat};
@@ -173,6 +174,11 @@ pub enum Command {
         /// SHA-256 of the file, hexadecimal.
         digest: String,
     },
+    /// Record that old rows are archived and that a base stands for them.
+    NoteArchive(Archive),
+    /// Begin the next incarnation, this one or a later one, on a journal that was put back from a backup; where the one
+    /// that was put aside ended, when it could be read.
+    Restore(Incarnation, Option<Head>),
 }
 
 /// Say where a node stands and belongs; what is `None` stays as it is.

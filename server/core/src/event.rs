@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::{Archive, Head};
 use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{DeviceKey, DeviceReport};
 use crate::id::{
-    Epoch, GpuModel, GroupName, HostResourceName, LeaseId, LicenceQuotaId, NodeName, ProductId,
-    ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
+    Epoch, GpuModel, GroupName, HostResourceName, Incarnation, LeaseId, LicenceQuotaId, NodeName,
+    ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
     TenantName, Timestamp,
 };
 use crate::lease::{EndReason, LeaseTerms, Unconfirmed};
@@ -370,6 +371,16 @@ pub enum Event {
         seq: Seq,
         /// SHA-256 of the file, hexadecimal.
         digest: String,
+    },
+    /// Old rows were written to an archive and may leave the journal; their base stands for them.
+    Archived(Archive),
+    /// The journal was put back from a backup; what came after the backup is gone.
+    Restored {
+        /// Grows with each; no number of an earlier one is given out again.
+        incarnation: Incarnation,
+        /// Last row of the journal that was put aside, when it could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced: Option<Head>,
     },
 }
 

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod apply;
+pub mod archive;
 pub mod catalogue;
 pub mod command;
 mod decide;

@@ -2,6 +2,7 @@
 
 mod declared;
 mod dialects;
+mod files;
 mod ledger;
 mod number;
 mod rest;

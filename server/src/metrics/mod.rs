@@ -130,6 +130,12 @@ impl Metrics {
                 "First 48 bits of the hash of the last journal row, to compare with a copy of the journal.",
             )
             .value(committed.head.prefix() as f64);
+        families
+            .gauge(
+                "gpuquota_journal_incarnation",
+                "How often the journal was restored from a backup.",
+            )
+            .value(f64::from(state.incarnation().0));
         let mut rows = families.gauge(
             "gpuquota_certificate_not_after_timestamp_seconds",
             "End of the certificate that a listener's next connection will see, seconds since 1970.",

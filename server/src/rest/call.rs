@@ -132,7 +132,9 @@ impl Call {
         let moment = moment.ok_or_else(|| invalid("as_of", rule))?;
         let past = api.ledger.history().at(moment, &now).await;
         past.map_err(|error| match error {
-            HistoryError::Future { .. } => invalid("as_of", error.to_string()),
+            HistoryError::Future { .. } | HistoryError::Archived { .. } => {
+                invalid("as_of", error.to_string())
+            }
             HistoryError::Busy => Problem::new(Kind::Overloaded, error.to_string()),
             HistoryError::Fold(error) => {
                 tracing::error!(error = %error, "the past cannot be folded");

@@ -36,3 +36,4 @@ pub use front::router;
 pub use kept::Kept;
 pub use reached::Endpoint;
 pub use serve::{HttpListener, ServeLimits, serve};
+pub(crate) use time::parse as parse_time;

@@ -14,6 +14,7 @@ pub mod sweep;
 mod trouble;
 mod turns;
 mod usage;
+mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,12 +27,16 @@ use tokio_util::sync::CancellationToken;
 
 use audit::Denials;
 pub use batcher::{BatcherSettings, start};
+pub(crate) use fold::step;
 pub use fold::{FoldError, fold};
 use history::History;
 pub use replicas::Replicas;
 pub use shared::Shared;
 pub use snapshot::Snapshots;
+pub(crate) use snapshot::read as read_snapshot;
 pub use usage::{store_usage, store_usage_once};
+pub(crate) use whole::begin;
+pub use whole::{Whole, base_of, whole};
 
 use crate::store::{Hash, Store, StoreError, UsageQuery, UsageSum};
 

@@ -66,7 +66,7 @@ impl Trouble {
                     "a newer program writes to the journal; start that one here too".into(),
                 )
             }
-            error @ (FoldError::Chain(_) | FoldError::WentBack { .. }) => {
+            error @ (FoldError::Chain(_) | FoldError::Base { .. } | FoldError::WentBack { .. }) => {
                 tracing::error!(error = %error, "cannot catch up with the journal");
                 Self::Ended("the journal cannot be read on".into())
             }

@@ -1,5 +1,6 @@
 //! Where the journal is kept. The rest of the program knows only this trait, not which database is behind it.
 
+mod base;
 mod place;
 pub mod postgres;
 mod row;
@@ -13,8 +14,9 @@ use async_trait::async_trait;
 use gpuquota_core::id::Seq;
 use tokio::sync::watch;
 
+pub use base::Base;
 pub use place::{Place, open, open_read_only};
-pub use row::{ChainError, Hash, Row};
+pub use row::{ChainError, Hash, InvalidHash, Row};
 pub use usage::{UsageBy, UsageHours, UsageKept, UsageQuery, UsageSum, WALL};
 
 /// A journal on some database.
@@ -41,6 +43,18 @@ pub trait Store: Send + Sync + 'static {
     async fn usage(&self, _query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         Err(StoreError::NoUsage)
     }
+    /// The last row; `None` while there is none.
+    async fn last(&self) -> Result<Option<Row>, StoreError>;
+
+    /// The base that the oldest row follows; `None` while the journal begins with its first row.
+    async fn base(&self) -> Result<Option<Base>, StoreError>;
+
+    /// Puts a base beside the rows, in place of one that ends at the same row.
+    async fn put_base(&self, base: &Base) -> Result<(), StoreError>;
+
+    /// Deletes the rows that this base stands for, and every base before it, in one transaction; how many rows there
+    /// were. Nothing is deleted when the base is not there.
+    async fn drop_archived(&self, base: &Base) -> Result<u64, StoreError>;
 
     /// For a database that other servers write to as well: the highest row that somebody is heard to have written. Only a
     /// hint; it may be late or missing. `None`: nobody else writes.

@@ -94,7 +94,9 @@ impl State {
             | Event::TokenRevoked { .. }
             | Event::SnapshotTaken { .. }
             | Event::HourClosed { .. }
-            | Event::UsageStored { .. } => {}
+            | Event::UsageStored { .. }
+            | Event::Archived(_)
+            | Event::Restored { .. } => {}
         }
     }
 

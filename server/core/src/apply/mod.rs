@@ -4,6 +4,7 @@
 mod change;
 mod directory;
 mod drain;
+mod incarnation;
 mod lease;
 mod licence;
 mod meter;
@@ -271,6 +272,12 @@ impl State {
             Event::SnapshotTaken { seq, digest: _ } => self.rows.snapshot = Some(*seq),
             Event::HourClosed { from, to } => self.close_hours(at, *from, *to),
             Event::UsageStored { through } => self.usage_stored(*through),
+            // Where the rows are kept changes nothing of what they say.
+            Event::Archived(_) => {}
+            Event::Restored {
+                incarnation,
+                replaced: _,
+            } => self.begin(*incarnation),
         }
     }
 }

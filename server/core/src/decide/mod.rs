@@ -101,6 +101,11 @@ impl State {
                 seq: *seq,
                 digest: digest.clone(),
             }])),
+            Command::NoteArchive(archive) => Ok(done(vec![Event::Archived(archive.clone())])),
+            Command::Restore(at_least, replaced) => Ok(done(vec![Event::Restored {
+                incarnation: self.rows.incarnation.next().max(*at_least),
+                replaced: replaced.clone(),
+            }])),
         }
     }
 

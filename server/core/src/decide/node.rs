@@ -24,7 +24,9 @@ impl State {
         let known = self.node(node);
         let before = known.map(|known| known.session);
         let before = before.or_else(|| self.rows.retired.get(node).copied());
-        let session = SessionId(before.map_or(0, |before| before.0) + 1);
+        let before = before.map_or(0, |before| before.0);
+        // Above any that the node had, also in what a restored journal has lost.
+        let session = SessionId(before.max(self.incarnation().first_id()) + 1);
         let region = known.map_or(default_region, |known| &known.region);
         let mut events = vec![Event::SessionOpened {
             node: node.clone(),

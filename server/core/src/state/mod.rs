@@ -24,9 +24,9 @@ use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{Device, DeviceKey};
 use crate::id::{
-    Epoch, GpuModel, GroupName, HostResourceName, LeaseId, LicenceQuotaId, NodeName, OpId,
-    ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
-    TenantName, Timestamp,
+    Epoch, GpuModel, GroupName, HostResourceName, Incarnation, LeaseId, LicenceQuotaId, NodeName,
+    OpId, ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId,
+    SiteId, TenantName, Timestamp,
 };
 use crate::lease::Lease;
 use crate::licence::{LicenceQuota, Product, Seat};
@@ -59,9 +59,12 @@ pub struct Operation {
     pub answer: Answer,
 }
 
-/// What a snapshot holds.
+/// What a snapshot holds, and what a base holds for ever: it is only added to, and what an earlier version did not write
+/// has a default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Rows {
+    pub(crate) incarnation: Incarnation,
     pub(crate) seq: Seq,
     pub(crate) at: Timestamp,
     pub(crate) next_quota: u64,
@@ -143,6 +146,12 @@ impl State {
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.rows.seq
+    }
+
+    /// How often the journal was put back from a backup.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.rows.incarnation
     }
 
     /// Time of that row; no later row has an earlier one.

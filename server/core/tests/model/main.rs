@@ -17,6 +17,7 @@ mod formula;
 mod generations;
 mod ghosts;
 mod history;
+mod incarnation;
 mod kept_promises;
 mod lease_history;
 mod leases;
