@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use gpuquota_core::device::GpuUuid;
 use gpuquota_core::id::{NodeName, ProjectId, TenantName};
 
 use crate::auth::Role;
@@ -30,6 +31,10 @@ pub enum Command {
     IssueAgent(IssueAgent),
     /// Load the state that the examples of the five quota documents speak of
     LoadExamples(LoadExamples),
+    /// Forget a node that is no more, with its devices; also beside a running server
+    RetireNode(RetireNode),
+    /// Take a GPU away from its node, so that another node may report it; also beside a running server
+    ForgetGpu(ForgetGpu),
     /// Look after the journal
     #[command(subcommand)]
     Journal(Journal),
@@ -124,6 +129,34 @@ pub struct LoadExamples {
     /// Authority of the server's certificate, PEM; the system's when left out
     #[arg(long, requires = "url")]
     pub ca: Option<PathBuf>,
+}
+
+/// Arguments of `retire-node`.
+#[derive(Debug, Args)]
+pub struct RetireNode {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Name of the node
+    #[arg(long, value_parser = |text: &str| NodeName::new(text))]
+    pub node: NodeName,
+    /// Also while it is heard, and while its devices are leased
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `forget-gpu`.
+#[derive(Debug, Args)]
+pub struct ForgetGpu {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// UUID of the GPU
+    #[arg(long, value_parser = |text: &str| GpuUuid::new(text))]
+    pub gpu: GpuUuid,
+    /// Also while its node is heard, and while it is leased
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What to do with the journal.

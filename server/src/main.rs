@@ -1,5 +1,6 @@
 //! `gpuquota-server`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -11,6 +12,7 @@ use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Config;
 use gpuquota_server::examples::{self, Caller};
 use gpuquota_server::{init, run, telemetry, verify};
+use http::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +48,16 @@ async fn command(command: Command) -> anyhow::Result<()> {
             init::issue_agent(&args.dir, &args.node, &args.out, args.days, now)
         }
         Command::LoadExamples(args) => load_examples(args).await,
+        Command::RetireNode(args) => {
+            forget(&args.dir, &format!("nodes/{}", args.node), args.force).await?;
+            println!("node {} is forgotten", args.node);
+            Ok(())
+        }
+        Command::ForgetGpu(args) => {
+            forget(&args.dir, &format!("gpus/{}", args.gpu), args.force).await?;
+            println!("GPU {} may be reported by any node now", args.gpu);
+            Ok(())
+        }
         Command::Journal(Journal::Verify { dir }) => {
             println!("{}", verify::verify(&dir).await?);
             Ok(())
@@ -89,6 +101,14 @@ async fn load_examples(args: LoadExamples) -> anyhow::Result<()> {
     let loaded = examples::load(&caller).await;
     caller.close().await;
     loaded
+}
+
+async fn forget(dir: &Path, what: &str, force: bool) -> anyhow::Result<()> {
+    let caller = Caller::of_dir(dir).await?;
+    let path = format!("/api/v1/{what}?force={force}");
+    let answer = caller.call(&Method::DELETE, &path, None).await;
+    caller.close().await;
+    answer.map(drop)
 }
 
 async fn serve(args: Serve) -> anyhow::Result<()> {

@@ -75,6 +75,8 @@ pub fn device_state(key: &DeviceKey, view: &DeviceView) -> wire::DeviceState {
         licence_expires_at_s: vgpu.and_then(|vgpu| vgpu.licence_expires_at_s),
         vm: vgpu.map_or_else(String::new, |vgpu| vgpu.vm.clone()),
         gpu_parent_uuid: vgpu.map_or_else(String::new, |vgpu| vgpu.parent.clone()),
+        numa_node: None,
+        nvlink_island: None,
     }
 }
 

@@ -97,6 +97,8 @@ fn tenants() -> Result<Vec<Command>, Failure> {
                 code: Some(Code::new(&format!("TENANT_{number}"))?),
                 projects: Some([ProjectId::new(&format!("project-{number}"))?].into()),
                 frozen: None,
+                confined: None,
+                lease_mode: None,
             }))
         })
         .collect()
@@ -165,6 +167,8 @@ fn reports() -> Result<Vec<Command>, Failure> {
                     licence_expires_at: None,
                     vm: None,
                     parent: None,
+                    numa: None,
+                    nvlink: None,
                 })
             })
             .collect::<Result<_, Failure>>()?;

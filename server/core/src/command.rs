@@ -1,18 +1,19 @@
 //! What can be asked of the ledger, and what it answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::ModelEntry;
-use crate::device::{DeviceKey, DeviceReport};
+use crate::device::{DeviceKey, DeviceReport, GpuUuid};
 use crate::event::{Event, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{
-    Code, DisplayName, GpuModel, GroupName, HostResourceName, LicenceQuotaId, NodeName, ProductId,
-    ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
-    TenantName, TenantNumber, Timestamp,
+    Code, DisplayName, GpuModel, GroupName, HostResourceName, LabelName, LeaseId, LicenceQuotaId,
+    NodeName, ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq,
+    SessionId, SiteId, TenantName, TenantNumber, Timestamp,
 };
+use crate::lease::{Lease, LeasePlacement};
 use crate::licence::{Product, Seat};
 use crate::limit::Limit;
 use crate::node::NodeFacts;
@@ -20,6 +21,7 @@ use crate::pool::{
     CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
 };
 use crate::quota::{QuotaSource, QuotaType};
+use crate::settings::{LeaseMode, Settings};
 
 /// Everything that can be asked to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,33 @@ pub enum Command {
     CreateLicenceQuota(CreateLicenceQuota),
     /// Change a licence quota.
     ChangeLicenceQuota(ChangeLicenceQuota),
+    /// Choose how the ledger decides.
+    SetSettings(Settings),
+    /// Promise devices to a tenant.
+    RequestLease(RequestLease),
+    /// Let a lease end later, or sooner.
+    RenewLease {
+        /// Which.
+        lease: LeaseId,
+        /// From now, milliseconds; `None`: it lasts until it is given back.
+        ttl_ms: Option<u64>,
+    },
+    /// Give a lease back.
+    ReleaseLease {
+        /// Which.
+        lease: LeaseId,
+        /// Without waiting for its devices to be seen free.
+        forced: bool,
+    },
+    /// A node was read again and nothing has changed on it: what waits for its devices may end.
+    ConfirmReleases {
+        /// Which node, from its certificate.
+        node: NodeName,
+        /// In which session.
+        session: SessionId,
+        /// How long ago it was read, milliseconds.
+        age_ms: u64,
+    },
     /// Check a licence out.
     CheckOutSeat(CheckOutSeat),
     /// Let a seat end later, or sooner.
@@ -92,6 +121,20 @@ pub enum Command {
         session: SessionId,
         /// Why.
         reason: SilenceReason,
+    },
+    /// Forget a node and all its devices.
+    RetireNode {
+        /// Which node.
+        node: NodeName,
+        /// Also while it is heard, and while its devices are leased.
+        forced: bool,
+    },
+    /// Take a GPU, with its instances, away from its node, so that another may report it.
+    ForgetGpu {
+        /// UUID of the GPU.
+        gpu: GpuUuid,
+        /// Also while its node is heard, and while it is leased.
+        forced: bool,
     },
     /// A silent node is heard again.
     MarkHeard {
@@ -159,6 +202,10 @@ pub struct SetTenant {
     pub projects: Option<BTreeSet<ProjectId>>,
     /// Whether nothing new is granted to it.
     pub frozen: Option<bool>,
+    /// Whether it is granted nothing elsewhere while it has dedicated nodes.
+    pub confined: Option<bool>,
+    /// Whether it needs leases; `Some(None)`: its region says.
+    pub lease_mode: Option<Option<LeaseMode>>,
 }
 
 /// Take over what another system counts.
@@ -213,6 +260,68 @@ pub struct CheckOutSeat {
     pub owner: DisplayName,
     /// From now, milliseconds.
     pub ttl_ms: u32,
+}
+
+/// Promise devices to a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLease {
+    /// Whose they are to be.
+    pub tenant: TenantName,
+    /// Where.
+    pub region: Region,
+    /// Which model.
+    pub gpu_model: GpuModel,
+    /// Charged to quotas of which type; else it follows from the model.
+    pub quota_type: Option<QuotaType>,
+    /// How many.
+    pub count: u32,
+    /// Whether devices are chosen.
+    pub placement: LeasePlacement,
+    /// For which project of the tenant.
+    pub project: Option<ProjectId>,
+    /// From now, milliseconds; `None`: it lasts until it is given back.
+    pub ttl_ms: Option<u64>,
+    /// On these nodes only; none: on any.
+    pub nodes: BTreeSet<NodeName>,
+    /// On as many nodes as possible instead of as few.
+    pub spread: bool,
+    /// On so many nodes at most.
+    pub most_nodes: Option<u32>,
+    /// Logical CPUs that go with it on each of its nodes.
+    pub cpu_cores: Option<u32>,
+    /// Main memory that goes with it on each of its nodes, bytes.
+    pub memory_bytes: Option<u64>,
+    /// The caller's own words.
+    pub labels: BTreeMap<LabelName, DisplayName>,
+}
+
+impl RequestLease {
+    /// So many devices, and nothing else said.
+    #[must_use]
+    pub fn of(
+        tenant: TenantName,
+        region: Region,
+        gpu_model: GpuModel,
+        count: u32,
+        placement: LeasePlacement,
+    ) -> Self {
+        Self {
+            tenant,
+            region,
+            gpu_model,
+            quota_type: None,
+            count,
+            placement,
+            project: None,
+            ttl_ms: None,
+            nodes: BTreeSet::new(),
+            spread: false,
+            most_nodes: None,
+            cpu_cores: None,
+            memory_bytes: None,
+            labels: BTreeMap::new(),
+        }
+    }
 }
 
 /// How a caller names a quota (dialects D1.2, D1.3, D1.6).
@@ -300,6 +409,8 @@ pub enum Outcome {
     LicenceQuota(LicenceQuotaId),
     /// The seat is so.
     Seat(Seat),
+    /// The lease is so.
+    Lease(Box<Lease>),
     /// The session's number.
     Session(SessionId),
     /// The highest report number of that spool in the journal.

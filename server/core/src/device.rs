@@ -82,6 +82,46 @@ impl DeviceKey {
     }
 }
 
+/// UUID of a physical GPU.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GpuUuid(String);
+
+impl GpuUuid {
+    /// Checks and takes the text.
+    ///
+    /// # Errors
+    /// When the UUID is not plain.
+    pub fn new(uuid: &str) -> Result<Self, InvalidDeviceKey> {
+        Ok(Self(checked(uuid)?))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GpuUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for GpuUuid {
+    type Error = InvalidDeviceKey;
+    fn try_from(text: String) -> Result<Self, InvalidDeviceKey> {
+        Self::new(&text)
+    }
+}
+
+impl From<GpuUuid> for String {
+    fn from(uuid: GpuUuid) -> Self {
+        uuid.0
+    }
+}
+
 fn checked(uuid: &str) -> Result<String, InvalidDeviceKey> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     if (1..=96).contains(&uuid.len()) && uuid.bytes().all(plain) {
@@ -243,6 +283,24 @@ pub struct DeviceReport {
     /// UUID of the GPU that a vGPU instance lives on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// NUMA node that its GPU is nearest to; `None` when not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<u32>,
+    /// Number of the GPUs on its node that NVLink joins with it; `None` when not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvlink: Option<u32>,
+}
+
+impl DeviceReport {
+    /// UUID of the physical GPU; `None` for a vGPU of which the agent does not say it.
+    #[must_use]
+    pub fn gpu(&self) -> Option<&str> {
+        match &self.key {
+            DeviceKey::Gpu(uuid) => Some(uuid),
+            DeviceKey::Mig { gpu, .. } => Some(gpu),
+            DeviceKey::Vgpu(_) => self.parent.as_deref(),
+        }
+    }
 }
 
 /// A device in the ledger.
@@ -256,6 +314,8 @@ pub struct Device {
     pub report: DeviceReport,
     /// Since when each tenant holds it.
     pub holders: BTreeMap<TenantName, Timestamp>,
+    /// Since when nobody holds it; `None` while somebody does.
+    pub idle_since: Option<Timestamp>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! What this program does not know it refuses to read, fields too: a row that a newer one wrote must not be folded into
 //! half of what it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,16 +11,19 @@ use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{DeviceKey, DeviceReport};
 use crate::id::{
-    GpuModel, GroupName, HostResourceName, LicenceQuotaId, NodeName, ProductId, ProjectId, QuotaId,
-    Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId, TenantName, Timestamp,
+    Epoch, GpuModel, GroupName, HostResourceName, LeaseId, LicenceQuotaId, NodeName, ProductId,
+    ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
+    TenantName, Timestamp,
 };
+use crate::lease::{EndReason, LeaseTerms, Unconfirmed};
 use crate::licence::{LicenceTerms, Product, Seat};
 use crate::limit::Limit;
 use crate::node::NodeFacts;
 use crate::pool::{
     CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
 };
-use crate::quota::QuotaKey;
+use crate::quota::{QuotaKey, QuotaSource};
+use crate::settings::Settings;
 use crate::tenant::TenantProfile;
 
 /// The body of one journal row: everything that one command did, with who asked for it.
@@ -217,10 +220,83 @@ pub enum Event {
         /// Why.
         reason: SilenceReason,
     },
+    /// A node and all its devices are forgotten.
+    NodeRetired {
+        /// Which.
+        node: NodeName,
+    },
+    /// Devices were taken away from their node.
+    DevicesForgotten {
+        /// Which node.
+        node: NodeName,
+        /// The devices.
+        devices: BTreeSet<DeviceKey>,
+    },
     /// A silent node is heard again in the same session.
     NodeHeard {
         /// Which.
         node: NodeName,
+    },
+    /// The operator chose how the ledger decides.
+    SettingsSet(Settings),
+    /// A lease was granted.
+    LeaseGranted {
+        /// Our number.
+        lease: LeaseId,
+        /// What was asked for.
+        terms: LeaseTerms,
+        /// Source of the quota that had room first.
+        source: QuotaSource,
+        /// Its devices and their nodes.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        devices: BTreeMap<DeviceKey, NodeName>,
+        /// Fencing epoch.
+        epoch: Epoch,
+        /// From then on it is to end.
+        expires_at: Option<Timestamp>,
+    },
+    /// A lease's end moved.
+    LeaseRenewed {
+        /// Which.
+        lease: LeaseId,
+        /// Its new end.
+        expires_at: Option<Timestamp>,
+    },
+    /// A lease is to end, and waits for its devices to be seen free.
+    LeaseReleasing {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        reason: EndReason,
+        /// When waiting ends.
+        deadline: Timestamp,
+    },
+    /// Some devices of such a lease were seen free; it waits for others.
+    LeaseFreed {
+        /// Which.
+        lease: LeaseId,
+        /// The devices.
+        devices: BTreeSet<DeviceKey>,
+        /// Those of them that were not seen free, and why they are waited for no more.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
+    },
+    /// Waiting goes on: a node is not heard, and what it holds stays charged.
+    LeaseWaiting {
+        /// Which.
+        lease: LeaseId,
+        /// When waiting ends.
+        deadline: Timestamp,
+    },
+    /// A lease is charged no more.
+    LeaseEnded {
+        /// Which.
+        lease: LeaseId,
+        /// Why it was to end.
+        reason: EndReason,
+        /// Devices that were never seen free, and why it ended nevertheless.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
     },
     /// A token is refused from now on.
     TokenRevoked {

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceKey;
+use crate::explanation::Explanation;
 use crate::id::{
-    Code, GpuModel, HostResourceName, LicenceQuotaId, NodeName, ProjectId, QuotaId, Reference,
-    ResourceKind, TenantName, TenantNumber,
+    Code, GpuModel, HostResourceName, LeaseId, LicenceQuotaId, NodeName, ProjectId, QuotaId,
+    Reference, ResourceKind, TenantName, TenantNumber,
 };
 use crate::quota::QuotaKey;
 
@@ -172,6 +173,32 @@ pub enum Denied {
     Frozen {
         /// Which.
         tenant: TenantName,
+    },
+    /// A node that is heard is not retired, nor a GPU taken from it, without force.
+    #[error("node {node} is heard; stop its agent first, or force it")]
+    NodeHeard {
+        /// Which.
+        node: NodeName,
+    },
+    /// Leased devices are not forgotten without force.
+    #[error("{} leases have devices there, the first is {}; release them first, or force it", leases.len(), leases.first().map_or(0, |lease| lease.0))]
+    Leased {
+        /// Which.
+        leases: Vec<LeaseId>,
+    },
+    /// A lease was not granted, or is not kept.
+    #[error("{}", because.text)]
+    Lease {
+        /// Why, as a tree.
+        because: Box<Explanation>,
+    },
+    /// The lease is to end or has ended; it cannot be renewed.
+    #[error("lease {} is {state} and cannot be renewed; ask for a new one", lease.0)]
+    LeaseOver {
+        /// Which.
+        lease: LeaseId,
+        /// Where it stands.
+        state: String,
     },
     /// There is no such quota.
     #[error("there is no such quota")]

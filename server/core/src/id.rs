@@ -161,6 +161,13 @@ name!(
     |text| plain(text, 255)
 );
 name!(
+    /// Name of a label that a caller hangs on a lease, e.g. `job`.
+    LabelName,
+    "label",
+    "1 to 63 of A-Z a-z 0-9 . _ / -",
+    |text| slug(text, 63, |b| b.is_ascii_alphanumeric() || b"._/-".contains(&b))
+);
+name!(
     /// The caller's operation id; one id has one effect.
     OpId,
     "operation id",
@@ -210,6 +217,18 @@ pub struct LicenceQuotaId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SeatId(pub u64);
+
+/// Our number of a lease; never reused, grows with every grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(pub u64);
+
+/// Fencing epoch of a lease: each grant's is above all before it, so who shows the highest holds the device.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
 
 /// Sessions of one node are numbered; only the newest is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

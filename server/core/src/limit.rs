@@ -25,9 +25,16 @@ impl Limit {
                 .is_some_and(|total| total <= u64::from(limit)),
         }
     }
-}
 
-impl Limit {
+    /// How much more than `used` it admits.
+    #[must_use]
+    pub fn room(self, used: u64) -> u64 {
+        match self {
+            Self::Unlimited => u64::MAX,
+            Self::Finite(limit) => u64::from(limit).saturating_sub(used),
+        }
+    }
+
     /// Whether it admits all that `other` does.
     #[must_use]
     pub fn at_least(self, other: Self) -> bool {

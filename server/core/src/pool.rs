@@ -10,6 +10,7 @@ use crate::id::{
     DisplayName, GroupName, HardwareName, HostResourceName, Region, SiteId, TenantName,
 };
 use crate::limit::Limit;
+use crate::settings::LeaseMode;
 
 /// A region that the operator described.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct RegionProfile {
     /// The site it is part of; a region without one is part of the central site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteId>,
+    /// Whether leases are needed there; `None`: the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_mode: Option<LeaseMode>,
 }
 
 /// A resource group that the operator described.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Code, DisplayName, ProjectId, TenantName, TenantNumber, Timestamp};
+use crate::settings::LeaseMode;
 
 /// Projects of one tenant at most.
 pub const MOST_PROJECTS: usize = 1024;
@@ -29,6 +30,12 @@ pub struct TenantProfile {
     /// Nothing new is granted to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub frozen: bool,
+    /// While it has dedicated nodes it is granted nothing elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confined: bool,
+    /// Whether it needs leases; `None`: its region says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_mode: Option<LeaseMode>,
 }
 
 impl TenantProfile {
@@ -42,6 +49,8 @@ impl TenantProfile {
             code: None,
             projects: BTreeSet::new(),
             frozen: false,
+            confined: false,
+            lease_mode: None,
         }
     }
 

@@ -1,26 +1,28 @@
 //! What a tenant uses, quota by quota.
 //!
-//! Each device that a tenant holds counts once, against one quota: a device of a node that is dedicated to the tenant
-//! against that dedicated quota, a MIG or vGPU instance against its type, the rest against flexible. Where several
-//! quotas fit, those that grant come first, purchase before assign, sooner end before later; what is over all of them
-//! stays on the last that grants, so that `used` above the limit is shown as it is.
+//! Each device that a tenant holds or leases counts once, against one quota: a device of a node that is dedicated to the
+//! tenant against that dedicated quota, a MIG or vGPU instance against its type, the rest against flexible. What is
+//! leased as a number only adds what no held device without a lease covers. Where several quotas fit, those that grant
+//! come first, then the source that the settings name, sooner end before later; what is over all of them stays on the
+//! last that grants, so that `used` above the limit is shown as it is.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::device::{Device, DeviceKey, DeviceKind};
+use crate::device::{Device, DeviceKey};
 use crate::id::{NodeName, QuotaId, TenantName, Timestamp};
-use crate::quota::{Quota, QuotaSource, QuotaType};
-use crate::state::State;
+use crate::quota::{Quota, QuotaType};
+use crate::settings::LeaseMode;
+use crate::state::{Charge, Group, State, type_of};
 
 /// Why the ledger does not justify a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ViolationClass {
-    /// No quota fits.
+    /// No quota fits, or no lease where one is required.
     Squatter,
-    /// The node is dedicated to another tenant.
+    /// The node is dedicated to another tenant, the device leased to one, or the tenant kept on its dedicated nodes.
     Foreign,
     /// More than the quotas that fit.
     OverQuota,
@@ -54,8 +56,13 @@ pub struct Violation {
 pub struct Usage {
     /// Devices counted against each quota; every quota of the tenant has a row.
     pub used: BTreeMap<QuotaId, u64>,
-    /// What is not justified.
+    /// Those of them that are leased.
+    pub leased: BTreeMap<QuotaId, u64>,
+    /// Those of them that are held.
+    pub observed: BTreeMap<QuotaId, u64>,
+    /// What is held and not justified.
     pub violations: Vec<Violation>,
+    excess: u64,
 }
 
 impl Usage {
@@ -65,14 +72,21 @@ impl Usage {
         self.used.get(&quota).copied().unwrap_or(0)
     }
 
-    /// Devices beyond what quotas grant.
+    /// Devices, held or leased, beyond what quotas grant.
     #[must_use]
     pub fn excess(&self) -> u64 {
-        self.violations
-            .iter()
-            .filter(|violation| violation.class != ViolationClass::Foreign)
-            .map(|_| 1)
-            .sum()
+        self.excess
+    }
+
+    fn charge(&mut self, quota: Option<QuotaId>, count: u64, leased: bool, observed: bool) {
+        let Some(quota) = quota else { return };
+        *self.used.entry(quota).or_insert(0) += count;
+        if leased {
+            *self.leased.entry(quota).or_insert(0) += count;
+        }
+        if observed {
+            *self.observed.entry(quota).or_insert(0) += count;
+        }
     }
 }
 
@@ -86,102 +100,216 @@ pub fn usage(state: &State, tenant: &TenantName) -> Usage {
 /// What `tenant` would use if it had these quotas.
 #[must_use]
 pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usage {
+    let order = in_order(state, quotas);
+    let none = || quotas.iter().map(|quota| (quota.id, 0)).collect();
+    let mut usage = Usage {
+        used: none(),
+        leased: none(),
+        observed: none(),
+        violations: Vec::new(),
+        excess: 0,
+    };
+    let mut unplaced: BTreeMap<Group, u64> = state
+        .demands(tenant)
+        .filter(|(_, demand)| demand.unplaced > 0)
+        .map(|(group, demand)| (group.clone(), demand.unplaced))
+        .collect();
+    for unit in units(state, tenant) {
+        let fitting = unit.fitting(&order);
+        let group = unit.group(&fitting);
+        let (charged, free) = choose(&fitting, &usage);
+        // It runs without a lease of its own, and one that names no devices covers it.
+        let covered = !unit.charge.leased && take_one(&mut unplaced, &group);
+        let leased = unit.charge.leased || covered;
+        usage.charge(
+            charged.map(|quota| quota.id),
+            1,
+            leased,
+            unit.charge.observed,
+        );
+        usage.excess += u64::from(free.is_none());
+        if !unit.charge.observed {
+            continue;
+        }
+        let mut violate = |class| {
+            usage.violations.push(Violation {
+                class,
+                node: unit.node.clone(),
+                device: unit.key.clone(),
+            });
+        };
+        if foreign(state, tenant, &unit) {
+            violate(ViolationClass::Foreign);
+        }
+        let required = || state.lease_mode(tenant, &group.region) == LeaseMode::Required;
+        match (charged, free) {
+            (None, _) => violate(ViolationClass::Squatter),
+            (Some(_), None) => violate(ViolationClass::OverQuota),
+            (Some(_), Some(_)) if !leased && required() => violate(ViolationClass::Squatter),
+            (Some(_), Some(_)) => {}
+        }
+    }
+    for (group, count) in unplaced {
+        charge_unplaced(&mut usage, &order, &group, count);
+    }
+    usage
+}
+
+/// Quotas in the order in which they are filled.
+pub(crate) fn in_order<'a>(state: &State, quotas: &[&'a Quota]) -> Vec<&'a Quota> {
+    let first = state.settings().consume_first;
     let mut order: Vec<&Quota> = quotas.to_vec();
     order.sort_by_key(|quota| {
         (
             quota.expired,
-            quota.key.source != QuotaSource::Purchase,
+            quota.key.source != first,
             quota.expires_at.is_none(),
             quota.expires_at,
             quota.id,
         )
     });
-    let mut usage = Usage {
-        used: quotas.iter().map(|quota| (quota.id, 0)).collect(),
-        violations: Vec::new(),
-    };
-    for (key, device) in held(state, tenant) {
-        let fitting: Vec<&Quota> = fitting(&order, state, device);
-        let free = fitting
+    order
+}
+
+// One device that is charged to the tenant.
+struct Unit<'a> {
+    since: Timestamp,
+    key: &'a DeviceKey,
+    charge: &'a Charge,
+    node: &'a NodeName,
+    device: Option<&'a Device>,
+}
+
+impl Unit<'_> {
+    // Quotas that it may be charged to, in order.
+    fn fitting<'q>(&self, order: &[&'q Quota]) -> Vec<&'q Quota> {
+        let model = &self.charge.group.model;
+        let dedicated: Vec<&Quota> = order
             .iter()
-            .find(|quota| quota.grants().admits(usage.of(quota.id), 1));
-        let charged = free.or_else(|| {
-            let granting = fitting.iter().rev().find(|quota| !quota.expired);
-            granting.or(fitting.last())
-        });
-        if let Some(quota) = charged {
-            *usage.used.entry(quota.id).or_insert(0) += 1;
+            .copied()
+            .filter(|quota| {
+                quota.key.quota_type == QuotaType::Dedicated
+                    && quota.nodes.contains(self.node)
+                    && quota.model == *model
+            })
+            .collect();
+        // One that has ended binds the node no more: it is charged only what nothing else could be.
+        if dedicated.iter().any(|quota| !quota.expired) {
+            return dedicated;
         }
-        let mut violate = |class| {
-            usage.violations.push(Violation {
-                class,
-                node: device.node.clone(),
-                device: key.clone(),
-            });
+        let own_type = self.own_type();
+        let regional: Vec<&Quota> = order
+            .iter()
+            .copied()
+            .filter(|quota| {
+                quota.key.quota_type == own_type
+                    && quota.model == *model
+                    && quota.key.region == self.charge.group.region
+            })
+            .collect();
+        if regional.is_empty() {
+            dedicated
+        } else {
+            regional
+        }
+    }
+
+    // The group under the quotas that are tried, which need not be those that the ledger has.
+    fn group(&self, fitting: &[&Quota]) -> Group {
+        let dedicated = fitting
+            .iter()
+            .any(|quota| quota.key.quota_type == QuotaType::Dedicated && !quota.expired);
+        let quota_type = if dedicated {
+            QuotaType::Dedicated
+        } else {
+            self.own_type()
         };
-        if state
-            .bound_tenant(&device.node)
-            .is_some_and(|bound| bound != tenant)
-        {
-            violate(ViolationClass::Foreign);
-        }
-        match (charged, free) {
-            (None, _) => violate(ViolationClass::Squatter),
-            (Some(_), None) => violate(ViolationClass::OverQuota),
-            (Some(_), Some(_)) => {}
+        Group {
+            quota_type,
+            ..self.charge.group.clone()
         }
     }
-    usage
+
+    fn own_type(&self) -> QuotaType {
+        let kind = self
+            .device
+            .map_or(self.key.kind(), |device| device.report.key.kind());
+        type_of(kind)
+    }
 }
 
-// Longest held first, so that what came last is what is over.
-fn held<'a>(state: &'a State, tenant: &TenantName) -> Vec<(&'a DeviceKey, &'a Device)> {
-    let mut held: Vec<(Timestamp, &DeviceKey, &Device)> = state
-        .devices_of(tenant)
-        .filter(|(_, device)| !device.report.partitioned)
-        .map(|(key, device)| {
-            let since = device.holders.get(tenant).copied().unwrap_or_default();
-            (since, key, device)
+// Longest held or leased first, so that what came last is what is over.
+fn units<'a>(state: &'a State, tenant: &TenantName) -> Vec<Unit<'a>> {
+    let mut units: Vec<Unit<'a>> = state
+        .charges(tenant)
+        .filter_map(|(key, charge)| {
+            let device = state.device(key);
+            let lease = state.lease_on(key).filter(|_| charge.leased);
+            let held = device.and_then(|device| device.holders.get(tenant));
+            let leased = lease.map(|lease| lease.granted_at);
+            let since = held.copied().into_iter().chain(leased).min();
+            let node = device.map(|device| &device.node);
+            Some(Unit {
+                since: since.unwrap_or_default(),
+                key,
+                charge,
+                node: node.or_else(|| lease.and_then(|lease| lease.devices.get(key)))?,
+                device,
+            })
         })
         .collect();
-    held.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    held.into_iter()
-        .map(|(_, key, device)| (key, device))
-        .collect()
+    units.sort_by(|a, b| (a.since, a.key).cmp(&(b.since, b.key)));
+    units
 }
 
-fn fitting<'a>(order: &[&'a Quota], state: &State, device: &Device) -> Vec<&'a Quota> {
-    let dedicated: Vec<&Quota> = order
+// The quota that a device is charged to, and the one that has room for it.
+fn choose<'q>(fitting: &[&'q Quota], usage: &Usage) -> (Option<&'q Quota>, Option<&'q Quota>) {
+    let free = fitting
+        .iter()
+        .find(|quota| quota.grants().admits(usage.of(quota.id), 1))
+        .copied();
+    let charged = free.or_else(|| {
+        let granting = fitting.iter().rev().find(|quota| !quota.expired);
+        granting.or(fitting.last()).copied()
+    });
+    (charged, free)
+}
+
+fn take_one(unplaced: &mut BTreeMap<Group, u64>, group: &Group) -> bool {
+    match unplaced.get_mut(group) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        Some(_) | None => false,
+    }
+}
+
+fn foreign(state: &State, tenant: &TenantName, unit: &Unit<'_>) -> bool {
+    let bound = state.bound_tenant(unit.node);
+    let leased = state.lease_on(unit.key).map(|lease| &lease.terms.tenant);
+    let others = |whose: Option<&TenantName>| whose.is_some_and(|whose| whose != tenant);
+    others(bound) || others(leased) || state.kept_off(tenant, unit.node)
+}
+
+// Numbers fill what devices left, and what is over stays on the last that grants.
+fn charge_unplaced(usage: &mut Usage, order: &[&Quota], group: &Group, mut count: u64) {
+    let fitting: Vec<&Quota> = order
         .iter()
         .copied()
         .filter(|quota| {
-            quota.key.quota_type == QuotaType::Dedicated
-                && quota.nodes.contains(&device.node)
-                && quota.model == device.canonical
+            quota.key.quota_type == group.quota_type
+                && quota.model == group.model
+                && quota.key.region == group.region
         })
         .collect();
-    // One that has ended binds the node no more: it is charged only what nothing else could be.
-    if dedicated.iter().any(|quota| !quota.expired) {
-        return dedicated;
+    for quota in &fitting {
+        let room = quota.grants().room(usage.of(quota.id)).min(count);
+        usage.charge(Some(quota.id), room, true, false);
+        count -= room;
     }
-    let quota_type = match device.report.key.kind() {
-        DeviceKind::Gpu => QuotaType::Flexible,
-        DeviceKind::Mig => QuotaType::Mig,
-        DeviceKind::Vgpu => QuotaType::Vgpu,
-    };
-    let region = state.node(&device.node).map(|node| &node.region);
-    let regional: Vec<&Quota> = order
-        .iter()
-        .copied()
-        .filter(|quota| {
-            quota.key.quota_type == quota_type
-                && quota.model == device.canonical
-                && region == Some(&quota.key.region)
-        })
-        .collect();
-    if regional.is_empty() {
-        dedicated
-    } else {
-        regional
-    }
+    usage.excess += count;
+    let granting = fitting.iter().rev().find(|quota| !quota.expired);
+    let last = granting.or(fitting.last()).map(|quota| quota.id);
+    usage.charge(last, count, true, false);
 }

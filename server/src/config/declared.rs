@@ -129,6 +129,8 @@ impl Declaration for DeclaredTenant {
             code: self.code.clone(),
             projects: self.projects.clone(),
             frozen: self.frozen,
+            confined: None,
+            lease_mode: None,
         })
     }
 }
@@ -139,6 +141,7 @@ impl Declaration for DeclaredRegion {
             region: self.region.clone(),
             display_name: self.name.clone(),
             site: self.site_id.clone(),
+            lease_mode: None,
         })
     }
 }

@@ -153,7 +153,7 @@ impl Caller {
 fn admin_token(config: &Config, clock: &dyn Clock) -> anyhow::Result<String> {
     let key = TokenKey::read(&config.tokens.key, config.tokens.algorithm)?;
     let grant = Grant {
-        subject: "load-examples".into(),
+        subject: "cli".into(),
         role: Role::Admin,
         tenants: [].into(),
         projects: [].into(),

@@ -1,18 +1,30 @@
 //! Whether a node and the ledger agree on who holds what, by the heartbeats' digests.
 
 use gpuquota_core::State;
-use gpuquota_core::id::NodeName;
+use gpuquota_core::id::{NodeName, Seq};
 use gpuquota_proto::agent_v1::Heartbeat;
 use gpuquota_proto::digest::{DigestRow, HolderDigest};
 
 /// Heartbeats in a row after which a report that did not come is asked for.
 const ASTRAY: u8 = 3;
 
+/// What one heartbeat says of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The node is as the ledger has it.
+    Agrees,
+    /// It speaks of another state; reports may be under way.
+    Unsettled,
+    /// Something was lost; a full report is needed, and why.
+    Differs(&'static str),
+}
+
 /// What one session's heartbeats said so far.
 #[derive(Debug, Default)]
 pub(super) struct Agreement {
-    /// The ledger's digest after the report (spool, number); a node's rows change by its own reports alone.
-    known: Option<(Said, Vec<u8>)>,
+    /// The ledger's digest after the report (spool, number). Besides its own reports only what an operator takes away
+    /// changes a node's rows, and that moves the mark of all nodes.
+    known: Option<(Said, Seq, Vec<u8>)>,
     /// A report that heartbeats speak of and the journal does not have, and how often in a row.
     astray: Option<(Said, u8)>,
 }
@@ -26,13 +38,13 @@ impl Agreement {
         self.astray = None;
     }
 
-    /// Why a full report is needed, if it is.
+    /// Whether the node and the ledger agree.
     pub(super) fn check(
         &mut self,
         state: &State,
         node: &NodeName,
         heartbeat: &Heartbeat,
-    ) -> Option<&'static str> {
+    ) -> Verdict {
         let said = (heartbeat.spool_id.clone(), heartbeat.last_number);
         let mark = state.node(node).and_then(|known| known.spool.as_ref());
         if mark.is_none_or(|mark| mark.spool != said.0 || mark.number != said.1) {
@@ -40,27 +52,33 @@ impl Agreement {
         }
         self.astray = None;
         let digest = match self.known.take() {
-            Some((of, digest)) if of == said => digest,
+            Some((of, since, digest)) if of == said && since == state.changes().of_nodes() => {
+                digest
+            }
             _ => holder_digest(state, node),
         };
         let agree = digest == heartbeat.holder_digest;
-        self.known = Some((said, digest));
-        (!agree).then_some("the holder digests differ")
+        self.known = Some((said, state.changes().of_nodes(), digest));
+        if agree {
+            Verdict::Agrees
+        } else {
+            Verdict::Differs("the holder digests differ")
+        }
     }
 
     // Reports may be under way, so one heartbeat that speaks of another state says nothing. When the same is said again
     // and again and no report comes, the journal went back, as after a restore.
-    fn went_astray(&mut self, said: Said) -> Option<&'static str> {
+    fn went_astray(&mut self, said: Said) -> Verdict {
         let times = match &self.astray {
             Some((before, times)) if *before == said => times + 1,
             _ => 1,
         };
         if times < ASTRAY {
             self.astray = Some((said, times));
-            return None;
+            return Verdict::Unsettled;
         }
         self.astray = None;
-        Some("the journal does not have the node's last report")
+        Verdict::Differs("the journal does not have the node's last report")
     }
 }
 
@@ -103,7 +121,7 @@ mod tests {
                 last_number: number,
                 ..Default::default()
             };
-            agreement.check(&state, &node, &heartbeat).is_some()
+            agreement.check(&state, &node, &heartbeat) != Verdict::Unsettled
         };
         assert_eq!(
             [1, 1, 2, 2, 2, 2].map(|n| check(&mut agreement, n)),

@@ -138,6 +138,8 @@ fn device(device: wire::DeviceState) -> Result<DeviceReport, Status> {
         licence_expires_at: vgpu.licence_expires_at,
         vm: vgpu.vm,
         parent: vgpu.parent,
+        numa: device.numa_node,
+        nvlink: device.nvlink_island,
     })
 }
 

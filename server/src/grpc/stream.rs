@@ -6,7 +6,7 @@ use std::time::Duration;
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::id::{NodeName, OpId, Region, SessionId, Timestamp};
 use gpuquota_core::node::NodeState;
-use gpuquota_core::{Command, Denied, Outcome};
+use gpuquota_core::{Command, Denied, Outcome, State};
 use gpuquota_proto::agent_v1::agent_message::Body as FromAgent;
 use gpuquota_proto::agent_v1::agent_server::Agent;
 use gpuquota_proto::agent_v1::server_message::Body as ToAgent;
@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::agreement::Agreement;
+use super::agreement::{Agreement, Verdict};
 use super::convert;
 use super::peer::Peer;
 use super::sessions::Sessions;
@@ -258,13 +258,29 @@ impl Conversation {
             self.submit(command, None).await?;
         }
         match self.agreement.check(&committed.state, node, &heartbeat) {
-            None => Ok(()),
-            Some(reason) => {
+            Verdict::Agrees => self.confirm(&committed.state, age).await,
+            Verdict::Unsettled => Ok(()),
+            Verdict::Differs(reason) => {
                 tracing::warn!(node.name = %node, reason, "a full report is asked for");
                 let reason = reason.to_owned();
                 self.send(ToAgent::SendFull(SendFull { reason })).await
             }
         }
+    }
+
+    // The node was read again and is as the ledger has it: leases that wait for its devices may end.
+    async fn confirm(&self, state: &State, age_ms: Option<u64>) -> Result<(), Status> {
+        let node = &self.peer.node;
+        let Some(age_ms) = age_ms.filter(|_| state.awaits(node)) else {
+            return Ok(());
+        };
+        let command = Command::ConfirmReleases {
+            node: node.clone(),
+            session: self.session,
+            age_ms,
+        };
+        self.submit(command, None).await?;
+        Ok(())
     }
 
     async fn submit(&self, command: Command, op: Option<OpId>) -> Result<Outcome, Refusal> {

@@ -92,7 +92,8 @@ impl Call {
             op,
             fingerprint,
         };
-        Ok(api.ledger.submit(command, origin).await?)
+        let answer = api.ledger.submit(command, origin).await;
+        answer.map_err(|error| Problem::of_ledger(error, &self.principal))
     }
 
     /// Whether the ledger keeps an answer to this very request under the caller's key, which it then repeats.

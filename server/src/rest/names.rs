@@ -76,6 +76,8 @@ names! {
             r"^(?:\*|{e}(?:{i}*{e})?|\*{i}*{e}|{e}{i}*\*)$", e = EDGE_NO_STAR, i = INNER_NO_STAR
         )))
         .description(Some("A vGPU type as NVML names it; one `*` at its beginning or end stands for any text."));
+    /// A GPU.
+    GpuUuid = slug(96, "A-Za-z0-9-", "UUID of a GPU, e.g. `GPU-8a56a4bc-6b3f-4e0f-9a3d-3f6a3a1c0b11`.");
     /// The address of a device.
     DeviceKey = text(255).description(Some(
         "UUID of a full GPU, `UUID/GI/CI` of a MIG instance, or `vgpu:UUID` of a vGPU instance.",

@@ -69,6 +69,8 @@ pub(super) const ROUTES: &[Route] = &[
 
     route!(GET, "/api/v1/nodes", Native, Admin, native::nodes::list, describe::native::list_nodes),
     route!(PUT, "/api/v1/nodes/{name}", Native, Admin, native::nodes::put, describe::native::put_node),
+    route!(DELETE, "/api/v1/gpus/{uuid}", Native, Admin, native::nodes::delete_gpu, describe::native::delete_gpu),
+    route!(DELETE, "/api/v1/nodes/{name}", Native, Admin, native::nodes::delete, describe::native::delete_node),
     route!(GET, "/api/v1/tenants", Native, Signed, native::tenants::list, describe::tenants::list),
     route!(GET, "/api/v1/tenants/{tenant}", Native, Signed, native::tenants::get, describe::tenants::get),
     route!(PUT, "/api/v1/tenants/{tenant}", Native, Admin, native::tenants::put, describe::tenants::put),

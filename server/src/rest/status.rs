@@ -2,9 +2,11 @@
 //! kind looks in a body is the dialect's own.
 
 use gpuquota_core::Denied;
+use gpuquota_core::explanation::Rule;
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::auth::{Principal, Role};
 use crate::service::LedgerError;
 
 /// Kind of failure; the table below is the documentation of the numbers.
@@ -50,6 +52,10 @@ pub(super) enum Kind {
     OverLimit,
     /// A tenant to which nothing new is granted.
     Frozen,
+    /// A lease that some limit, or the hardware, does not bear.
+    NotGranted,
+    /// A lease that is to end or has ended.
+    LeaseOver,
     /// A body over the limit.
     TooLarge,
     /// Too many wrong credentials from this address.
@@ -87,6 +93,8 @@ impl Kind {
             Self::OperationReused => (StatusCode::CONFLICT, 5),
             Self::OverLimit => (StatusCode::CONFLICT, 6),
             Self::Frozen => (StatusCode::CONFLICT, 7),
+            Self::NotGranted => (StatusCode::CONFLICT, 8),
+            Self::LeaseOver => (StatusCode::CONFLICT, 9),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
             Self::Throttled => (StatusCode::TOO_MANY_REQUESTS, 1),
             Self::Overloaded => (StatusCode::TOO_MANY_REQUESTS, 2),
@@ -119,6 +127,8 @@ impl Kind {
             Self::OperationReused => "operation_reused",
             Self::OverLimit => "over_limit",
             Self::Frozen => "frozen",
+            Self::NotGranted => "not_granted",
+            Self::LeaseOver => "lease_over",
             Self::TooLarge => "too_large",
             Self::Throttled => "throttled",
             Self::Overloaded => "overloaded",
@@ -173,18 +183,28 @@ impl Problem {
     }
 }
 
-impl From<LedgerError> for Problem {
-    fn from(error: LedgerError) -> Self {
+impl Problem {
+    /// What the ledger says, as this caller may hear it: only an administrator hears of others by name.
+    #[must_use]
+    pub(super) fn of_ledger(error: LedgerError, principal: &Principal) -> Self {
         let message = error.to_string();
-        match error {
-            LedgerError::Overloaded => Self::new(Kind::Overloaded, message),
-            LedgerError::Unavailable(_) => Self::new(Kind::Unavailable, message),
-            LedgerError::Denied(denied) => Self {
-                kind: kind_of(&denied),
-                message,
-                explain: serde_json::to_value(&denied).ok(),
-                field: None,
-            },
+        let denied = match error {
+            LedgerError::Overloaded => return Self::new(Kind::Overloaded, message),
+            LedgerError::Unavailable(_) => return Self::new(Kind::Unavailable, message),
+            LedgerError::Denied(denied) => denied,
+        };
+        let explain = match (&denied, principal.role) {
+            (Denied::Lease { because }, Role::Admin) => serde_json::to_value(because),
+            (Denied::Lease { because }, Role::TenantAdmin | Role::Viewer) => {
+                serde_json::to_value(because.redacted())
+            }
+            (denied, _) => serde_json::to_value(denied),
+        };
+        Self {
+            kind: kind_of(&denied),
+            message,
+            explain: explain.ok(),
+            field: None,
         }
     }
 }
@@ -211,6 +231,10 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::LicencesInUse { .. } => Kind::BelowUse,
         Denied::ReferredTo { .. } => Kind::InUse,
         Denied::Frozen { .. } => Kind::Frozen,
+        Denied::NodeHeard { .. } | Denied::Leased { .. } => Kind::InUse,
+        Denied::Lease { because } if because.rule == Rule::Frozen => Kind::Frozen,
+        Denied::Lease { .. } => Kind::NotGranted,
+        Denied::LeaseOver { .. } => Kind::LeaseOver,
         // Answers to agents; no REST command draws them.
         Denied::StaleSession
         | Denied::ReportGap { .. }

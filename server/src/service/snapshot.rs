@@ -17,7 +17,7 @@ use super::Committed;
 use crate::store::Hash;
 
 /// Grows with every change of what a state's JSON means.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const KEEP: usize = 3;
 
 /// Where snapshots are kept and how often one is due.

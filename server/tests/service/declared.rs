@@ -76,6 +76,8 @@ pub(crate) fn tenant(name: &str, projects: &[&str]) -> Command {
         code: None,
         projects: Some(projects.collect()),
         frozen: None,
+        confined: None,
+        lease_mode: None,
     })
 }
 
@@ -84,6 +86,7 @@ pub(crate) fn region(name: &str, site: Option<&str>) -> Command {
         region: Region::new(name).unwrap(),
         display_name: None,
         site: site.map(|site| SiteId::new(site).unwrap()),
+        lease_mode: None,
     })
 }
 
@@ -206,5 +209,7 @@ pub(crate) fn gpu(uuid: &str, model: &str, tenants: &[&str]) -> DeviceReport {
         licence_expires_at: None,
         vm: None,
         parent: None,
+        numa: None,
+        nvlink: None,
     }
 }

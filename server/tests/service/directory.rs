@@ -41,6 +41,8 @@ pub(crate) fn tenant(tenant: &str, number: u32) -> Command {
         code: None,
         projects: None,
         frozen: None,
+        confined: None,
+        lease_mode: None,
     })
 }
 
@@ -52,6 +54,8 @@ pub(crate) fn frozen(tenant: &str, frozen: bool) -> Command {
         code: None,
         projects: None,
         frozen: Some(frozen),
+        confined: None,
+        lease_mode: None,
     })
 }
 
@@ -64,6 +68,8 @@ pub(crate) fn demo_company() -> Command {
         code: Some(Code::new("DEMO_COMPANY").unwrap()),
         projects: None,
         frozen: None,
+        confined: None,
+        lease_mode: None,
     })
 }
 

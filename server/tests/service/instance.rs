@@ -63,6 +63,8 @@ fn report(name: &str, gpus: usize, figures: Option<(u32, u64)>) -> Command {
         licence_expires_at: None,
         vm: None,
         parent: None,
+        numa: None,
+        nvlink: None,
     });
     let instance = DeviceReport {
         key: DeviceKey::mig(&format!("GPU-{name}-0"), 1, 0).unwrap(),

@@ -23,6 +23,12 @@ impl State {
                 self.changes.all_tenants(seq);
             }
             Event::ModelSet(_) | Event::ModelRemoved { .. } => self.changes.all_tenants(seq),
+            // What is charged to whom may change with them, and it is rare.
+            Event::NodeRetired { .. } | Event::DevicesForgotten { .. } => {
+                self.changes.nodes(seq);
+                self.changes.all_tenants(seq);
+                self.changes.licences(seq);
+            }
             Event::SessionOpened { .. } | Event::NodeSilent { .. } | Event::NodeHeard { .. } => {
                 self.changes.nodes(seq);
             }
@@ -51,6 +57,17 @@ impl State {
                         .get(key)
                         .map(|device| device.report.clone());
                     self.note_devices(seq, ended.as_slice());
+                }
+            }
+            Event::SettingsSet(_) => self.changes.all_tenants(seq),
+            Event::LeaseGranted { terms, .. } => self.changes.tenant(&terms.tenant, seq),
+            Event::LeaseRenewed { lease, .. }
+            | Event::LeaseReleasing { lease, .. }
+            | Event::LeaseFreed { lease, .. }
+            | Event::LeaseWaiting { lease, .. }
+            | Event::LeaseEnded { lease, .. } => {
+                if let Some(lease) = self.rows.leases.get(lease) {
+                    self.changes.tenant(&lease.terms.tenant, seq);
                 }
             }
             Event::ProductSet(_)

@@ -109,7 +109,17 @@ impl State {
                 device.canonical = canonical;
             }
         }
+        let leases = self.rows.leases.iter();
+        let leases: Vec<_> = leases
+            .map(|(id, lease)| (*id, catalogue.canonical(&lease.terms.gpu_model)))
+            .collect();
+        for (id, model) in leases {
+            if let Some(lease) = self.rows.leases.get_mut(&id) {
+                lease.model = model;
+            }
+        }
         self.index.catalogue = catalogue;
+        self.recount();
     }
 }
 

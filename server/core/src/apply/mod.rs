@@ -3,6 +3,7 @@
 
 mod change;
 mod directory;
+mod lease;
 mod licence;
 mod node;
 
@@ -58,7 +59,7 @@ impl State {
         }
     }
 
-    fn apply_event(&mut self, at: Timestamp, event: &Event) {
+    pub(crate) fn apply_event(&mut self, at: Timestamp, event: &Event) {
         match event {
             Event::TenantCreated { tenant } => {
                 assert!(self.tenant(tenant).is_none(), "tenant created twice");
@@ -115,6 +116,7 @@ impl State {
                 nodes,
             } => {
                 let old = self.rows.quotas.get(id).cloned();
+                let old_nodes = old.as_ref().is_some_and(|old| !old.nodes.is_empty());
                 if let Some(old) = &old {
                     self.index.remove_quota(&self.rows, old);
                 }
@@ -133,6 +135,9 @@ impl State {
                 self.index.add_quota(&self.rows, &quota);
                 self.rows.next_quota = self.rows.next_quota.max(id.0 + 1);
                 self.rows.quotas.insert(*id, quota);
+                if !nodes.is_empty() || old_nodes {
+                    self.recharge_tenant(&key.tenant);
+                }
             }
             Event::QuotaExpired { quota } => {
                 if let Some(old) = self.rows.quotas.get(quota).cloned() {
@@ -142,12 +147,19 @@ impl State {
                         ..old
                     };
                     self.index.add_quota(&self.rows, &expired);
+                    let (tenant, bound) = (expired.key.tenant.clone(), !expired.nodes.is_empty());
                     self.rows.quotas.insert(*quota, expired);
+                    if bound {
+                        self.recharge_tenant(&tenant);
+                    }
                 }
             }
             Event::QuotaReleased { quota, forced: _ } => {
                 if let Some(old) = self.rows.quotas.remove(quota) {
                     self.index.remove_quota(&self.rows, &old);
+                    if !old.nodes.is_empty() {
+                        self.recharge_tenant(&old.key.tenant);
+                    }
                 }
             }
             Event::NodeDeclared {
@@ -191,7 +203,35 @@ impl State {
                 gone,
             ),
             Event::NodeSilent { node, reason: _ } => self.set_node_state(node, NodeState::Silent),
+            Event::NodeRetired { node } => self.retire_node(node),
+            Event::DevicesForgotten { node, devices } => self.forget_devices(node, devices),
             Event::NodeHeard { node } => self.set_node_state(node, NodeState::Up),
+            Event::SettingsSet(settings) => self.rows.settings = settings.clone(),
+            Event::LeaseGranted {
+                lease,
+                terms,
+                source,
+                devices,
+                epoch,
+                expires_at,
+            } => self.grant_lease(at, *lease, terms, *source, devices, *epoch, *expires_at),
+            Event::LeaseRenewed { lease, expires_at } => self.renew_lease(*lease, *expires_at),
+            Event::LeaseReleasing {
+                lease,
+                reason,
+                deadline,
+            } => self.release_lease(at, *lease, *reason, *deadline),
+            Event::LeaseFreed {
+                lease,
+                devices,
+                unconfirmed,
+            } => self.free_leased(*lease, devices, unconfirmed),
+            Event::LeaseWaiting { lease, deadline } => self.wait_for_lease(*lease, *deadline),
+            Event::LeaseEnded {
+                lease,
+                reason,
+                unconfirmed,
+            } => self.end_lease(at, *lease, *reason, unconfirmed),
             Event::TokenRevoked { token, until } => {
                 if let Some(old) = self.rows.revoked.insert(token.clone(), *until) {
                     self.index.revoked.remove(&(old, token.clone()));

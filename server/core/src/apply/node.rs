@@ -18,6 +18,14 @@ impl State {
         groups: Option<&BTreeSet<GroupName>>,
         inventory: Option<&Inventory>,
     ) {
+        let known = self.rows.nodes.get(name);
+        let moved = known.filter(|node| node.region != *region);
+        let moved: Vec<DeviceKey> = moved
+            .map(|node| node.devices.iter().cloned().collect())
+            .unwrap_or_default();
+        for key in &moved {
+            self.unstock(key);
+        }
         let entry = self.rows.nodes.entry(name.clone());
         let node = entry.or_insert_with(|| Node::new(region.clone()));
         node.region = region.clone();
@@ -26,6 +34,34 @@ impl State {
         }
         if let Some(inventory) = inventory {
             node.inventory = Some(inventory.clone());
+        }
+        for key in &moved {
+            self.recharge_device(key);
+            self.restock(key);
+        }
+        self.index.place_node(&self.rows, name);
+    }
+
+    pub(super) fn retire_node(&mut self, name: &NodeName) {
+        let Some(node) = self.rows.nodes.get(name).cloned() else {
+            return;
+        };
+        let devices = node.devices.iter().cloned().collect();
+        self.forget_devices(name, &devices);
+        // Should it come back, nothing of a session from before must speak for it.
+        self.rows.retired.insert(name.clone(), node.session);
+        self.rows.nodes.remove(name);
+        self.index.place_node(&self.rows, name);
+    }
+
+    pub(super) fn forget_devices(&mut self, name: &NodeName, devices: &BTreeSet<DeviceKey>) {
+        for key in devices {
+            if let Some(node) = self.rows.nodes.get_mut(name) {
+                node.devices.remove(key);
+            }
+            if let Some(old) = self.drop_device(key) {
+                self.recharge_after(key, &old);
+            }
         }
         self.index.place_node(&self.rows, name);
     }
@@ -71,8 +107,10 @@ impl State {
         };
         let moved = full || self.may_change_groups(devices, gone);
         for key in &removed {
-            if node.devices.remove(key).is_some() {
-                self.drop_device(key);
+            if node.devices.remove(key).is_some()
+                && let Some(old) = self.drop_device(key)
+            {
+                self.recharge_after(key, &old);
             }
         }
         for report in devices {
@@ -112,16 +150,36 @@ impl State {
         for tenant in holders.keys() {
             add_to(&mut self.index.held, tenant, report.key.clone());
         }
+        let idle_since = match (holders.is_empty(), &old) {
+            (false, _) => None,
+            (true, Some(old)) => old.idle_since.or(Some(observed_at)),
+            (true, None) => Some(observed_at),
+        };
         let device = Device {
             node: node.clone(),
             canonical: self.index.catalogue.of_device(report),
             report: report.clone(),
             holders,
+            idle_since,
         };
         self.rows.devices.insert(report.key.clone(), device);
+        match &old {
+            Some(old) => self.recharge_after(&report.key, old),
+            None => self.recharge_device(&report.key),
+        }
+        self.restock(&report.key);
+    }
+
+    // Those who held it before may be charged no more, and those who hold or lease it now may be charged otherwise.
+    fn recharge_after(&mut self, key: &DeviceKey, old: &Device) {
+        for tenant in old.holders.keys() {
+            self.recharge(tenant, key);
+        }
+        self.recharge_device(key);
     }
 
     fn drop_device(&mut self, key: &DeviceKey) -> Option<Device> {
+        self.unstock(key);
         let old = self.rows.devices.remove(key)?;
         for tenant in old.holders.keys() {
             remove_from(&mut self.index.held, tenant, key);

@@ -90,6 +90,8 @@ impl State {
         }
         profile.display_name = set.display_name.clone().or(profile.display_name);
         profile.frozen = set.frozen.unwrap_or(profile.frozen);
+        profile.confined = set.confined.unwrap_or(profile.confined);
+        profile.lease_mode = set.lease_mode.unwrap_or(profile.lease_mode);
         Ok(done(changed(old, &profile, Event::TenantSet)))
     }
 

@@ -1,9 +1,11 @@
 //! From a command to events or a denial. Never changes the state, never reads a clock.
 
 mod directory;
+mod lease;
 mod licence;
 mod node;
 mod quota;
+mod retire;
 
 use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;
@@ -47,6 +49,17 @@ impl State {
             Command::RemoveProduct(product) => self.decide_remove_product(*product),
             Command::CreateLicenceQuota(create) => self.decide_create_licence_quota(create),
             Command::ChangeLicenceQuota(change) => self.decide_change_licence_quota(change),
+            Command::SetSettings(settings) => Ok(self.decide_set_settings(settings)),
+            Command::RequestLease(request) => self.decide_request_lease(request, now),
+            Command::RenewLease { lease, ttl_ms } => self.decide_renew_lease(*lease, *ttl_ms, now),
+            Command::ReleaseLease { lease, forced } => {
+                self.decide_release_lease(*lease, *forced, now)
+            }
+            Command::ConfirmReleases {
+                node,
+                session,
+                age_ms,
+            } => self.decide_confirm(node, *session, *age_ms, now),
             Command::CheckOutSeat(check_out) => self.decide_check_out(check_out, now),
             Command::RenewSeat { seat, ttl_ms } => self.decide_renew_seat(*seat, *ttl_ms, now),
             Command::ReleaseSeat(seat) => self.decide_release_seat(*seat),
@@ -57,6 +70,8 @@ impl State {
                 agent_version,
             } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version)),
             Command::Report(report) => self.decide_report(report, now),
+            Command::RetireNode { node, forced } => self.decide_retire(node, *forced, now),
+            Command::ForgetGpu { gpu, forced } => self.decide_forget_gpu(gpu, *forced, now),
             Command::MarkSilent {
                 node,
                 session,
@@ -82,7 +97,8 @@ impl State {
             .map(|(_, quota)| Event::LicenceQuotaExpired { quota: *quota });
         let seats = index.seats_expiring.iter().take_while(|(at, _)| *at <= now);
         let seats = seats.map(|(_, seat)| Event::SeatExpired { seat: *seat });
-        done(quotas.chain(licences).chain(seats).collect())
+        let leases = self.leases_due(now);
+        done(quotas.chain(licences).chain(seats).chain(leases).collect())
     }
 
     fn decide_revoke(&self, token: &str, until: Timestamp, now: Timestamp) -> Decision {

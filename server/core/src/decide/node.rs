@@ -21,7 +21,9 @@ impl State {
         agent_version: &str,
     ) -> Decision {
         let known = self.node(node);
-        let session = SessionId(known.map_or(0, |known| known.session.0) + 1);
+        let before = known.map(|known| known.session);
+        let before = before.or_else(|| self.rows.retired.get(node).copied());
+        let session = SessionId(before.map_or(0, |before| before.0) + 1);
         let region = known.map_or(default_region, |known| &known.region);
         Decision {
             events: vec![Event::SessionOpened {
@@ -80,22 +82,31 @@ impl State {
         check_order(node, report)?;
         self.check_ownership(report)?;
         check_count(node, report)?;
+        let observed_at = observed_at(node, report, now);
+        let mut events = vec![Event::NodeReported {
+            node: report.node.clone(),
+            spool: report.spool.clone(),
+            number: report.number,
+            observed_at,
+            full: report.full,
+            facts: report.facts.clone(),
+            devices: report.devices.clone(),
+            gone: report.gone.clone(),
+        }];
+        events.extend(self.confirmed_by_report(
+            &report.node,
+            observed_at,
+            report.full,
+            &report.devices,
+            &report.gone,
+        ));
         Ok(Decision {
-            events: vec![Event::NodeReported {
-                node: report.node.clone(),
-                spool: report.spool.clone(),
-                number: report.number,
-                observed_at: observed_at(node, report, now),
-                full: report.full,
-                facts: report.facts.clone(),
-                devices: report.devices.clone(),
-                gone: report.gone.clone(),
-            }],
+            events,
             outcome: Outcome::Reported(report.number),
         })
     }
 
-    fn in_session(&self, name: &NodeName, session: SessionId) -> Result<&Node, Denied> {
+    pub(super) fn in_session(&self, name: &NodeName, session: SessionId) -> Result<&Node, Denied> {
         // A node that was only declared has no session to speak in.
         let newest = self
             .node(name)

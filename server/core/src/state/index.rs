@@ -1,14 +1,18 @@
 //! What follows from the rows and is looked up.
 
+use std::collections::BTreeSet;
+
 use imbl::{OrdMap, OrdSet};
 
 use super::Rows;
+use super::demand::{Charge, Demand, Group, Stock};
 use crate::catalogue::Catalogue;
 use crate::device::{DeviceKey, DeviceKind};
 use crate::id::{
-    GroupName, LicenceQuotaId, NodeName, OpId, ProjectId, QuotaId, Reference, SeatId, TenantName,
-    TenantNumber, Timestamp,
+    GroupName, LeaseId, LicenceQuotaId, NodeName, OpId, ProjectId, QuotaId, Reference, SeatId,
+    TenantName, TenantNumber, Timestamp,
 };
+use crate::lease::{Lease, LeasePhase};
 use crate::licence::{LicenceQuota, Seat};
 use crate::quota::{Quota, QuotaKey};
 use crate::tenant::TenantProfile;
@@ -34,6 +38,17 @@ pub(crate) struct Index {
     pub(crate) licences_expiring: OrdSet<(Timestamp, LicenceQuotaId)>,
     pub(crate) seats_of: OrdMap<TenantName, OrdSet<SeatId>>,
     pub(crate) seats_expiring: OrdSet<(Timestamp, SeatId)>,
+    pub(crate) live: OrdSet<LeaseId>,
+    pub(crate) leases_of: OrdMap<TenantName, OrdSet<LeaseId>>,
+    pub(crate) leases_at: OrdMap<NodeName, OrdSet<LeaseId>>,
+    pub(crate) lease_on: OrdMap<DeviceKey, LeaseId>,
+    /// Ends of active leases, and of waiting for those that are to end.
+    pub(crate) leases_due: OrdSet<(Timestamp, LeaseId)>,
+    pub(crate) leases_ended: OrdSet<(Timestamp, LeaseId)>,
+    pub(crate) in_group: OrdMap<TenantName, OrdMap<Group, OrdSet<QuotaId>>>,
+    pub(crate) charges: OrdMap<TenantName, OrdMap<DeviceKey, Charge>>,
+    pub(crate) demand: OrdMap<TenantName, OrdMap<Group, Demand>>,
+    pub(crate) stock: Stock,
 }
 
 impl Index {
@@ -69,6 +84,9 @@ impl Index {
         }
         for seat in rows.seats.values() {
             index.add_seat(seat);
+        }
+        for lease in rows.leases.values() {
+            index.add_lease(lease);
         }
         index
     }
@@ -157,7 +175,75 @@ impl Index {
         assert!(known.is_some(), "seat expiry index");
     }
 
+    pub(crate) fn add_lease(&mut self, lease: &Lease) {
+        if lease.live() {
+            self.live.insert(lease.id);
+            add_to(&mut self.leases_of, &lease.terms.tenant, lease.id);
+        }
+        for (key, _) in lease.occupied() {
+            let other = self.lease_on.insert(key.clone(), lease.id);
+            assert_eq!(other, None, "a device has two live leases");
+        }
+        for node in occupied_nodes(lease) {
+            add_to(&mut self.leases_at, node, lease.id);
+        }
+        match &lease.phase {
+            LeasePhase::Active => {
+                if let Some(at) = lease.expires_at {
+                    self.leases_due.insert((at, lease.id));
+                }
+            }
+            LeasePhase::Releasing { deadline, .. } => {
+                self.leases_due.insert((*deadline, lease.id));
+            }
+            LeasePhase::Ended { at, .. } => {
+                self.leases_ended.insert((*at, lease.id));
+            }
+        }
+    }
+
+    pub(crate) fn remove_lease(&mut self, lease: &Lease) {
+        if lease.live() {
+            self.live.remove(&lease.id);
+            remove_from(&mut self.leases_of, &lease.terms.tenant, &lease.id);
+        }
+        for (key, _) in lease.occupied() {
+            let known = self.lease_on.remove(key);
+            assert_eq!(known, Some(lease.id), "lease of a device");
+        }
+        for node in occupied_nodes(lease) {
+            remove_from(&mut self.leases_at, node, &lease.id);
+        }
+        let known = match &lease.phase {
+            LeasePhase::Active => lease
+                .expires_at
+                .is_none_or(|at| self.leases_due.remove(&(at, lease.id)).is_some()),
+            LeasePhase::Releasing { deadline, .. } => {
+                self.leases_due.remove(&(*deadline, lease.id)).is_some()
+            }
+            LeasePhase::Ended { at, .. } => self.leases_ended.remove(&(*at, lease.id)).is_some(),
+        };
+        assert!(known, "lease end index");
+    }
+
+    pub(crate) fn add_to_group(&mut self, quota: &Quota) {
+        let groups = self.in_group.entry(quota.key.tenant.clone()).or_default();
+        add_to(groups, &group_of(quota), quota.id);
+    }
+
+    fn remove_from_group(&mut self, quota: &Quota) {
+        let tenant = &quota.key.tenant;
+        let empty = self.in_group.get_mut(tenant).is_some_and(|groups| {
+            remove_from(groups, &group_of(quota), &quota.id);
+            groups.is_empty()
+        });
+        if empty {
+            self.in_group.remove(tenant);
+        }
+    }
+
     pub(crate) fn add_quota(&mut self, rows: &Rows, quota: &Quota) {
+        self.add_to_group(quota);
         if let Some(tenant) = rows.tenants.get(&quota.key.tenant) {
             let name = quota.key.tenant.clone();
             self.with_quotas.insert(tenant.order, name);
@@ -183,6 +269,7 @@ impl Index {
     }
 
     pub(crate) fn remove_quota(&mut self, rows: &Rows, quota: &Quota) {
+        self.remove_from_group(quota);
         let known = self.by_key.remove(&quota.key);
         assert_eq!(known, Some(quota.id), "quota key index");
         if let Some(reference) = quota.reference {
@@ -204,6 +291,18 @@ impl Index {
             remove_from(&mut self.binding, node, &quota.id);
         }
     }
+}
+
+fn group_of(quota: &Quota) -> Group {
+    Group {
+        region: quota.key.region.clone(),
+        quota_type: quota.key.quota_type,
+        model: quota.model.clone(),
+    }
+}
+
+fn occupied_nodes(lease: &Lease) -> BTreeSet<&NodeName> {
+    lease.occupied().map(|(_, node)| node).collect()
 }
 
 /// Takes `value` out of the set under `key`, and the set with it when it was the last.

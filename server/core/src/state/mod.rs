@@ -4,8 +4,10 @@
 //! give the same bytes. A snapshot holds the rows only; [`State::verify`] recounts every index from them.
 
 mod changes;
+mod demand;
 mod directory;
 mod index;
+mod lease;
 mod licence;
 mod pairs;
 mod verify;
@@ -17,18 +19,22 @@ use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{Device, DeviceKey};
 use crate::id::{
-    GpuModel, GroupName, HostResourceName, LicenceQuotaId, NodeName, OpId, ProductId, ProjectId,
-    QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId, TenantName,
-    Timestamp,
+    Epoch, GpuModel, GroupName, HostResourceName, LeaseId, LicenceQuotaId, NodeName, OpId,
+    ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
+    TenantName, Timestamp,
 };
+use crate::lease::Lease;
 use crate::licence::{LicenceQuota, Product, Seat};
 use crate::limit::Limit;
 use crate::node::Node;
 use crate::pool::{CardLimitKey, Counter, HostResource, RegionProfile, ResourceGroup};
 use crate::quota::{Quota, QuotaKey};
+use crate::settings::Settings;
 use crate::tenant::Tenant;
 
 pub use changes::Changes;
+pub(crate) use demand::{Charge, type_of};
+pub use demand::{Demand, Group};
 pub(crate) use index::{Index, add_to, remove_from};
 pub use verify::Broken;
 
@@ -72,6 +78,12 @@ pub(crate) struct Rows {
     pub(crate) licence_quotas: OrdMap<LicenceQuotaId, LicenceQuota>,
     pub(crate) next_seat: u64,
     pub(crate) seats: OrdMap<SeatId, Seat>,
+    pub(crate) settings: Settings,
+    pub(crate) next_lease: u64,
+    pub(crate) last_epoch: Epoch,
+    pub(crate) leases: OrdMap<LeaseId, Lease>,
+    /// Last sessions of nodes that were retired.
+    pub(crate) retired: OrdMap<NodeName, SessionId>,
 }
 
 /// What other systems count for one project, by site and kind.
@@ -97,11 +109,13 @@ impl PartialEq for State {
 
 impl From<Rows> for State {
     fn from(rows: Rows) -> Self {
-        Self {
+        let mut state = Self {
             index: Index::of(&rows),
             changes: Changes::at(rows.seq),
             rows,
-        }
+        };
+        state.recount();
+        state
     }
 }
 
@@ -214,6 +228,7 @@ impl State {
             self.index.expiring.get_min().map(|(at, _)| *at),
             self.index.licences_expiring.get_min().map(|(at, _)| *at),
             self.index.seats_expiring.get_min().map(|(at, _)| *at),
+            self.index.leases_due.get_min().map(|(at, _)| *at),
         ];
         due.into_iter().flatten().min()
     }

@@ -1,6 +1,6 @@
 //! What must always hold of a state, whatever events made it.
 
-use super::{Index, State};
+use super::State;
 use crate::id::TenantName;
 
 /// An invariant does not hold; the ledger must not be written to.
@@ -14,8 +14,8 @@ impl State {
     /// # Errors
     /// With the first invariant that does not hold.
     pub fn verify(&self) -> Result<(), Broken> {
-        let recount = Index::of(&self.rows);
-        if recount != self.index {
+        let recount = Self::from(self.rows.clone());
+        if recount.index != self.index {
             return Err(Broken("an index differs from a recount of its rows".into()));
         }
         if self.index.by_key.len() != self.rows.quotas.len() {

@@ -68,6 +68,8 @@ fn set_tenant() -> impl Strategy<Value = Command> {
                 code: number.map(|number| Code::new(&format!("C{number}")).unwrap()),
                 projects: projects.map(ids),
                 frozen,
+                confined: None,
+                lease_mode: None,
             })
         })
 }

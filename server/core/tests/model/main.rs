@@ -8,8 +8,10 @@ mod declared;
 mod earlier;
 mod examples;
 mod history;
+mod leases;
 mod properties;
 mod reference;
+mod retire;
 mod rules;
 mod world;
 

@@ -34,6 +34,8 @@ pub(crate) fn held_gpu(uuid: &str, tenants: &[&str]) -> DeviceReport {
         licence_expires_at: None,
         vm: None,
         parent: None,
+        numa: None,
+        nvlink: None,
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) fn seen() -> impl Strategy<Value = DeviceReport> {
             licence_expires_at: None,
             vm: None,
             parent: None,
+            numa: None,
+            nvlink: None,
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use gpuquota_core::Command;
 use gpuquota_core::command::DeclareNode;
-use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport, LicenceState};
+use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport, GpuUuid, LicenceState};
 use gpuquota_core::id::{GpuModel, GroupName, HardwareName, NodeName, Region, Seq, TenantName};
 use gpuquota_core::node::{Node, NodeFacts, NodeState};
 use gpuquota_core::pool::Inventory;
@@ -159,6 +159,23 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         Some(known) => Reply::ok(Declared::of(&node, known)),
         None => Err(Problem::new(Kind::Internal, "the node is not there")),
     }
+}
+
+/// `DELETE /api/v1/nodes/{name}`: forgets a node that is no more.
+pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let node = call.named("name", NodeName::new)?;
+    let forced = call.query.switch("force")?;
+    call.submit(api, Command::RetireNode { node, forced })
+        .await?;
+    Reply::done()
+}
+
+/// `DELETE /api/v1/gpus/{uuid}`: takes a GPU away from its node, so that another node may report it.
+pub(in crate::rest) async fn delete_gpu(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let gpu = call.named("uuid", GpuUuid::new)?;
+    let forced = call.query.switch("force")?;
+    call.submit(api, Command::ForgetGpu { gpu, forced }).await?;
+    Reply::done()
 }
 
 fn inventory(fields: &Fields) -> Result<Option<Inventory>, Problem> {

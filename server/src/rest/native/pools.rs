@@ -65,6 +65,7 @@ pub(in crate::rest) async fn put_region(api: &Api, call: &Call) -> Result<Reply,
         region: call.named("region", Region::new)?,
         display_name: fields.name("name", DisplayName::new)?,
         site: fields.name("site_id", SiteId::new)?,
+        lease_mode: None,
     };
     call.submit(api, Command::SetRegion(profile.clone()))
         .await?;

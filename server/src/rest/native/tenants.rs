@@ -89,6 +89,8 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         code: fields.name("code", Code::new)?,
         projects: fields.names("projects", MOST_PROJECTS, ProjectId::new)?,
         frozen: fields.flag("frozen")?,
+        confined: None,
+        lease_mode: None,
     };
     call.submit(api, Command::SetTenant(set)).await?;
     let committed = api.ledger.read();

@@ -9,6 +9,7 @@ use crate::rest::names;
 use crate::rest::native::Health;
 use crate::rest::native::nodes::{Declared, Listed};
 use crate::rest::native::tokens::Revoked;
+use crate::rest::status::Kind;
 
 /// `GET /api/v1/nodes`.
 pub(in crate::rest) fn list_nodes() -> Operation {
@@ -57,6 +58,38 @@ pub(in crate::rest) fn put_node() -> Operation {
     .path::<names::NodeName>("name", "The node.")
     .body(body, declared())
     .answers::<Declared<'_>>(declared())
+}
+
+/// `DELETE /api/v1/nodes/{name}`.
+pub(in crate::rest) fn delete_node() -> Operation {
+    Operation::new(
+        "retireNode",
+        "Forget a node that is no more",
+        "Its devices go with it. What is leased there ends, and says that nobody saw it free. Should its agent come back, \
+         it is a new node.",
+    )
+    .path::<names::NodeName>("name", "The node.")
+    .query::<names::Flag>("force", "Also while it is heard, and while its devices are leased.")
+    .problem(Kind::NoSuchObject)
+    .problem(Kind::InUse)
+    .answers::<names::Nothing>(json!({}))
+}
+
+/// `DELETE /api/v1/gpus/{uuid}`.
+pub(in crate::rest) fn delete_gpu() -> Operation {
+    Operation::new(
+        "forgetGpu",
+        "Take a GPU away from its node",
+        "With its instances, so that the node in which it is now may report it.",
+    )
+    .path::<names::GpuUuid>("uuid", "The GPU.")
+    .query::<names::Flag>(
+        "force",
+        "Also while its node is heard, and while it is leased.",
+    )
+    .problem(Kind::NoSuchObject)
+    .problem(Kind::InUse)
+    .answers::<names::Nothing>(json!({}))
 }
 
 /// `POST /api/v1/tokens/revoke`.

@@ -15,7 +15,7 @@ use crate::rest::routes::{Dialect, Route};
 use crate::rest::status::{Kind, Problem};
 
 /// Every kind with when it is answered.
-pub(super) const KINDS: [Kind; 25] = [
+pub(super) const KINDS: [Kind; 27] = [
     Kind::MalformedBody,
     Kind::MissingField,
     Kind::InvalidField,
@@ -36,6 +36,8 @@ pub(super) const KINDS: [Kind; 25] = [
     Kind::OperationReused,
     Kind::OverLimit,
     Kind::Frozen,
+    Kind::NotGranted,
+    Kind::LeaseOver,
     Kind::TooLarge,
     Kind::Throttled,
     Kind::Overloaded,
@@ -65,6 +67,10 @@ fn meaning(kind: Kind) -> &'static str {
         Kind::OperationReused => "the Idempotency-Key was used for another request",
         Kind::OverLimit => "more than a limit admits",
         Kind::Frozen => "the tenant is frozen",
+        Kind::NotGranted => {
+            "a limit, or the hardware, does not bear the lease; explain says which and what would"
+        }
+        Kind::LeaseOver => "the lease is to end or has ended",
         Kind::TooLarge => "the body is larger than 64 KiB",
         Kind::Throttled => "too many wrong tokens from this address",
         Kind::Overloaded => "more writes wait than the server takes",

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use gpuquota_core::id::{TenantName, Timestamp};
+use gpuquota_core::Command;
+use gpuquota_core::command::NodeReport;
+use gpuquota_core::id::{NodeName, Region, SessionId, TenantName, Timestamp};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
@@ -23,6 +25,7 @@ use crate::open::Opened;
 use crate::rest::credential::Carrier;
 use crate::rest::routes::{Dialect, Route};
 use crate::rest::{Api, Endpoint, Kept, router};
+use crate::service::Origin;
 use crate::service::liveness::Liveness;
 
 const TTL_S: i64 = 600;
@@ -90,6 +93,7 @@ impl Ground {
     }
 
     async fn stock(&self) {
+        self.report_gpu().await;
         let admin = self.token(Role::Admin, "stock");
         let quota =
             |number: u32| json!({"tenant": number, "software_product": 1, "max_licenses": 9});
@@ -151,6 +155,33 @@ impl Ground {
                 [200, 201].contains(&seen.status),
                 "{method} {path}: {seen:?}"
             );
+        }
+    }
+
+    // What only an agent can say.
+    async fn report_gpu(&self) {
+        let node = NodeName::new("heard-node").unwrap();
+        let open = Command::OpenSession {
+            node: node.clone(),
+            default_region: Region::new("own-region").unwrap(),
+            boot_id: "b".into(),
+            agent_version: "1".into(),
+        };
+        let device = json!({"key": "GPU-own", "health": "ok", "model": "m", "gpu_model": "m"});
+        let report = Command::Report(NodeReport {
+            node,
+            session: SessionId(1),
+            spool: "s".into(),
+            number: 1,
+            age_ms: None,
+            full: true,
+            facts: None,
+            devices: vec![serde_json::from_value(device).unwrap()],
+            gone: Vec::new(),
+        });
+        for command in [open, report] {
+            let ledger = &self.opened.ledger;
+            ledger.submit(command, Origin::server()).await.unwrap();
         }
     }
 
@@ -288,6 +319,7 @@ pub(super) fn path_of(route: &Route, whose: Whose) -> String {
         ("{resource}", format!("{pool}-host")),
         ("{accelerator}", "gpu".to_owned()),
         ("{type}", "users".to_owned()),
+        ("{uuid}", format!("GPU-{pool}")),
         ("{file}", "start.js".to_owned()),
     ] {
         path = path.replace(name, &value);
@@ -297,6 +329,8 @@ pub(super) fn path_of(route: &Route, whose: Whose) -> String {
         path += "?resourceGroup=own-group&acceleratorType=gpu";
     } else if route.path == "/api/v1/models" && route.method == Method::DELETE {
         path += "?gpu_model=m";
+    } else if route.path.contains("{uuid}") {
+        path += "?force=true";
     }
     path
 }

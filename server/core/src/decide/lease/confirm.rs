@@ -1,0 +1,165 @@
+//! Node-confirmed release: a lease that is to end is charged until its devices are seen free of the tenant, by a reading
+//! taken after that, or until a bounded time has passed while the nodes were heard.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::command::Decision;
+use crate::device::{DeviceHealth, DeviceKey, DeviceReport};
+use crate::event::Event;
+use crate::explain::Denied;
+use crate::id::{NodeName, SessionId, TenantName, Timestamp};
+use crate::lease::{EndReason, Lease, LeasePhase, Unconfirmed};
+use crate::node::NodeState;
+use crate::state::State;
+
+use crate::decide::done;
+
+/// What a reading says of a device.
+enum Seen<'a> {
+    /// It is as reported.
+    Reported(&'a DeviceReport),
+    /// It is no more.
+    Gone,
+}
+
+impl State {
+    pub(in crate::decide) fn decide_confirm(
+        &self,
+        node: &NodeName,
+        session: SessionId,
+        age_ms: u64,
+        now: Timestamp,
+    ) -> Result<Decision, Denied> {
+        self.in_session(node, session)?;
+        let read_at = now.before(age_ms);
+        Ok(done(self.confirmed(node, read_at, |key| {
+            match self.device(key).filter(|device| device.node == *node) {
+                Some(device) => Seen::Reported(&device.report),
+                None => Seen::Gone,
+            }
+        })))
+    }
+
+    /// What a report ends: `devices` and `gone` are what it says, the rest is as the ledger has it.
+    pub(in crate::decide) fn confirmed_by_report(
+        &self,
+        node: &NodeName,
+        observed_at: Timestamp,
+        full: bool,
+        devices: &[DeviceReport],
+        gone: &[DeviceKey],
+    ) -> Vec<Event> {
+        if !self.awaits(node) {
+            return Vec::new();
+        }
+        let reported: BTreeMap<&DeviceKey, &DeviceReport> =
+            devices.iter().map(|report| (&report.key, report)).collect();
+        let gone: BTreeSet<&DeviceKey> = gone.iter().collect();
+        self.confirmed(node, observed_at, |key| match reported.get(key) {
+            Some(report) => Seen::Reported(report),
+            None if full || gone.contains(key) => Seen::Gone,
+            None => match self.device(key).filter(|device| device.node == *node) {
+                Some(device) => Seen::Reported(&device.report),
+                None => Seen::Gone,
+            },
+        })
+    }
+
+    fn confirmed<'a>(
+        &self,
+        node: &NodeName,
+        read_at: Timestamp,
+        seen: impl Fn(&DeviceKey) -> Seen<'a>,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        for lease in self.leases_at(node) {
+            let LeasePhase::Releasing {
+                since,
+                reason,
+                waiting,
+                ..
+            } = &lease.phase
+            else {
+                continue;
+            };
+            if read_at <= *since {
+                continue;
+            }
+            let here = lease.occupied().filter(|(_, at)| *at == node);
+            let freed: BTreeSet<DeviceKey> = here
+                .filter(|(key, _)| match seen(key) {
+                    Seen::Reported(report) => free_of(&lease.terms.tenant, report),
+                    Seen::Gone => true,
+                })
+                .map(|(key, _)| key.clone())
+                .collect();
+            if freed.is_empty() {
+                continue;
+            }
+            events.push(if freed.len() == waiting.len() {
+                Event::LeaseEnded {
+                    lease: lease.id,
+                    reason: *reason,
+                    unconfirmed: BTreeMap::new(),
+                }
+            } else {
+                Event::LeaseFreed {
+                    lease: lease.id,
+                    devices: freed,
+                    unconfirmed: BTreeMap::new(),
+                }
+            });
+        }
+        events
+    }
+
+    /// Leases whose time has come: active ones are to end, and those that waited long enough do end.
+    pub(in crate::decide) fn leases_due(&self, now: Timestamp) -> Vec<Event> {
+        let due = self.index.leases_due.iter();
+        let due = due.take_while(|(at, _)| *at <= now);
+        let due = due.filter_map(|(_, lease)| self.lease(*lease));
+        due.filter_map(|lease| match &lease.phase {
+            LeasePhase::Active => Some(self.ending(lease, EndReason::Expired, now)),
+            LeasePhase::Releasing { reason, .. } => Some(self.waited(lease, *reason, now)),
+            LeasePhase::Ended { .. } => None,
+        })
+        .collect()
+    }
+
+    // What a node that is not heard holds stays charged: it is asked again later.
+    fn waited(&self, lease: &Lease, reason: EndReason, now: Timestamp) -> Event {
+        let heard = |node| self.node(node).is_some_and(|it| it.state == NodeState::Up);
+        if lease.occupied().any(|(_, node)| !heard(node)) {
+            return Event::LeaseWaiting {
+                lease: lease.id,
+                deadline: now.after(self.settings().confirm_within_ms),
+            };
+        }
+        let unconfirmed = lease.occupied().map(|(key, _)| {
+            let readable = self
+                .device(key)
+                .is_some_and(|device| readable(&device.report));
+            let why = match readable {
+                true => Unconfirmed::StillHeld,
+                false => Unconfirmed::Unreadable,
+            };
+            (key.clone(), why)
+        });
+        Event::LeaseEnded {
+            lease: lease.id,
+            reason,
+            unconfirmed: unconfirmed.collect(),
+        }
+    }
+}
+
+fn free_of(tenant: &TenantName, report: &DeviceReport) -> bool {
+    readable(report) && !report.unattributed && !report.tenants.contains(tenant)
+}
+
+fn readable(report: &DeviceReport) -> bool {
+    match report.health {
+        DeviceHealth::Ok => true,
+        DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
+    }
+}

@@ -1,0 +1,344 @@
+//! Leases: what is promised to whom, checked against every limit at once. The order of the checks is the order in which
+//! a denial names them: the tenant, its project, its quotas, then the devices.
+
+mod candidates;
+mod confirm;
+mod why;
+
+use std::collections::BTreeMap;
+
+use crate::command::{Decision, Outcome, RequestLease};
+use crate::device::DeviceKey;
+use crate::event::Event;
+use crate::explain::Denied;
+use crate::explanation::{Change, Explanation, Rule};
+use crate::id::{Epoch, LeaseId, NodeName, TenantName, Timestamp};
+use crate::lease::{
+    EndReason, Lease, LeasePhase, LeasePlacement, LeaseTerms, MOST_LABELS, MOST_LEASED, Unconfirmed,
+};
+use crate::placement::{NoPlace, Wish, place};
+use crate::quota::{Quota, QuotaSource, QuotaType};
+use crate::settings::Settings;
+use crate::state::{Group, State};
+use crate::usage::{in_order, usage};
+
+use super::directory::{too_many, unknown};
+use super::done;
+
+impl State {
+    pub(super) fn decide_set_settings(&self, settings: &Settings) -> Decision {
+        if *self.settings() == *settings {
+            return done(Vec::new());
+        }
+        done(vec![Event::SettingsSet(settings.clone())])
+    }
+
+    pub(super) fn decide_request_lease(
+        &self,
+        request: &RequestLease,
+        now: Timestamp,
+    ) -> Result<Decision, Denied> {
+        if request.count == 0 || request.count > MOST_LEASED {
+            return Err(too_many(
+                "devices of a lease, which has at least one",
+                MOST_LEASED as usize,
+            ));
+        }
+        if request.labels.len() > MOST_LABELS {
+            return Err(too_many("labels of a lease", MOST_LABELS));
+        }
+        let terms = self.terms_of(request);
+        self.check_tenant(&terms)?;
+        let group = Group {
+            region: terms.region.clone(),
+            quota_type: terms.quota_type,
+            model: self.catalogue().canonical(&terms.gpu_model),
+        };
+        let source = self.check_quotas(&terms, &group)?;
+        let devices = match terms.placement {
+            LeasePlacement::CountOnly => BTreeMap::new(),
+            LeasePlacement::Devices => self.choose_devices(request, &terms, &group)?,
+        };
+        let lease = Lease {
+            id: LeaseId(self.rows.next_lease.max(1)),
+            terms: terms.clone(),
+            model: group.model,
+            source,
+            devices: devices.clone(),
+            epoch: Epoch(self.rows.last_epoch.0 + 1),
+            granted_at: now,
+            expires_at: request.ttl_ms.map(|ttl| now.after(ttl)),
+            phase: LeasePhase::Active,
+        };
+        let granted = Event::LeaseGranted {
+            lease: lease.id,
+            terms,
+            source,
+            devices,
+            epoch: lease.epoch,
+            expires_at: lease.expires_at,
+        };
+        if lease.terms.quota_type == QuotaType::Dedicated {
+            self.check_dedicated(&lease, &granted)?;
+        }
+        Ok(Decision {
+            events: vec![granted],
+            outcome: Outcome::Lease(Box::new(lease)),
+        })
+    }
+
+    // Dedicated quotas need not be about the same nodes, so their sum says too little: the devices are laid upon them.
+    fn check_dedicated(&self, lease: &Lease, granted: &Event) -> Result<(), Denied> {
+        let tenant = &lease.terms.tenant;
+        let mut after = self.clone();
+        after.apply_event(lease.granted_at.max(self.rows.at), granted);
+        if usage(&after, tenant).excess() <= usage(self, tenant).excess() {
+            return Ok(());
+        }
+        let group = Group {
+            region: lease.terms.region.clone(),
+            quota_type: lease.terms.quota_type,
+            model: lease.model.clone(),
+        };
+        let granting: Vec<&Quota> = self
+            .quotas_in(tenant, &group)
+            .filter(|quota| !quota.expired)
+            .collect();
+        Err(self.over_quota(&lease.terms, &group, &granting))
+    }
+
+    /// Renewing is granting anew for a later time: what the quotas do not bear any more is not kept.
+    pub(super) fn decide_renew_lease(
+        &self,
+        id: LeaseId,
+        ttl_ms: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Decision, Denied> {
+        let lease = self.known_lease(id)?;
+        if !lease.active() {
+            return Err(Denied::LeaseOver {
+                lease: id,
+                state: lease.state().to_owned(),
+            });
+        }
+        let tenant = &lease.terms.tenant;
+        if self.known_tenant(tenant)?.frozen {
+            return Err(why::frozen(tenant));
+        }
+        let excess = usage(self, tenant).excess();
+        if excess > 0 {
+            let group = Group {
+                region: lease.terms.region.clone(),
+                quota_type: lease.terms.quota_type,
+                model: lease.model.clone(),
+            };
+            self.check_not_over(tenant, &group)?;
+        }
+        let expires_at = ttl_ms.map(|ttl| now.after(ttl));
+        let renewed = Lease {
+            expires_at,
+            ..lease.clone()
+        };
+        let event = Event::LeaseRenewed {
+            lease: id,
+            expires_at,
+        };
+        let events = match lease.expires_at == expires_at {
+            true => Vec::new(),
+            false => vec![event],
+        };
+        Ok(Decision {
+            events,
+            outcome: Outcome::Lease(Box::new(renewed)),
+        })
+    }
+
+    /// Releasing what is to end already, or has ended, is no error: who asks twice gets the same answer.
+    pub(super) fn decide_release_lease(
+        &self,
+        id: LeaseId,
+        forced: bool,
+        now: Timestamp,
+    ) -> Result<Decision, Denied> {
+        let lease = self.known_lease(id)?;
+        let reason = match (&lease.phase, forced) {
+            (LeasePhase::Ended { .. }, _) | (LeasePhase::Releasing { .. }, false) => {
+                return Ok(Decision {
+                    events: Vec::new(),
+                    outcome: Outcome::Lease(Box::new(lease.clone())),
+                });
+            }
+            (LeasePhase::Releasing { reason, .. }, true) => *reason,
+            (LeasePhase::Active, true) => EndReason::Forced,
+            (LeasePhase::Active, false) => EndReason::Released,
+        };
+        let unconfirmed = lease.occupied();
+        let unconfirmed: BTreeMap<_, _> = unconfirmed
+            .map(|(key, _)| (key.clone(), Unconfirmed::Forced))
+            .collect();
+        let (event, lease) = if forced {
+            let event = Event::LeaseEnded {
+                lease: id,
+                reason,
+                unconfirmed: unconfirmed.clone(),
+            };
+            (event, lease.ended(now, reason, &unconfirmed))
+        } else {
+            let event = self.ending(lease, reason, now);
+            let after = match &event {
+                Event::LeaseReleasing { deadline, .. } => lease.releasing(now, reason, *deadline),
+                _ => lease.ended(now, reason, &BTreeMap::new()),
+            };
+            (event, after)
+        };
+        Ok(Decision {
+            events: vec![event],
+            outcome: Outcome::Lease(Box::new(lease)),
+        })
+    }
+
+    /// How a lease begins to end: one without devices has nothing that could be seen.
+    pub(super) fn ending(&self, lease: &Lease, reason: EndReason, now: Timestamp) -> Event {
+        if lease.devices.is_empty() {
+            return Event::LeaseEnded {
+                lease: lease.id,
+                reason,
+                unconfirmed: BTreeMap::new(),
+            };
+        }
+        Event::LeaseReleasing {
+            lease: lease.id,
+            reason,
+            deadline: now.after(self.settings().confirm_within_ms),
+        }
+    }
+
+    fn known_lease(&self, id: LeaseId) -> Result<&Lease, Denied> {
+        self.lease(id)
+            .ok_or_else(|| unknown("lease", &id.0.to_string()))
+    }
+
+    // Every name is resolved before anything is charged.
+    fn terms_of(&self, request: &RequestLease) -> LeaseTerms {
+        let quota_type = request.quota_type;
+        LeaseTerms {
+            tenant: request.tenant.clone(),
+            region: request.region.clone(),
+            gpu_model: request.gpu_model.clone(),
+            quota_type: quota_type
+                .unwrap_or_else(|| self.catalogue().implied_type(&request.gpu_model)),
+            count: request.count,
+            placement: request.placement,
+            project: request.project.clone(),
+            cpu_cores: request.cpu_cores,
+            memory_bytes: request.memory_bytes,
+            labels: request.labels.clone(),
+        }
+    }
+
+    fn check_tenant(&self, terms: &LeaseTerms) -> Result<(), Denied> {
+        let tenant = &terms.tenant;
+        let Some(known) = self.tenant(tenant) else {
+            return Err(why::denied(Explanation::new(
+                Rule::UnknownTenant,
+                format!("there is no tenant {tenant}; make it known or give it a quota first"),
+            )));
+        };
+        if known.profile.frozen {
+            return Err(why::frozen(tenant));
+        }
+        if let Some(project) = &terms.project {
+            let owner = self.tenant_of_project(project);
+            if owner.is_none_or(|owner| owner.profile.tenant != *tenant) {
+                return Err(why::denied(Explanation::new(
+                    Rule::UnknownProject,
+                    format!("{project} is no project of tenant {tenant}"),
+                )));
+            }
+        }
+        if terms.quota_type != QuotaType::Dedicated && self.is_confined(tenant) {
+            return Err(why::denied(Explanation {
+                admit: Some(Change::AskOperator),
+                ..Explanation::new(
+                    Rule::Confined,
+                    format!(
+                        "tenant {tenant} is kept on its dedicated nodes; ask for type dedicated"
+                    ),
+                )
+            }));
+        }
+        Ok(())
+    }
+
+    // All quotas that fit add up; the first in order that has room gives the lease its source.
+    fn check_quotas(&self, terms: &LeaseTerms, group: &Group) -> Result<QuotaSource, Denied> {
+        let tenant = &terms.tenant;
+        let quotas: Vec<&Quota> = self.quotas_in(tenant, group).collect();
+        let granting: Vec<&Quota> = quotas.iter().copied().filter(|q| !q.expired).collect();
+        if granting.is_empty() {
+            return Err(self.no_quota(terms, group, &quotas));
+        }
+        let used = self.demand(tenant, group).used();
+        let asked = u64::from(terms.count);
+        let limit = total_limit(&granting);
+        if limit.is_some_and(|limit| used.saturating_add(asked) > limit) {
+            return Err(self.over_quota(terms, group, &granting));
+        }
+        let order = in_order(self, &granting);
+        let mut before: u64 = 0;
+        for quota in &order {
+            // Sources are filled in order, so the first whose end lies beyond what is used has room.
+            before = before.saturating_add(quota.grants().room(0));
+            if before > used {
+                return Ok(quota.key.source);
+            }
+        }
+        Err(self.over_quota(terms, group, &granting))
+    }
+
+    // What the group uses now may be more than its quotas grant, through holders or a limit that was lowered.
+    fn check_not_over(&self, tenant: &TenantName, group: &Group) -> Result<(), Denied> {
+        let granting: Vec<&Quota> = self
+            .quotas_in(tenant, group)
+            .filter(|quota| !quota.expired)
+            .collect();
+        let used = self.demand(tenant, group).used();
+        match total_limit(&granting) {
+            Some(limit) if used > limit => Err(self.not_kept(tenant, group, &granting)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn choose_devices(
+        &self,
+        request: &RequestLease,
+        terms: &LeaseTerms,
+        group: &Group,
+    ) -> Result<BTreeMap<DeviceKey, NodeName>, Denied> {
+        let wish = Wish {
+            count: terms.count,
+            spread: request.spread,
+            most_nodes: request.most_nodes,
+        };
+        let nodes = self.candidates(request, terms, group);
+        let offers = nodes.offers();
+        let no_device = |none: &NoPlace| self.no_device(request, terms, group, none);
+        let chosen = place(&wish, &offers).map_err(|none| no_device(&none))?;
+        let chosen = chosen
+            .into_iter()
+            .map(|(node, key)| (key.clone(), node.clone()));
+        Ok(chosen.collect())
+    }
+}
+
+/// The sum of what quotas grant; `None` is unlimited.
+pub(super) fn total_limit(quotas: &[&Quota]) -> Option<u64> {
+    let mut total: u64 = 0;
+    for quota in quotas {
+        match quota.grants() {
+            crate::limit::Limit::Unlimited => return None,
+            crate::limit::Limit::Finite(limit) => total += u64::from(limit),
+        }
+    }
+    Some(total)
+}

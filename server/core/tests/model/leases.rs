@@ -1,0 +1,564 @@
+//! Leases, rule by rule.
+
+use std::collections::BTreeSet;
+
+use gpuquota_core::command::{NodeReport, RequestLease, SetTenant};
+use gpuquota_core::device::DeviceReport;
+use gpuquota_core::event::SilenceReason;
+use gpuquota_core::explanation::{Change, Explanation, Rule};
+use gpuquota_core::id::{LeaseId, SessionId, Timestamp};
+use gpuquota_core::lease::{EndReason, Lease, LeasePhase, LeasePlacement, Unconfirmed};
+use gpuquota_core::quota::{QuotaSource, QuotaType};
+use gpuquota_core::settings::{LeaseMode, Settings};
+use gpuquota_core::usage::ViolationClass;
+use gpuquota_core::{Answer, Command, Denied, Outcome};
+
+use crate::examples::{GPU, bought, name, on, put, until};
+use crate::properties::{full_report, held_gpu, with_nodes};
+use crate::world::{model, node, region, tenant};
+use crate::{Ledger, START};
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp(START.0 + ms)
+}
+
+fn ask_for(who: &str, count: u32) -> RequestLease {
+    RequestLease::of(
+        tenant(who),
+        region("bj"),
+        model(GPU),
+        count,
+        LeasePlacement::Devices,
+    )
+}
+
+fn number_for(who: &str, count: u32) -> RequestLease {
+    RequestLease {
+        placement: LeasePlacement::CountOnly,
+        ..ask_for(who, count)
+    }
+}
+
+impl Ledger {
+    fn lease(&mut self, request: &RequestLease, now: Timestamp) -> Result<Lease, Box<Explanation>> {
+        match self.ask(&Command::RequestLease(request.clone()), now, None) {
+            Answer::Granted(Outcome::Lease(lease)) => {
+                assert_eq!(
+                    self.state.lease(lease.id),
+                    Some(&*lease),
+                    "the answer is the row"
+                );
+                self.state.verify().unwrap();
+                Ok(*lease)
+            }
+            Answer::Denied(Denied::Lease { because }) => Err(because),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    fn give_back(&mut self, lease: LeaseId, forced: bool, now: Timestamp) -> Lease {
+        match self.ask(&Command::ReleaseLease { lease, forced }, now, None) {
+            Answer::Granted(Outcome::Lease(lease)) => {
+                assert_eq!(
+                    self.state.lease(lease.id),
+                    Some(&*lease),
+                    "the answer is the row"
+                );
+                self.state.verify().unwrap();
+                *lease
+            }
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    fn say(&mut self, name: &str, number: u64, devices: Vec<DeviceReport>, now: Timestamp) {
+        let report = full_report(name, number, devices);
+        let answer = self.ask(&Command::Report(report), now, None);
+        assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
+        self.state.verify().unwrap();
+    }
+
+    fn confirm(&mut self, name: &str, age_ms: u64, now: Timestamp) {
+        let confirm = Command::ConfirmReleases {
+            node: node(name),
+            session: SessionId(1),
+            age_ms,
+        };
+        let answer = self.ask(&confirm, now, None);
+        assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
+        self.state.verify().unwrap();
+    }
+
+    fn used(&self, who: &str) -> Vec<u64> {
+        self.usage(who).used.into_values().collect()
+    }
+}
+
+fn free(from: usize, to: usize) -> Vec<DeviceReport> {
+    (from..to)
+        .map(|at| held_gpu(&format!("GPU-{at}"), &[]))
+        .collect()
+}
+
+// Tenant a with four GPUs by purchase, on node n0 with four free GPUs.
+fn four() -> Ledger {
+    let mut ledger = with_nodes(&["n0"]);
+    ledger.put(put(bought("a", GPU), 4)).unwrap();
+    ledger.say("n0", 1, free(0, 4), START);
+    ledger
+}
+
+#[test]
+fn a_device_has_one_live_lease_and_epochs_grow() {
+    let mut ledger = four();
+    ledger.put(put(bought("b", GPU), 4)).unwrap();
+    let first = ledger.lease(&ask_for("a", 3), START).unwrap();
+    assert_eq!(
+        (first.id, first.devices.len(), first.state()),
+        (LeaseId(1), 3, "active")
+    );
+    let denied = ledger.lease(&ask_for("b", 2), START).unwrap_err();
+    assert_eq!(denied.rule, Rule::NoDevice);
+    assert_eq!(denied.because[0].rule, Rule::DeviceLeased);
+    assert_eq!(
+        (
+            denied.because[0].others,
+            denied.because[0].tenants.as_slice()
+        ),
+        (Some(3), [tenant("a")].as_slice())
+    );
+    assert!(denied.redacted().because[0].tenants.is_empty());
+    assert_eq!(denied.admit, Some(Change::AskFor { count: 1 }));
+    let second = ledger.lease(&ask_for("b", 1), START).unwrap();
+    assert!(second.epoch > first.epoch);
+    let both: BTreeSet<_> = first.devices.keys().chain(second.devices.keys()).collect();
+    assert_eq!(both.len(), 4);
+    assert_eq!((ledger.used("a"), ledger.used("b")), (vec![3], vec![1]));
+}
+
+#[test]
+fn used_and_asked_stay_within_all_quotas_that_fit_in_their_order() {
+    let mut ledger = four();
+    ledger
+        .put(put(name("a", QuotaSource::Assign, GPU), 2))
+        .unwrap();
+    let first = ledger.lease(&number_for("a", 3), START).unwrap();
+    assert_eq!(first.source, QuotaSource::Purchase);
+    // Two are left over: one by purchase, so that is where the lease begins.
+    let second = ledger.lease(&number_for("a", 2), START).unwrap();
+    assert_eq!(
+        (second.source, ledger.used("a")),
+        (QuotaSource::Purchase, vec![4, 1])
+    );
+    let third = ledger.lease(&number_for("a", 1), START).unwrap();
+    assert_eq!(
+        (third.source, ledger.used("a")),
+        (QuotaSource::Assign, vec![4, 2])
+    );
+    let denied = ledger.lease(&number_for("a", 1), START).unwrap_err();
+    assert_eq!(denied.rule, Rule::OverQuota);
+    assert_eq!(
+        (denied.used, denied.leased, denied.observed, denied.asked),
+        (Some(6), Some(6), Some(0), Some(1))
+    );
+    assert_eq!(denied.own.len(), 3);
+    let settings = Settings {
+        consume_first: QuotaSource::Assign,
+        ..Settings::default()
+    };
+    ledger.ask(&Command::SetSettings(settings), START, None);
+    ledger.give_back(first.id, false, START);
+    assert_eq!(ledger.used("a"), [1, 2]);
+}
+
+#[test]
+fn a_number_and_what_runs_without_a_lease_cover_each_other() {
+    let mut ledger = four();
+    ledger.lease(&number_for("a", 2), START).unwrap();
+    assert_eq!(ledger.used("a"), [2]);
+    let held = (0..3).map(|at| held_gpu(&format!("GPU-{at}"), &["a"]));
+    ledger.say("n0", 2, held.chain(free(3, 4)).collect(), START);
+    assert_eq!(ledger.used("a"), [3]);
+    let usage = ledger.usage("a");
+    assert_eq!(
+        (
+            usage.leased.into_values().sum::<u64>(),
+            usage.observed.into_values().sum::<u64>()
+        ),
+        (2, 3)
+    );
+    // One is left: by a number it may be what runs already, with a device it may not.
+    assert_eq!(
+        ledger.lease(&ask_for("a", 2), START).unwrap_err().rule,
+        Rule::OverQuota
+    );
+    let placed = ledger.lease(&ask_for("a", 1), START).unwrap();
+    assert!(placed.devices.contains_key(&held_gpu("GPU-3", &[]).key));
+    assert_eq!(ledger.used("a"), [4]);
+}
+
+#[test]
+fn a_released_lease_is_charged_until_a_later_reading_shows_its_devices_free() {
+    let mut ledger = four();
+    let lease = ledger.lease(&ask_for("a", 2), START).unwrap();
+    let keys: Vec<_> = lease.devices.keys().cloned().collect();
+    let held = |names: &[&str]| -> Vec<DeviceReport> {
+        let mut devices = free(0, 4);
+        for device in devices
+            .iter_mut()
+            .filter(|device| keys.contains(&device.key))
+        {
+            device.tenants = names.iter().map(|name| tenant(name)).collect();
+        }
+        devices
+    };
+    ledger.say("n0", 2, held(&["a"]), at(10));
+    let releasing = ledger.give_back(lease.id, false, at(20));
+    assert_eq!(
+        (releasing.state(), ledger.used("a")),
+        ("releasing", vec![2])
+    );
+    assert_eq!(
+        ledger.give_back(lease.id, false, at(21)).state(),
+        "releasing"
+    );
+    ledger.confirm("n0", 0, at(30));
+    assert_eq!(ledger.used("a"), [2], "they are held");
+    // The processes have gone, but the reading is older than the release.
+    let late = NodeReport {
+        age_ms: Some(25),
+        ..full_report("n0", 3, held(&[]))
+    };
+    ledger.ask(&Command::Report(late), at(40), None);
+    assert_eq!(ledger.used("a"), [2], "the reading is too old");
+    ledger.confirm("n0", 21, at(40));
+    assert_eq!(ledger.used("a"), [2], "so is this one");
+    ledger.confirm("n0", 5, at(40));
+    assert_eq!(ledger.used("a"), [0]);
+    let ended = ledger.state.lease(lease.id).unwrap();
+    let LeasePhase::Ended {
+        reason,
+        unconfirmed,
+        ..
+    } = &ended.phase
+    else {
+        unreachable!("{ended:?}");
+    };
+    assert_eq!((reason, unconfirmed.len()), (&EndReason::Released, 0));
+    assert_eq!(
+        ledger
+            .lease(&ask_for("a", 4), at(41))
+            .unwrap()
+            .devices
+            .len(),
+        4
+    );
+}
+
+#[test]
+fn a_lease_of_two_nodes_is_freed_node_by_node() {
+    let mut ledger = with_nodes(&["n0", "n1"]);
+    ledger.put(put(bought("a", GPU), 8)).unwrap();
+    ledger.say("n0", 1, free(0, 2), START);
+    ledger.say("n1", 1, free(2, 4), START);
+    let lease = ledger.lease(&ask_for("a", 4), START).unwrap();
+    ledger.give_back(lease.id, false, at(1));
+    ledger.say("n0", 2, free(0, 2), at(2));
+    assert_eq!(ledger.used("a"), [2]);
+    assert_eq!(
+        ledger.lease(&ask_for("a", 2), at(3)).unwrap().nodes(),
+        BTreeSet::from([&node("n0")])
+    );
+    ledger.say("n1", 2, free(2, 4), at(4));
+    assert_eq!(
+        (
+            ledger.used("a"),
+            ledger.state.lease(lease.id).unwrap().state()
+        ),
+        (vec![2], "ended")
+    );
+}
+
+#[test]
+fn case_51_waiting_ends_after_a_bounded_time_but_never_while_the_node_is_silent() {
+    let mut ledger = four();
+    let lease = ledger
+        .lease(
+            &RequestLease {
+                ttl_ms: Some(100),
+                ..ask_for("a", 1)
+            },
+            START,
+        )
+        .unwrap();
+    let key = lease.devices.keys().next().unwrap().clone();
+    let held = |who: &str| {
+        let mut devices = free(0, 4);
+        devices
+            .iter_mut()
+            .filter(|device| device.key == key)
+            .for_each(|device| device.tenants = vec![tenant(who)]);
+        devices
+    };
+    ledger.say("n0", 2, held("a"), at(1));
+    let silent = Command::MarkSilent {
+        node: node("n0"),
+        session: SessionId(1),
+        reason: SilenceReason::Timeout,
+    };
+    ledger.ask(&silent, at(2), None);
+    ledger.sweep(at(100));
+    assert_eq!(ledger.state.lease(lease.id).unwrap().state(), "releasing");
+    let wait = i64::try_from(Settings::default().confirm_within_ms).unwrap();
+    for round in 1..4 {
+        ledger.sweep(at(100 + round * wait));
+        assert_eq!(
+            (
+                ledger.state.lease(lease.id).unwrap().state(),
+                ledger.used("a")
+            ),
+            ("releasing", vec![1])
+        );
+        assert!(
+            ledger.state.next_due() > Some(at(100 + round * wait)),
+            "the sweep does not spin"
+        );
+    }
+    let heard = Command::MarkHeard {
+        node: node("n0"),
+        session: SessionId(1),
+    };
+    ledger.ask(&heard, at(100 + 4 * wait - 1), None);
+    ledger.sweep(at(100 + 4 * wait));
+    let ended = ledger.state.lease(lease.id).unwrap().clone();
+    let LeasePhase::Ended {
+        reason: EndReason::Expired,
+        unconfirmed,
+        ..
+    } = ended.phase
+    else {
+        unreachable!("{ended:?}");
+    };
+    assert_eq!(unconfirmed[&key], Unconfirmed::StillHeld);
+    // It still runs there, so it is still charged and nobody else gets it.
+    assert_eq!(ledger.used("a"), [1]);
+    let now = at(100 + 4 * wait);
+    assert!(
+        ledger
+            .lease(&ask_for("a", 3), now)
+            .unwrap()
+            .devices
+            .keys()
+            .all(|other| *other != key)
+    );
+}
+
+#[test]
+fn a_forced_release_waits_for_nobody_and_says_so() {
+    let mut ledger = four();
+    let lease = ledger.lease(&ask_for("a", 1), START).unwrap();
+    let ended = ledger.give_back(lease.id, true, at(1));
+    let LeasePhase::Ended {
+        reason: EndReason::Forced,
+        unconfirmed,
+        ..
+    } = &ended.phase
+    else {
+        unreachable!("{ended:?}");
+    };
+    assert_eq!(
+        unconfirmed.values().collect::<Vec<_>>(),
+        [&Unconfirmed::Forced]
+    );
+    assert_eq!(ledger.used("a"), [0]);
+}
+
+#[test]
+fn only_an_active_lease_within_its_quotas_is_renewed() {
+    let mut ledger = four();
+    ledger.put(until(put(bought("a", GPU), 4), 120)).unwrap();
+    let short = RequestLease {
+        ttl_ms: Some(100),
+        ..number_for("a", 4)
+    };
+    let lease = ledger.lease(&short, START).unwrap();
+    let renew = |ttl| Command::RenewLease {
+        lease: lease.id,
+        ttl_ms: Some(ttl),
+    };
+    assert!(matches!(
+        ledger.ask(&renew(200), at(50), None),
+        Answer::Granted(_)
+    ));
+    assert_eq!(
+        ledger.state.lease(lease.id).unwrap().expires_at,
+        Some(at(250))
+    );
+    ledger.sweep(at(120));
+    let denied = ledger.ask(&renew(200), at(130), None);
+    assert!(
+        matches!(denied, Answer::Denied(Denied::Lease { .. })),
+        "{denied:?}"
+    );
+    let late = ledger.ask(&renew(200), at(300), None);
+    assert!(
+        matches!(late, Answer::Denied(Denied::LeaseOver { .. })),
+        "{late:?}"
+    );
+    assert_eq!(ledger.used("a"), [0]);
+}
+
+#[test]
+fn an_expired_quota_a_frozen_and_an_unknown_tenant_are_granted_nothing() {
+    let mut ledger = four();
+    assert_eq!(
+        ledger
+            .lease(&number_for("nobody", 1), START)
+            .unwrap_err()
+            .rule,
+        Rule::UnknownTenant
+    );
+    assert_eq!(
+        ledger
+            .lease(
+                &RequestLease {
+                    gpu_model: model("nvidia.com/mig-1c10g"),
+                    ..number_for("a", 1)
+                },
+                START
+            )
+            .unwrap_err()
+            .rule,
+        Rule::NoQuota
+    );
+    let set = SetTenant {
+        tenant: tenant("a"),
+        number: None,
+        display_name: None,
+        code: None,
+        projects: None,
+        frozen: Some(true),
+        confined: None,
+        lease_mode: None,
+    };
+    ledger.ask(&Command::SetTenant(set.clone()), START, None);
+    assert_eq!(
+        ledger.lease(&number_for("a", 1), START).unwrap_err().rule,
+        Rule::Frozen
+    );
+    ledger.ask(
+        &Command::SetTenant(SetTenant {
+            frozen: Some(false),
+            ..set
+        }),
+        START,
+        None,
+    );
+    ledger.put(until(put(bought("a", GPU), 4), 10)).unwrap();
+    let denied = ledger.lease(&number_for("a", 1), at(10)).unwrap_err();
+    assert_eq!(
+        (denied.rule, denied.because[0].rule),
+        (Rule::NoQuota, Rule::QuotaEnded)
+    );
+}
+
+#[test]
+fn dedicated_nodes_keep_others_off_and_a_confined_tenant_on() {
+    let mut ledger = with_nodes(&["n0", "n1"]);
+    ledger.say("n0", 1, free(0, 2), START);
+    ledger.say("n1", 1, free(2, 4), START);
+    ledger.put(put(bought("a", GPU), 4)).unwrap();
+    ledger.put(put(bought("b", GPU), 4)).unwrap();
+    ledger.put(on(put(bought("a", GPU), 2), &["n0"])).unwrap();
+    let denied = ledger.lease(&ask_for("b", 3), START).unwrap_err();
+    let rules: Vec<Rule> = denied.because.iter().map(|it| it.rule).collect();
+    assert_eq!(rules, [Rule::NodeDedicated]);
+    assert_eq!(denied.because[0].tenants, [tenant("a")]);
+    // Its own dedicated node is charged to the dedicated quota, so flexible leases stay off it too.
+    assert_eq!(
+        ledger.lease(&ask_for("a", 2), START).unwrap().nodes(),
+        BTreeSet::from([&node("n1")])
+    );
+    let dedicated = RequestLease {
+        quota_type: Some(QuotaType::Dedicated),
+        ..ask_for("a", 2)
+    };
+    assert_eq!(
+        ledger.lease(&dedicated, START).unwrap().nodes(),
+        BTreeSet::from([&node("n0")])
+    );
+    assert_eq!(ledger.used("a"), [2, 2]);
+    let set = SetTenant {
+        tenant: tenant("a"),
+        number: None,
+        display_name: None,
+        code: None,
+        projects: None,
+        frozen: None,
+        confined: Some(true),
+        lease_mode: None,
+    };
+    ledger.ask(&Command::SetTenant(set), START, None);
+    assert_eq!(
+        ledger.lease(&number_for("a", 1), START).unwrap_err().rule,
+        Rule::Confined
+    );
+    ledger.say(
+        "n1",
+        2,
+        vec![held_gpu("GPU-2", &["a"]), held_gpu("GPU-3", &[])],
+        at(1),
+    );
+    let classes: Vec<_> = ledger
+        .usage("a")
+        .violations
+        .iter()
+        .map(|it| it.class)
+        .collect();
+    assert_eq!(classes, [ViolationClass::Foreign]);
+}
+
+#[test]
+fn what_runs_without_a_lease_is_a_squatter_where_leases_are_required() {
+    let mut ledger = four();
+    ledger.put(put(bought("b", GPU), 4)).unwrap();
+    let settings = Settings {
+        lease_mode: LeaseMode::Required,
+        ..Settings::default()
+    };
+    let lease = ledger.lease(&ask_for("a", 1), START).unwrap();
+    let key = lease.devices.keys().next().unwrap().clone();
+    let devices = |devices: Vec<DeviceReport>| -> Vec<DeviceReport> {
+        devices
+            .into_iter()
+            .map(|device| DeviceReport {
+                tenants: vec![tenant("a")],
+                ..device
+            })
+            .collect()
+    };
+    ledger.say("n0", 2, devices(free(0, 2)), at(1));
+    assert!(ledger.usage("a").violations.is_empty());
+    ledger.ask(&Command::SetSettings(settings), at(2), None);
+    let usage = ledger.usage("a");
+    assert_eq!(
+        (usage.violations.len(), usage.violations[0].class),
+        (1, ViolationClass::Squatter)
+    );
+    assert!(usage.violations[0].device != key);
+    assert_eq!(usage.excess(), 0, "the quota bears it");
+    ledger.lease(&number_for("a", 1), at(3)).unwrap();
+    assert!(
+        ledger.usage("a").violations.is_empty(),
+        "a number covers it"
+    );
+    // Somebody else's lease makes a holder foreign.
+    ledger.say("n0", 3, vec![held_gpu(&key.to_string(), &["b"])], at(4));
+    let classes: Vec<_> = ledger
+        .usage("b")
+        .violations
+        .iter()
+        .map(|it| it.class)
+        .collect();
+    assert_eq!(classes, [ViolationClass::Foreign, ViolationClass::Squatter]);
+}
