@@ -122,21 +122,29 @@ impl Agent {
         });
     }
 
-    // Somebody starts or ends on one of its devices, or a guest gets or loses its licence.
+    // Somebody starts or ends on one of its devices, or a guest gets or loses its licence. Mostly it is who has a lease.
     fn change(&mut self) {
         let at = self.dice.index(DEVICES);
-        let name = tenant(self.dice.pick(&TENANTS));
+        let seen = self.world.replicas[self.server].handle();
+        let seen = seen.map(|handle| handle.ledger.read());
+        let key = &self.devices[at].key;
+        let lease = seen.as_ref().and_then(|seen| seen.state.lease_on(key));
+        let lessee = lease.map(|lease| lease.terms.tenant.clone());
+        let squats = self.dice.chance(150);
+        let anybody = tenant(self.dice.pick(&TENANTS));
         let device = &mut self.devices[at];
-        if device.licence.is_some() && self.dice.chance(500) {
+        if device.licence.is_some() && self.dice.chance(400) {
             let states = [
                 LicenceState::Licensed,
                 LicenceState::Unlicensed,
                 LicenceState::Unknown,
             ];
             device.licence = Some(self.dice.pick(&states));
-        } else if device.tenants.contains(&name) {
-            device.tenants.retain(|held| *held != name);
-        } else {
+        } else if !device.tenants.is_empty() && self.dice.chance(700) {
+            device.tenants.pop();
+        } else if let Some(name) = lessee.or_else(|| squats.then_some(anybody))
+            && !device.tenants.contains(&name)
+        {
             device.tenants.push(name);
             device.tenants.sort();
         }
@@ -253,6 +261,14 @@ impl Agent {
             if in_ledger(&seen.state, &self.node) != holders(self.devices.iter()) {
                 let text = format!("{} and the ledger differ after one report", self.node);
                 self.world.history.alarm(text);
+            } else if seen.state.awaits(&self.node) {
+                // Nothing has changed since: what waits for its devices may end.
+                let command = Command::ConfirmReleases {
+                    node: self.node.clone(),
+                    session,
+                    age_ms: 0,
+                };
+                self.ask(command, None).await;
             }
         } else if self.pending.is_empty() {
             self.astray += 1;

@@ -2,14 +2,16 @@
 //! is a new line in it.
 
 use gpuquota_core::command::{
-    ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, QuotaName, ReleaseQuota, SetQuota,
-    SetTenant,
+    ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, QuotaName, ReleaseQuota, RequestLease,
+    SetQuota, SetTenant,
 };
 use gpuquota_core::id::{
-    DisplayName, GpuModel, LicenceQuotaId, ProductId, SeatId, TenantNumber, Timestamp,
+    DisplayName, GpuModel, LeaseId, LicenceQuotaId, ProductId, SeatId, TenantNumber, Timestamp,
 };
+use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::QuotaSource;
+use gpuquota_core::settings::Settings;
 use gpuquota_core::{Command, State};
 
 use crate::dice::Dice;
@@ -28,14 +30,17 @@ type Make = fn(&mut Ground<'_>) -> Command;
 
 /// Weight and kind.
 const TABLE: &[(u64, Make)] = &[
-    (34, check_out),
-    (8, renew_seat),
-    (14, release_seat),
-    (12, change_licence_quota),
+    (40, request_lease),
+    (8, renew_lease),
+    (18, release_lease),
+    (16, check_out),
+    (4, renew_seat),
+    (8, release_seat),
+    (8, change_licence_quota),
     (1, create_licence_quota),
-    (14, set_quota),
-    (5, release_quota),
-    (3, freeze),
+    (16, set_quota),
+    (3, release_quota),
+    (2, freeze),
     (2, revoke),
 ];
 
@@ -66,7 +71,30 @@ pub(crate) fn opening() -> Vec<Command> {
             is_active: true,
         }));
     }
+    for name in TENANTS {
+        commands.push(Command::SetQuota(SetQuota {
+            name: quota_name(name, QuotaSource::Purchase, GPU),
+            limit: Limit::Finite(3),
+            expires_at: None,
+            nodes: None,
+        }));
+    }
+    commands.push(Command::SetSettings(Settings {
+        confirm_within_ms: 3_000,
+        ..Settings::default()
+    }));
     commands
+}
+
+fn quota_name(name: &str, source: QuotaSource, gpu_model: &str) -> QuotaName {
+    QuotaName {
+        tenant: tenant(name),
+        region: region(),
+        source,
+        gpu_model: GpuModel::new(gpu_model).unwrap(),
+        quota_type: None,
+        reference: None,
+    }
 }
 
 fn tenant_of(name: &str) -> SetTenant {
@@ -77,6 +105,8 @@ fn tenant_of(name: &str) -> SetTenant {
         code: None,
         projects: None,
         frozen: None,
+        confined: None,
+        lease_mode: None,
     }
 }
 
@@ -101,16 +131,63 @@ impl Ground<'_> {
         self.dice.pick(&seats)
     }
 
-    fn quota_name(&mut self) -> QuotaName {
-        let sources = [QuotaSource::Purchase, QuotaSource::Assign];
-        QuotaName {
-            tenant: tenant(self.dice.pick(&TENANTS)),
-            region: region(),
-            source: self.dice.pick(&sources),
-            gpu_model: GpuModel::new(self.dice.pick(&[GPU, GPU, VGPU])).unwrap(),
-            quota_type: None,
-            reference: None,
+    // Mostly one that may still be renewed or released.
+    fn lease(&mut self) -> LeaseId {
+        let old = self.dice.chance(100);
+        let leases = self.state.leases().filter(|lease| old || lease.active());
+        let leases: Vec<LeaseId> = leases.map(|lease| lease.id).collect();
+        if leases.is_empty() {
+            return LeaseId(1);
         }
+        self.dice.pick(&leases)
+    }
+
+    fn quota_name(&mut self) -> QuotaName {
+        let name = self.dice.pick(&TENANTS);
+        // Most belong to one source, so that its limit is often reached.
+        let assigned = self.dice.chance(250);
+        let source = match assigned {
+            true => QuotaSource::Assign,
+            false => QuotaSource::Purchase,
+        };
+        quota_name(name, source, self.dice.pick(&[GPU, GPU, GPU, VGPU]))
+    }
+}
+
+fn request_lease(ground: &mut Ground<'_>) -> Command {
+    let counted = ground.dice.chance(300);
+    let name = ground.dice.pick(&TENANTS);
+    let lasts = ground.dice.chance(200);
+    let ttl_ms = u64::from(ground.ttl_ms());
+    let count = u32::try_from(ground.dice.within(1, 3)).unwrap();
+    let model = ground.dice.pick(&[GPU, GPU, GPU, GPU, VGPU]);
+    Command::RequestLease(RequestLease {
+        ttl_ms: Some(ttl_ms).filter(|_| !lasts),
+        spread: ground.dice.chance(200),
+        ..RequestLease::of(
+            tenant(name),
+            region(),
+            GpuModel::new(model).unwrap(),
+            if counted { count } else { 1 },
+            match counted {
+                true => LeasePlacement::CountOnly,
+                false => LeasePlacement::Devices,
+            },
+        )
+    })
+}
+
+fn renew_lease(ground: &mut Ground<'_>) -> Command {
+    Command::RenewLease {
+        lease: ground.lease(),
+        ttl_ms: Some(ground.ttl_ms().into()),
+    }
+}
+
+fn release_lease(ground: &mut Ground<'_>) -> Command {
+    Command::ReleaseLease {
+        lease: ground.lease(),
+        forced: ground.dice.chance(100),
     }
 }
 

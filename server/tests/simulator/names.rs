@@ -35,12 +35,12 @@ pub(crate) fn product(number: u32) -> Product {
     }
 }
 
-/// Devices of a node: two GPUs, one vGPU instance.
-pub(crate) const DEVICES: usize = 3;
+/// Devices of a node: GPUs, and one vGPU instance.
+pub(crate) const DEVICES: usize = 4;
 
 /// A device as its agent sees it, held by nobody yet.
 pub(crate) fn device(of: usize, number: usize) -> DeviceReport {
-    let vgpu = number == 2;
+    let vgpu = number + 1 == DEVICES;
     let key = if vgpu {
         DeviceKey::vgpu(&format!("{of}-{number}"))
     } else {
@@ -60,5 +60,7 @@ pub(crate) fn device(of: usize, number: usize) -> DeviceReport {
         licence_expires_at: None,
         vm: None,
         parent: None,
+        numa: None,
+        nvlink: None,
     }
 }

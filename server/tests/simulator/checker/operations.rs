@@ -139,6 +139,9 @@ fn shows(row: &Durable, invoke: &Invoke, outcome: &Outcome) -> bool {
     let events = &row.record.events;
     match outcome {
         Outcome::Seat(seat) => events.contains(&Event::SeatSet(seat.clone())),
+        Outcome::Lease(lease) => row.state.lease(lease.id).is_some_and(|at| {
+            at.epoch == lease.epoch && at.terms == lease.terms && at.devices == lease.devices
+        }),
         Outcome::Quota(quota) => row.state.quota(*quota).is_some(),
         Outcome::LicenceQuota(quota) => row.state.licence_quota(*quota).is_some(),
         Outcome::Session(opened) => events.iter().any(|event| {
