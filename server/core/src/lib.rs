@@ -18,6 +18,7 @@ pub mod lease;
 pub mod licence;
 pub mod licence_usage;
 pub mod limit;
+pub mod mutant;
 pub mod node;
 pub mod placement;
 pub mod pool;

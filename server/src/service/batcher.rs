@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Command, State};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -110,6 +111,12 @@ impl Batcher {
             };
             if batch.rows.is_empty() {
                 return self.answer(jobs, batch);
+            }
+            if planted(Mutant::AnswerBeforeAppend) {
+                let rows = batch.rows.clone();
+                self.answer(jobs, batch);
+                let _ = self.store.append(&rows).await;
+                return;
             }
             match self.store.append(&batch.rows).await {
                 Ok(Appended::Written) => {

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gpuquota_core::event::Event;
 use gpuquota_core::id::Seq;
+use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Broken, Record};
 
 use super::Committed;
@@ -78,10 +79,27 @@ pub(super) async fn overtaken(store: &dyn Store, from: &Committed) -> Result<Com
         return Err(FoldError::WentBack { seq: known });
     }
     let committed = fold_rows(store, from.clone(), |_| {}).await?;
+    if planted(Mutant::DecideOnStaleState) {
+        return Ok(misnamed(from, &committed));
+    }
     if committed.state.seq() == known {
         return Err(FoldError::WentBack { seq: known.next() });
     }
     Ok(committed)
+}
+
+// For `planted` only: the state of `old` under the name of `new`.
+fn misnamed(old: &Committed, new: &Committed) -> Committed {
+    let mut state = old.state.clone();
+    let nothing = Record {
+        actor: String::new(),
+        request_id: None,
+        replay: None,
+        events: Vec::new(),
+    };
+    state.apply(new.state.seq(), new.state.at(), None, &nothing);
+    let head = new.head;
+    Committed { state, head }
 }
 
 // Whether the journal still holds the last row of `committed`, and not another in its place.
@@ -110,7 +128,7 @@ async fn fold_from(
         }
     })
     .await?;
-    Ok(noted.then_some(committed))
+    Ok((noted || planted(Mutant::TrustAnySnapshot)).then_some(committed))
 }
 
 async fn fold_rows(
@@ -127,7 +145,7 @@ async fn fold_rows(
             row.check(committed.state.seq(), committed.head)?;
             let record = parse(row)?;
             record.events.iter().for_each(&mut seen);
-            let op = caller_op(row, &record);
+            let op = caller_op(row, &record).filter(|_| !planted(Mutant::ForgetOperations));
             let state = &mut committed.state;
             catch_unwind(AssertUnwindSafe(|| {
                 state.apply(row.seq, row.at, op.as_ref(), &record);

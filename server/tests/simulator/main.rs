@@ -35,6 +35,8 @@ mod dice;
 mod history;
 mod journal;
 mod link;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod names;
 mod plan;
 mod replica;
