@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{QuotaName, SetQuota};
+use gpuquota_core::command::{OnExcess, QuotaName, SetQuota};
 use gpuquota_core::id::{GpuModel, Region, TenantName};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::QuotaSource;
@@ -150,6 +150,7 @@ async fn client(
             limit,
             expires_at: None,
             nodes: None,
+            on_excess: OnExcess::Deny,
         });
         let begin = Instant::now();
         let answer = ledger.submit(command, Origin::server()).await;

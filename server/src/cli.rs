@@ -38,6 +38,9 @@ pub enum Command {
     /// Look after the journal
     #[command(subcommand)]
     Journal(Journal),
+    /// Take the ledger to another database
+    #[command(subcommand)]
+    Migrate(Migrate),
 }
 
 /// Arguments of `init`.
@@ -167,6 +170,20 @@ pub enum Journal {
         /// The server directory
         #[arg(long)]
         dir: PathBuf,
+    },
+}
+
+/// From where to where.
+#[derive(Debug, Subcommand)]
+pub enum Migrate {
+    /// Copy the journal into an empty PostgreSQL database and check the copy; safe to repeat
+    SqliteToPostgres {
+        /// The server directory; no server may run on it
+        #[arg(long)]
+        dir: PathBuf,
+        /// File that holds the database's URL
+        #[arg(long)]
+        url_file: PathBuf,
     },
 }
 

@@ -12,6 +12,7 @@ pub mod examples;
 pub mod grpc;
 pub mod init;
 pub mod metrics;
+pub mod migrate;
 pub mod open;
 mod outbound;
 pub mod pki;

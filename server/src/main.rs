@@ -7,11 +7,11 @@ use anyhow::bail;
 use clap::Parser as _;
 use gpuquota_server::auth::Role;
 use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::cli::{Cli, Command, Journal, LoadExamples, Serve, Token};
+use gpuquota_server::cli::{Cli, Command, Journal, LoadExamples, Migrate, Serve, Token};
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Config;
 use gpuquota_server::examples::{self, Caller};
-use gpuquota_server::{init, run, telemetry, verify};
+use gpuquota_server::{init, migrate, run, telemetry, verify};
 use http::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,10 @@ async fn command(command: Command) -> anyhow::Result<()> {
         }
         Command::Journal(Journal::Verify { dir }) => {
             println!("{}", verify::verify(&dir).await?);
+            Ok(())
+        }
+        Command::Migrate(Migrate::SqliteToPostgres { dir, url_file }) => {
+            println!("{}", migrate::sqlite_to_postgres(&dir, &url_file).await?);
             Ok(())
         }
     }

@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::service::{self, BatcherSettings, Ledger, Origin, Snapshots};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store};
 
 const BATCH: usize = 512;
 
@@ -43,10 +42,11 @@ impl Opened {
     /// [`InUse`] when another process has it; else when it cannot be read, or refuses a declaration.
     pub async fn open(dir: &Path, config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let lock = lock(dir)?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.ledger.path).await?);
+        let place = config.ledger.place().map_err(anyhow::Error::msg)?;
+        let store = store::open(&place).await?;
         let snapshots = Snapshots::new(dir.join("snapshots"), config.ledger.snapshot_every_rows);
         let committed = service::fold(&*store, Some(&snapshots)).await?;
-        tracing::info!(ledger.seq = committed.state.seq().0, ledger.head = %committed.head, "the journal is folded");
+        tracing::info!(ledger.place = %place, ledger.seq = committed.state.seq().0, ledger.head = %committed.head, "the journal is folded");
         let settings = BatcherSettings {
             queue: config.ledger.queue,
             batch: BATCH,
@@ -82,7 +82,7 @@ impl Opened {
 }
 
 // Held for the life of the process: two writers on one directory would not corrupt it, but neither is meant.
-fn lock(dir: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join("ledger.lock");
     let file = std::fs::OpenOptions::new()
         .create(true)

@@ -16,11 +16,11 @@ use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
 use crate::metrics::{self, Metrics};
 use crate::open::Opened;
 use crate::rest::{self, Api, HttpListener, Kept, ServeLimits};
-use crate::service;
 use crate::service::liveness::Liveness;
+use crate::service::{self, Ledger, Replicas};
 use crate::tls::Certificates;
 
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Serves until `stop` is cancelled or the storage fails.
 ///
@@ -113,27 +113,36 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         ledger: ledger.clone(),
         clock: clock.clone(),
         liveness: liveness.clone(),
-        sessions,
+        sessions: sessions.clone(),
         settings: SessionSettings {
             default_region: config.default_region.clone(),
             heartbeat: config.heartbeat(),
         },
         stop: stop.clone(),
     };
+    let opened = ledger.shared().opened_elsewhere();
+    parts.spawn(sessions.follow(ledger.clone(), opened, stop.clone()));
     let agents = AgentListener {
         listener: agents_listener,
         certificates: agents_certificates,
     };
     let mut grpc = tokio::spawn(grpc::serve(agents, service, stop.clone()));
     let silent_after = config.silent_after();
+    let replicas = Replicas::new(store.clone(), ledger.shared().writer(), silent_after);
     parts.spawn(service::sweep::sweep(
         ledger.clone(),
-        clock,
+        clock.clone(),
         liveness,
+        replicas,
         silent_after,
         stop.clone(),
     ));
-    parts.spawn(forget(limiter, stop.clone()));
+    parts.spawn(each_minute(
+        limiter,
+        ledger.clone(),
+        clock.clone(),
+        stop.clone(),
+    ));
     parts.spawn(tokens.refresh(stop.clone()));
 
     tracing::info!(
@@ -186,13 +195,20 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token.to_owned())
 }
 
-async fn forget(limiter: Arc<Limiter>, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(FORGET_EVERY);
+async fn each_minute(
+    limiter: Arc<Limiter>,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut tick = tokio::time::interval(MINUTE);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => limiter.forget_idle(),
+            _ = tick.tick() => {}
         }
+        limiter.forget_idle();
+        ledger.denials().pass(clock.wall());
     }
 }
 

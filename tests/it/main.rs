@@ -35,6 +35,7 @@ mod openapi;
 mod prometheus;
 mod published_clients;
 mod readme;
+mod replicas;
 mod repository_rules;
 mod samples;
 mod schemathesis;

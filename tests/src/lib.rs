@@ -15,6 +15,7 @@ pub mod mtls;
 pub mod node;
 pub mod pair;
 pub mod portal;
+pub mod postgres;
 pub mod program;
 pub mod python;
 pub mod quota;

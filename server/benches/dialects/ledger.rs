@@ -6,7 +6,8 @@ use std::sync::Arc;
 use gpuquota_core::Command;
 use gpuquota_core::catalogue::ModelEntry;
 use gpuquota_core::command::{
-    CheckOutSeat, CreateLicenceQuota, NodeReport, QuotaName, SetCounter, SetQuota, SetTenant,
+    CheckOutSeat, CreateLicenceQuota, NodeReport, OnExcess, QuotaName, SetCounter, SetQuota,
+    SetTenant,
 };
 use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport};
 use gpuquota_core::id::{
@@ -121,6 +122,7 @@ fn quotas() -> Result<Vec<Command>, Failure> {
                 limit: Limit::Finite(8),
                 expires_at: None,
                 nodes: None,
+                on_excess: OnExcess::Deny,
             }));
             commands.push(Command::CreateLicenceQuota(CreateLicenceQuota {
                 tenant: TenantNumber(number),

@@ -352,6 +352,18 @@ pub struct SetQuota {
     pub expires_at: Option<Timestamp>,
     /// Nodes that serve this tenant alone; makes the quota dedicated.
     pub nodes: Option<BTreeSet<NodeName>>,
+    /// What becomes of a change that leaves something in use unjustified.
+    pub on_excess: OnExcess,
+}
+
+/// What becomes of a change to a quota that leaves something in use unjustified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExcess {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// It is taken; what is over has the notice of the settings to leave, and is then drained.
+    Drain,
 }
 
 /// Take a quota away.

@@ -19,11 +19,13 @@ use crate::lease::{EndReason, LeaseTerms, Unconfirmed};
 use crate::licence::{LicenceTerms, Product, Seat};
 use crate::limit::Limit;
 use crate::node::NodeFacts;
+use crate::plan::{Cause, DrainEnd};
 use crate::pool::{
     CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
 };
 use crate::quota::{QuotaKey, QuotaSource};
 use crate::settings::Settings;
+use crate::state::Group;
 use crate::tenant::TenantProfile;
 
 /// The body of one journal row: everything that one command did, with who asked for it.
@@ -35,6 +37,12 @@ pub struct Record {
     /// Request id of the call, for the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// Address that the call came from, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Why, in the caller's words, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// For a call with an operation id: what was asked and answered, so that it can be replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
@@ -191,6 +199,9 @@ pub enum Event {
         boot_id: String,
         /// Version of the agent.
         agent_version: String,
+        /// The server that hears it, by the name in its rows; earlier versions did not write it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
     },
     /// A node said how its devices and their holders changed.
     NodeReported {
@@ -297,6 +308,42 @@ pub enum Event {
         /// Devices that were never seen free, and why it ended nevertheless.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
+    },
+    /// The tenant is to be told that a quota ends soon.
+    QuotaNoticed {
+        /// Which.
+        quota: QuotaId,
+        /// So many days before its end, or fewer.
+        days: u32,
+        /// Its end.
+        expires_at: Timestamp,
+    },
+    /// A tenant uses more than its quotas grant after they became smaller, and has time to end the excess itself.
+    DrainBegun {
+        /// Whose.
+        tenant: TenantName,
+        /// Of what.
+        group: Group,
+        /// Why the quotas became smaller.
+        cause: Cause,
+        /// From then on leases are ended.
+        deadline: Timestamp,
+    },
+    /// The deadline of a drain was reached, and leases were told to end.
+    DrainEnforced {
+        /// Whose.
+        tenant: TenantName,
+        /// Of what.
+        group: Group,
+    },
+    /// Nothing is over any more.
+    DrainEnded {
+        /// Whose.
+        tenant: TenantName,
+        /// Of what.
+        group: Group,
+        /// What ended it.
+        reason: DrainEnd,
     },
     /// A token is refused from now on.
     TokenRevoked {

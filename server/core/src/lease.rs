@@ -12,6 +12,7 @@ use crate::id::{
 use crate::mutant::{Mutant, planted};
 use crate::profile::CanonicalModel;
 use crate::quota::{QuotaSource, QuotaType};
+use crate::state::Group;
 
 /// Devices of one lease at most.
 pub const MOST_LEASED: u32 = 4096;
@@ -187,6 +188,16 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// What it is a lease of.
+    #[must_use]
+    pub fn group(&self) -> Group {
+        Group {
+            region: self.terms.region.clone(),
+            quota_type: self.terms.quota_type,
+            model: self.model.clone(),
+        }
+    }
+
     /// Devices that nobody else may be given because of it.
     pub fn occupied(&self) -> impl Iterator<Item = (&DeviceKey, &NodeName)> {
         self.devices.iter().filter(|(key, _)| match &self.phase {

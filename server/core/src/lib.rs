@@ -21,6 +21,7 @@ pub mod limit;
 pub mod mutant;
 pub mod node;
 pub mod placement;
+pub mod plan;
 pub mod pool;
 pub mod profile;
 pub mod quota;
@@ -30,6 +31,7 @@ pub mod tenant;
 pub mod usage;
 
 pub use command::{Answer, Command, Decision, Outcome};
+pub use decide::Preview;
 pub use event::{Event, Record};
 pub use explain::Denied;
 pub use state::{Broken, Changes, Demand, Group, State};

@@ -75,6 +75,9 @@ pub struct Node {
     pub state: NodeState,
     /// Its newest session; grows by one with each.
     pub session: SessionId,
+    /// The server that hears that session; `None`: opened before servers wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// The spool it reports from.
     pub spool: Option<SpoolMark>,
     /// The spool before, whose late repetitions must not count again.
@@ -99,6 +102,7 @@ impl Node {
             region,
             state: NodeState::Expected,
             session: SessionId(0),
+            owner: None,
             spool: None,
             previous_spool: None,
             facts: NodeFacts::default(),

@@ -23,10 +23,14 @@
 //! exchanged for the one that leaves least and still suffices. And rules 3 and 4 weigh a node by the devices that it
 //! would give if it were filled, which can differ from what the last of several nodes gives.
 //!
-//! Time is O(n log n) in free devices.
+//! Time is O(n log n) in free devices, plus the number of chosen nodes times that of different sizes of nodes. What
+//! rules 3 and 4 say of a node is reckoned only where it is compared with an equal one.
 
 mod bins;
 mod within;
+
+use std::cell::OnceCell;
+use std::cmp::Ordering;
 
 use crate::device::DeviceKey;
 use crate::id::NodeName;
@@ -135,14 +139,15 @@ pub fn place<'a>(
     if there_is.within_most_nodes < wish.count {
         return Err(there_is);
     }
-    let nodes = by_preference(wish, offers);
+    let candidates = Candidate::all(wish, offers);
+    let nodes: Vec<Bin<&Candidate<'_, 'a>>> = candidates.iter().map(Candidate::bin).collect();
     let shares = if wish.spread {
         bins::even(&nodes, wish.count, bound(wish.most_nodes))
     } else {
         bins::fewest(&nodes, wish.count)
     };
     let mut chosen = Vec::new();
-    for (offer, share) in shares {
+    for (Candidate { offer, .. }, share) in shares {
         let slots = within::choose(&offer.free, share).slots;
         chosen.extend(slots.into_iter().map(|slot| (offer.node, slot.key)));
     }
@@ -155,30 +160,67 @@ pub fn place<'a>(
     }
 }
 
-/// The nodes that can give something, those first that win between equals.
-fn by_preference<'o, 'a>(wish: &Wish, offers: &'o [Offer<'a>]) -> Vec<Bin<&'o Offer<'a>>> {
-    let giving = offers.iter().filter(|offer| offer.admitted() > 0);
-    let most_per_node = if wish.spread {
-        let nodes = giving.clone().count().min(bound(wish.most_nodes));
-        wish.count.div_ceil(number(nodes).max(1))
-    } else {
-        wish.count
-    };
-    let mut order: Vec<(Cost, &Offer<'a>)> = giving
-        .map(|offer| {
-            let share = offer.admitted().min(most_per_node);
-            (within::choose(&offer.free, share).cost, offer)
-        })
-        .collect();
-    order.sort_unstable_by(|one, other| (one.0, one.1.node).cmp(&(other.0, other.1.node)));
-    let bin = |offer: &'o Offer<'a>| Bin {
-        item: offer,
-        opens: offer.devices_in_use == 0,
-        holds: offer.admitted(),
-        free: offer.free(),
-    };
-    order.into_iter().map(|(_, offer)| bin(offer)).collect()
+/// A node that can give something. The lesser one wins between equals.
+struct Candidate<'o, 'a> {
+    offer: &'o Offer<'a>,
+    /// Devices that it would give if it were filled, or if they were spread over all nodes.
+    share: u32,
+    /// What those cost; reckoned only when two candidates are compared.
+    cost: OnceCell<Cost>,
 }
+
+impl<'o, 'a> Candidate<'o, 'a> {
+    fn all(wish: &Wish, offers: &'o [Offer<'a>]) -> Vec<Self> {
+        let giving = offers.iter().filter(|offer| offer.admitted() > 0);
+        let most_per_node = if wish.spread {
+            let nodes = giving.clone().count().min(bound(wish.most_nodes));
+            wish.count.div_ceil(number(nodes).max(1))
+        } else {
+            wish.count
+        };
+        let candidate = |offer: &'o Offer<'a>| Self {
+            offer,
+            share: offer.admitted().min(most_per_node),
+            cost: OnceCell::new(),
+        };
+        giving.map(candidate).collect()
+    }
+
+    fn bin(&self) -> Bin<&Self> {
+        Bin {
+            item: self,
+            opens: self.offer.devices_in_use == 0,
+            holds: self.offer.admitted(),
+            free: self.offer.free(),
+        }
+    }
+
+    fn cost(&self) -> &Cost {
+        let reckon = || within::choose(&self.offer.free, self.share).cost;
+        self.cost.get_or_init(reckon)
+    }
+}
+
+impl Ord for Candidate<'_, '_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let cost = self.cost().cmp(other.cost());
+        cost.then_with(|| self.offer.node.cmp(other.offer.node))
+    }
+}
+
+impl PartialOrd for Candidate<'_, '_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate<'_, '_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Candidate<'_, '_> {}
 
 /// A bound on the number of nodes as a length.
 fn bound(most_nodes: Option<u32>) -> usize {

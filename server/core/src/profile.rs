@@ -31,6 +31,12 @@ impl CanonicalModel {
             None => Self(text.to_owned()),
         }
     }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// The quota type that a model name alone implies (dialects D1.6).

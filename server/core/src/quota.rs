@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{GpuModel, NodeName, QuotaId, Reference, Region, TenantName, Timestamp};
 use crate::limit::Limit;
 use crate::profile::CanonicalModel;
+use crate::state::Group;
 
 /// Where an entitlement comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -123,6 +124,8 @@ pub struct Quota {
     pub reference: Option<Reference>,
     /// Nodes of a dedicated quota; empty for every other type.
     pub nodes: BTreeSet<NodeName>,
+    /// Days before its end at which the tenant was last told of it; `None`: not yet.
+    pub noticed: Option<u32>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -130,6 +133,16 @@ pub struct Quota {
 }
 
 impl Quota {
+    /// What it is a quota of.
+    #[must_use]
+    pub fn group(&self) -> Group {
+        Group {
+            region: self.key.region.clone(),
+            quota_type: self.key.quota_type,
+            model: self.model.clone(),
+        }
+    }
+
     /// What it lets the tenant hold now.
     #[must_use]
     pub fn grants(&self) -> Limit {

@@ -63,6 +63,7 @@ pub struct Usage {
     /// What is held and not justified.
     pub violations: Vec<Violation>,
     excess: u64,
+    excess_in: BTreeMap<Group, u64>,
 }
 
 impl Usage {
@@ -76,6 +77,19 @@ impl Usage {
     #[must_use]
     pub fn excess(&self) -> u64 {
         self.excess
+    }
+
+    /// The same by what it is an excess of; groups without one are absent.
+    #[must_use]
+    pub fn excess_in(&self) -> &BTreeMap<Group, u64> {
+        &self.excess_in
+    }
+
+    fn over(&mut self, group: &Group, count: u64) {
+        if count > 0 {
+            self.excess += count;
+            *self.excess_in.entry(group.clone()).or_insert(0) += count;
+        }
     }
 
     fn charge(&mut self, quota: Option<QuotaId>, count: u64, leased: bool, observed: bool) {
@@ -108,6 +122,7 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
         observed: none(),
         violations: Vec::new(),
         excess: 0,
+        excess_in: BTreeMap::new(),
     };
     let mut unplaced: BTreeMap<Group, u64> = state
         .demands(tenant)
@@ -127,7 +142,7 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
             leased,
             unit.charge.observed,
         );
-        usage.excess += u64::from(free.is_none());
+        usage.over(&group, u64::from(free.is_none()));
         if !unit.charge.observed {
             continue;
         }
@@ -172,17 +187,17 @@ pub(crate) fn in_order<'a>(state: &State, quotas: &[&'a Quota]) -> Vec<&'a Quota
 }
 
 // One device that is charged to the tenant.
-struct Unit<'a> {
-    since: Timestamp,
-    key: &'a DeviceKey,
-    charge: &'a Charge,
-    node: &'a NodeName,
+pub(crate) struct Unit<'a> {
+    pub(crate) since: Timestamp,
+    pub(crate) key: &'a DeviceKey,
+    pub(crate) charge: &'a Charge,
+    pub(crate) node: &'a NodeName,
     device: Option<&'a Device>,
 }
 
 impl Unit<'_> {
     // Quotas that it may be charged to, in order.
-    fn fitting<'q>(&self, order: &[&'q Quota]) -> Vec<&'q Quota> {
+    pub(crate) fn fitting<'q>(&self, order: &[&'q Quota]) -> Vec<&'q Quota> {
         let model = &self.charge.group.model;
         let dedicated: Vec<&Quota> = order
             .iter()
@@ -215,7 +230,7 @@ impl Unit<'_> {
     }
 
     // The group under the quotas that are tried, which need not be those that the ledger has.
-    fn group(&self, fitting: &[&Quota]) -> Group {
+    pub(crate) fn group(&self, fitting: &[&Quota]) -> Group {
         let dedicated = fitting
             .iter()
             .any(|quota| quota.key.quota_type == QuotaType::Dedicated && !quota.expired);
@@ -239,7 +254,7 @@ impl Unit<'_> {
 }
 
 // Longest held or leased first, so that what came last is what is over.
-fn units<'a>(state: &'a State, tenant: &TenantName) -> Vec<Unit<'a>> {
+pub(crate) fn units<'a>(state: &'a State, tenant: &TenantName) -> Vec<Unit<'a>> {
     let mut units: Vec<Unit<'a>> = state
         .charges(tenant)
         .filter_map(|(key, charge)| {
@@ -308,7 +323,7 @@ fn charge_unplaced(usage: &mut Usage, order: &[&Quota], group: &Group, mut count
         usage.charge(Some(quota.id), room, true, false);
         count -= room;
     }
-    usage.excess += count;
+    usage.over(group, count);
     let granting = fitting.iter().rev().find(|quota| !quota.expired);
     let last = granting.or(fitting.last()).map(|quota| quota.id);
     usage.charge(last, count, true, false);

@@ -2,6 +2,7 @@
 
 mod declared;
 mod dialects;
+mod ledger;
 mod number;
 mod rest;
 mod tokens;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 pub use declared::Declaration;
 pub use dialects::Dialects;
+pub use ledger::{LedgerSettings, read_url};
 pub use rest::Rest;
 pub use tokens::{AccessKey, Issuer, Tokens};
 
@@ -124,18 +126,6 @@ impl Metrics {
     }
 }
 
-/// The journal.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LedgerSettings {
-    /// The SQLite file.
-    pub path: PathBuf,
-    /// Rows between snapshots.
-    pub snapshot_every_rows: u64,
-    /// Commands that may wait.
-    pub queue: usize,
-}
-
 /// The log.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -191,6 +181,7 @@ impl Config {
             config.metrics.certificate.as_mut(),
             config.metrics.key.as_mut(),
             Some(&mut config.ledger.path),
+            config.ledger.url_file.as_mut(),
         ]
         .into_iter()
         .flatten()
@@ -209,9 +200,7 @@ impl Config {
         if self.agents.silent_after_seconds <= 2 * self.agents.heartbeat_seconds {
             return Err("agents.silent_after_seconds must be more than two heartbeats".into());
         }
-        if self.ledger.snapshot_every_rows == 0 || self.ledger.queue == 0 {
-            return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
-        }
+        self.ledger.check()?;
         let metrics = &self.metrics;
         rest::both(
             "metrics",

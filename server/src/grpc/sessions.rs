@@ -4,7 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gpuquota_core::id::{NodeName, SessionId};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
+
+use crate::service::Ledger;
 
 /// Open streams by node.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +39,40 @@ impl Sessions {
             }
         }
         superseded
+    }
+
+    /// Ends the streams of nodes that open a newer session with another server, until `stop`.
+    pub async fn follow(
+        self,
+        ledger: Ledger,
+        mut opened: broadcast::Receiver<(NodeName, SessionId)>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let heard = tokio::select! {
+                () = stop.cancelled() => return,
+                heard = opened.recv() => heard,
+            };
+            match heard {
+                Ok((node, session)) => self.supersede(&node, session),
+                Err(RecvError::Lagged(_)) => {
+                    let committed = ledger.read();
+                    for (node, known) in committed.state.nodes() {
+                        self.supersede(node, known.session);
+                    }
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn supersede(&self, node: &NodeName, newest: SessionId) {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = sessions.get(node)
+            && open.session < newest
+        {
+            open.superseded.cancel();
+        }
     }
 
     /// Forgets a stream that ended.

@@ -85,6 +85,11 @@ impl Agent for AgentService {
         };
         let session = self.open(&peer, hello).await?;
         let superseded = self.sessions.open(&peer.node, session);
+        // It may have gone on to another server while this one registered it.
+        let newest = self.ledger.read().state.session(&peer.node);
+        if newest.is_some_and(|newest| newest > session) {
+            superseded.cancel();
+        }
         tracing::info!(
             node.name = %peer.node, session.id = session.0, peer.address = %peer.address,
             certificate.serial = peer.serial, "an agent connected"
@@ -119,7 +124,7 @@ impl AgentService {
             boot_id: convert::identifier("boot_id", hello.boot_id)?,
             agent_version: convert::text("agent_version", hello.agent_version, 64)?,
         };
-        let receipt = self.ledger.submit(command, origin(&peer.node, None)).await;
+        let receipt = self.ledger.submit(command, origin(peer, None)).await;
         match receipt.map_err(status)?.outcome {
             Outcome::Session(session) => {
                 self.liveness.heard(&peer.node, self.clock.boot_ms());
@@ -284,7 +289,7 @@ impl Conversation {
     }
 
     async fn submit(&self, command: Command, op: Option<OpId>) -> Result<Outcome, Refusal> {
-        let origin = origin(&self.peer.node, op);
+        let origin = origin(&self.peer, op);
         match self.service.ledger.submit(command, origin).await {
             Ok(receipt) => Ok(receipt.outcome),
             Err(LedgerError::Denied(denied @ Denied::ReportGap { .. })) => {
@@ -337,10 +342,13 @@ fn same_node(node: &NodeName, claimed: &str) -> Result<(), Status> {
     ))
 }
 
-fn origin(node: &NodeName, op: Option<OpId>) -> Origin {
+fn origin(peer: &Peer, op: Option<OpId>) -> Origin {
     Origin {
-        actor: format!("node:{node}"),
+        actor: format!("node:{}", peer.node),
         request_id: None,
+        // A node's address says nothing that its certificate does not, and a row for each report would carry it.
+        from: None,
+        reason: None,
         op,
         fingerprint: None,
     }
@@ -350,7 +358,7 @@ fn status(error: LedgerError) -> Status {
     let text = error.to_string();
     match error {
         LedgerError::Overloaded => Status::resource_exhausted(text),
-        LedgerError::Unavailable(_) => Status::unavailable(text),
+        LedgerError::Unavailable(_) | LedgerError::Unknown => Status::unavailable(text),
         LedgerError::Denied(Denied::StaleSession) => Status::aborted(text),
         LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
         LedgerError::Denied(_) => Status::invalid_argument(text),

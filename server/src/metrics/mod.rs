@@ -2,6 +2,7 @@
 //!
 //! Ledger gauges are the same on every replica: aggregate them with `max by`, never with `sum`.
 
+mod drains;
 mod licences;
 
 use std::collections::BTreeMap;
@@ -102,6 +103,7 @@ impl Metrics {
         quotas(&mut families, state, &usages);
         violations(&mut families, &usages);
         licences::licences(&mut families, state);
+        drains::drains(&mut families, state);
         self.nodes(&mut families, state);
         families
             .gauge(
@@ -112,6 +114,13 @@ impl Metrics {
         families
             .gauge("gpuquota_journal_seq", "Last row of the journal.")
             .value(state.seq().0 as f64);
+        let age_ms = self.ledger.shared().age_ms(self.clock.boot_ms());
+        families
+            .gauge(
+                "gpuquota_ledger_age_seconds",
+                "How long ago this server's ledger was surely the newest; grows while its database is not reached.",
+            )
+            .value(age_ms as f64 / 1000.0);
         families
             .gauge(
                 "gpuquota_journal_head_prefix",
@@ -144,7 +153,15 @@ impl Metrics {
             "gpuquota_node_report_age_seconds",
             "Age of the newest good reading that a node told of; absent until it told of one.",
         );
-        for (name, node) in state.nodes() {
+        // Each node is told of by the server that hears it.
+        let shared = self.ledger.shared();
+        let elsewhere = |node: &Node| {
+            let owner = node.owner.as_deref();
+            shared.others()
+                && node.state == NodeState::Up
+                && owner.is_some_and(|owner| owner != shared.writer())
+        };
+        for (name, node) in state.nodes().filter(|(_, node)| !elsewhere(node)) {
             if let Some(age_ms) = self.age_ms(name, node, now_ms, wall) {
                 rows.row(&[("node", name.as_str())], age_ms as f64 / 1000.0);
             }

@@ -1,25 +1,30 @@
 //! One authenticated request as a handler sees it, and what a handler answers.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
 use gpuquota_core::Command;
-use gpuquota_core::id::OpId;
+use gpuquota_core::id::{OpId, Seq};
 use http::Method;
 use sha2::{Digest as _, Sha256};
 
+use super::json::invalid;
 use super::kept::Kept;
 use super::query::Query;
 use super::reached::Reached;
 use super::reply::Reply;
 use super::status::{Kind, Problem};
+use super::time;
 use crate::auth::{Authenticator, Limiter, Principal};
 use crate::clock::Clock;
 use crate::config::Dialects;
+use crate::service::history::{HistoryError, Moment};
 use crate::service::liveness::Liveness;
-use crate::service::{Ledger, Origin, Receipt};
+use crate::service::{Committed, Ledger, Origin, Receipt};
 
 /// What handlers work with.
 pub struct Api {
@@ -43,6 +48,10 @@ pub struct Api {
 pub(super) struct Call {
     pub(super) principal: Principal,
     pub(super) request_id: String,
+    /// Address that the request came from.
+    pub(super) from: Option<IpAddr>,
+    /// Why, in the caller's words.
+    pub(super) reason: Option<String>,
     pub(super) method: Method,
     /// The route's path pattern.
     pub(super) pattern: &'static str,
@@ -55,6 +64,8 @@ pub(super) struct Call {
     pub(super) reached: Reached,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
+    /// Row at which the call's last write can be read, 0 before one.
+    pub(super) written: AtomicU64,
 }
 
 /// What every handler returns.
@@ -89,11 +100,40 @@ impl Call {
         let origin = Origin {
             actor: self.principal.actor(),
             request_id: Some(self.request_id.clone()),
+            from: self.from.map(|address| address.to_string()),
+            reason: self.reason.clone(),
             op,
             fingerprint,
         };
         let answer = api.ledger.submit(command, origin).await;
-        answer.map_err(|error| Problem::of_ledger(error, &self.principal))
+        let receipt = answer.map_err(|error| Problem::of_ledger(error, &self.principal))?;
+        self.written.store(receipt.seq.0, Ordering::Relaxed);
+        Ok(receipt)
+    }
+
+    /// The ledger as the caller asks for it: now, or with `as_of` as it stood after a row or at a time of the past.
+    ///
+    /// # Errors
+    /// When `as_of` is neither, has not happened, or cannot be told.
+    pub(super) async fn read(&self, api: &Api) -> Result<Arc<Committed>, Problem> {
+        let now = api.ledger.read();
+        let Some(text) = self.query.single("as_of")? else {
+            return Ok(now);
+        };
+        let seq = text.parse().ok().filter(|_| !text.starts_with('+'));
+        let time = || time::parse(text).map(Moment::Time);
+        let moment = seq.map(|seq| Moment::Seq(Seq(seq))).or_else(time);
+        let rule = "must be the number of a journal row or an RFC 3339 time";
+        let moment = moment.ok_or_else(|| invalid("as_of", rule))?;
+        let past = api.ledger.history().at(moment, &now).await;
+        past.map_err(|error| match error {
+            HistoryError::Future { .. } => invalid("as_of", error.to_string()),
+            HistoryError::Busy => Problem::new(Kind::Overloaded, error.to_string()),
+            HistoryError::Fold(error) => {
+                tracing::error!(error = %error, "the past cannot be folded");
+                Problem::new(Kind::Unavailable, "the journal cannot be read; see the log")
+            }
+        })
     }
 
     /// Whether the ledger keeps an answer to this very request under the caller's key, which it then repeats.

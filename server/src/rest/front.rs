@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::any;
 use futures_util::FutureExt as _;
+use gpuquota_core::id::Seq;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -27,9 +29,10 @@ use super::reached::Reached;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{gpu_quota, instance, licence, native, quota_set, workspace};
+use super::{freshness, gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, Role, SignedRequest};
+use crate::service::audit::Denial;
 
 const LARGEST_BODY: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,28 +66,73 @@ pub fn router(api: Arc<Api>) -> Router {
     })
 }
 
+/// How far a request came.
+struct Progress {
+    /// Its body still waits on the connection.
+    unread: bool,
+    /// Whose it is, once that is known.
+    actor: Option<String>,
+    /// Row at which its write can be read.
+    written: Option<Seq>,
+}
+
+// Whoever is turned away is in the audit; what the ledger grants is in its journal.
+fn audit(api: &Api, parts: &Parts, actor: Option<String>, request_id: &str, problem: &Problem) {
+    let denied = [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::CONFLICT,
+    ];
+    if !denied.contains(&problem.kind.code().0) {
+        return;
+    }
+    let rule = problem.explain.as_ref().and_then(|it| it["rule"].as_str());
+    let denial = Denial {
+        actor: actor.unwrap_or_else(|| "anybody".into()),
+        rule: rule.unwrap_or(problem.kind.name()).to_owned(),
+        from: address(parts).map(|address| address.to_string()),
+    };
+    let denials = api.ledger.denials();
+    denials.count(api.clock.wall(), denial, request_id, &problem.message);
+}
+
+/// Why a change is made, for the audit.
+const REASON: &str = "x-audit-reason";
+const LONGEST_REASON: usize = 255;
+
 async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let request_id = request_id(&parts.headers);
     let dialect = routes
         .first()
         .map_or_else(|| dialect_of(parts.uri.path()), |route| route.dialect);
-    let mut unread = !body.is_end_stream();
-    let served = serve(api, routes, &mut parts, body, &request_id, &mut unread).await;
+    let mut progress = Progress {
+        unread: !body.is_end_stream(),
+        actor: None,
+        written: None,
+    };
+    let served = serve(api, routes, &mut parts, body, &request_id, &mut progress).await;
     let mut response = match served {
         Ok(reply) => response_of(reply),
         Err(problem) => {
+            audit(api, &parts, progress.actor.take(), &request_id, &problem);
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {
                 set(&mut response, ALLOW, &allowed(routes));
             }
-            if unread {
+            if progress.unread {
                 // The connection ends here; a client that is not told would send its next request into nothing.
                 set(&mut response, CONNECTION, "close");
             }
             response
         }
     };
+    if let Some(seq) = progress.written {
+        set(&mut response, freshness::SEQ, &seq.to_string());
+    }
+    if let Some(seconds) = freshness::age_seconds(api) {
+        set(&mut response, freshness::AGE, &seconds.to_string());
+    }
     tracing::debug!(
         http.method = %parts.method, http.path = parts.uri.path(),
         http.status = response.status().as_u16(), request.id = request_id, "request"
@@ -99,7 +147,7 @@ async fn serve(
     parts: &mut Parts,
     body: Body,
     request_id: &str,
-    unread: &mut bool,
+    progress: &mut Progress,
 ) -> Result<Reply, Problem> {
     if routes.is_empty() {
         return Err(Problem::new(
@@ -123,6 +171,7 @@ async fn serve(
             identify(api, route.dialect, parts, body).await?
         }
     };
+    progress.actor = Some(principal.actor());
     if !route.access.allows(&principal) {
         return Err(Problem::new(
             Kind::Forbidden,
@@ -138,9 +187,16 @@ async fn serve(
             "more than 20 writes a second of one caller are not taken; wait",
         ));
     }
+    if route.access != Access::Open
+        && let Some(seq) = freshness::asked(&parts.headers)?
+    {
+        freshness::reached(api, seq).await?;
+    }
     let call = Call {
         principal,
         request_id: request_id.to_owned(),
+        from: address(parts),
+        reason: reason(&parts.headers)?,
         segments: segments(parts).await?,
         query: Query::parse(parts.uri.query()),
         reached: Reached::by(parts),
@@ -149,9 +205,13 @@ async fn serve(
         pattern: route.path,
         method,
         body: read_body(&parts.headers, body).await?,
+        written: AtomicU64::new(0),
     };
-    *unread = false;
-    guarded((route.handler)(api, &call)).await
+    progress.unread = false;
+    let reply = guarded((route.handler)(api, &call)).await;
+    let written = call.written.into_inner();
+    progress.written = (written > 0).then_some(Seq(written));
+    reply
 }
 
 // A defect in one handler is the caller's 500 and a line in the log (by the panic itself), not a connection that breaks
@@ -217,8 +277,7 @@ async fn authenticate(
 
 // Counts the failure against the address.
 fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
-    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.ip());
+    let address = address(parts).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     if api.limiter.count(address) {
         problem
     } else {
@@ -227,6 +286,11 @@ fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
             "too many wrong credentials from this address; wait",
         )
     }
+}
+
+fn address(parts: &Parts) -> Option<IpAddr> {
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    address.map(|info| info.0.ip())
 }
 
 async fn segments(parts: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
@@ -253,6 +317,27 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Err(key_problem());
     }
     Ok(Some(text.to_owned()))
+}
+
+// What the audit keeps beside the change.
+fn reason(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(REASON).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value.as_bytes()).ok();
+    let text = text.filter(|text| {
+        (1..=LONGEST_REASON).contains(&text.len()) && !text.contains(char::is_control)
+    });
+    match text.filter(|_| values.next().is_none()) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(Problem::new(
+            Kind::InvalidField,
+            format!(
+                "{REASON} must stand once and be 1 to {LONGEST_REASON} bytes of UTF-8 without control characters"
+            ),
+        )),
+    }
 }
 
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {

@@ -6,6 +6,7 @@
 mod call;
 mod credential;
 mod docs;
+mod freshness;
 mod front;
 mod gpu_quota;
 mod instance;
@@ -15,6 +16,7 @@ mod licence;
 mod names;
 mod native;
 mod openapi;
+mod plan;
 mod project;
 mod query;
 mod quota_set;

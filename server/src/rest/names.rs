@@ -76,6 +76,14 @@ names! {
             r"^(?:\*|{e}(?:{i}*{e})?|\*{i}*{e}|{e}{i}*\*)$", e = EDGE_NO_STAR, i = INNER_NO_STAR
         )))
         .description(Some("A vGPU type as NVML names it; one `*` at its beginning or end stands for any text."));
+    /// A journal row.
+    JournalSeq = integer(0, (1 << 53) - 1).description(Some("Number of a journal row; 0 is before the first."));
+    /// Rows of an answer.
+    AuditLimit = integer(1, 1000).default(Some(100.into()));
+    /// A moment of the past.
+    Moment = text(40).description(Some(
+        "Number of a journal row, or an RFC 3339 time: the answer is as it was after that row, or at that time.",
+    ));
     /// A GPU.
     GpuUuid = slug(96, "A-Za-z0-9-", "UUID of a GPU, e.g. `GPU-8a56a4bc-6b3f-4e0f-9a3d-3f6a3a1c0b11`.");
     /// The address of a device.
@@ -142,6 +150,18 @@ names! {
         &["flexible", "dedicated", "mig", "vgpu"],
         "Full GPUs of the region, devices of named nodes, MIG instances or vGPU instances of the region.",
     );
+    /// Why a quota became smaller.
+    DrainCause = words(
+        &["shrink", "expiry", "release"],
+        "A limit or a list of nodes became smaller, an end was reached, or the quota was released by force.",
+    );
+    /// Whether something that would have to go is used.
+    DrainActivity = words(
+        &["idle", "in_use", "unknown"],
+        "No process is on any of its devices, at least one is, or it is not known, as of a number.",
+    );
+    /// What becomes of a change that leaves something in use unjustified.
+    OnExcess = words(&["deny", "drain"], "It is refused, or taken and what is over is drained.");
     /// Which devices a model is.
     ModelType = words(&["flexible", "mig", "vgpu"], "What the model is; nodes make a quota dedicated, not a model.");
     /// Make of an accelerator card.

@@ -190,7 +190,9 @@ impl Problem {
         let message = error.to_string();
         let denied = match error {
             LedgerError::Overloaded => return Self::new(Kind::Overloaded, message),
-            LedgerError::Unavailable(_) => return Self::new(Kind::Unavailable, message),
+            LedgerError::Unavailable(_) | LedgerError::Unknown => {
+                return Self::new(Kind::Unavailable, message);
+            }
             LedgerError::Denied(denied) => denied,
         };
         let explain = match (&denied, principal.role) {

@@ -1,6 +1,6 @@
 //! Deciding a batch: from the committed state and the commands that wait to the rows to append. Pure.
 
-use gpuquota_core::event::Replay;
+use gpuquota_core::event::{Event, Replay};
 use gpuquota_core::id::{OpId, Timestamp};
 use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Answer, Command, Denied, Record};
@@ -54,10 +54,11 @@ impl Batch {
             let answer = operation.answer.clone();
             return self.receipt(answer);
         }
-        let (events, answer) = match state.decide(command, now) {
+        let (mut events, answer) = match state.decide(command, now) {
             Ok(decision) => (decision.events, Answer::Granted(decision.outcome)),
             Err(denied) => (Vec::new(), Answer::Denied(denied)),
         };
+        own(&mut events, writer);
         let replay = origin.fingerprint.as_ref().map(|fingerprint| Replay {
             fingerprint: fingerprint.clone(),
             answer: answer.clone(),
@@ -67,6 +68,8 @@ impl Batch {
                 Record {
                     actor: origin.actor.clone(),
                     request_id: origin.request_id.clone(),
+                    from: origin.from.clone(),
+                    reason: origin.reason.clone(),
                     replay,
                     events,
                 },
@@ -99,6 +102,15 @@ impl Batch {
         let row = Row::new(self.committed.head, seq, now, writer, op, body);
         self.committed.head = row.hash;
         self.rows.push(row);
+    }
+}
+
+// Whoever journals a session is the one that hears it.
+fn own(events: &mut [Event], writer: &str) {
+    for event in events {
+        if let Event::SessionOpened { owner, .. } = event {
+            *owner = Some(writer.to_owned());
+        }
     }
 }
 

@@ -1,21 +1,27 @@
 //! The one writer: takes all commands that wait, decides them, appends their rows with one statement, then answers.
 //!
 //! Nothing is answered before it is durable. A lost race with another writer drops the decided batch, catches up and
-//! decides again. A failed fsync ends the process, because only a restart knows what the disk really holds.
+//! decides again. When the connection is lost after rows were sent, the answers are held until the journal says whether the
+//! rows are there. A failed fsync ends the process, because only a restart knows what the disk really holds.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use gpuquota_core::id::Seq;
 use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Command, State};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, decide};
-use super::fold::{FoldError, overtaken};
-use super::{Committed, Counters, Job, Ledger, LedgerError, Origin, Snapshots};
+use super::history::History;
+use super::trouble::Trouble;
+use super::turns::Turns;
+use super::{Committed, Counters, Job, Ledger, LedgerError, Origin, Shared, Snapshots};
 use crate::clock::Clock;
 use crate::store::{Appended, Store, StoreError};
 
@@ -30,6 +36,11 @@ pub struct BatcherSettings {
     pub writer: String,
 }
 
+/// Looks for others' rows at least so often, where others write.
+const LOOK: Duration = Duration::from_millis(250);
+/// After a database was not reached.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Starts the batcher on a folded journal. It ends when `stop` is cancelled and all that waited is answered.
 pub fn start(
     store: Arc<dyn Store>,
@@ -40,11 +51,16 @@ pub fn start(
     stop: CancellationToken,
 ) -> (Ledger, JoinHandle<()>) {
     let (sender, jobs) = mpsc::channel(settings.queue);
+    let (others, seq) = (store.hints().is_some(), committed.state.seq());
+    let shared = Shared::new(settings.writer.clone(), others, seq, clock.boot_ms());
     let ledger = Ledger {
         jobs: sender,
         committed: Arc::new(ArcSwap::from_pointee(committed)),
         counters: Arc::default(),
+        denials: Arc::default(),
+        history: Arc::new(History::new(store.clone())),
         fatal: CancellationToken::new(),
+        shared: Arc::new(shared),
     };
     let batcher = Batcher {
         store,
@@ -53,31 +69,55 @@ pub fn start(
         settings,
         ledger: ledger.clone(),
         broken: None,
+        away: None,
+        next_look: Instant::now(),
+        turns: Turns::default(),
     };
     let task = tokio::spawn(batcher.run(jobs, stop));
     (ledger, task)
 }
 
-struct Batcher {
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+pub(super) struct Batcher {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
     snapshots: Option<Snapshots>,
     settings: BatcherSettings,
-    ledger: Ledger,
-    /// An invariant broke: reads go on, writes do not.
+    pub(super) ledger: Ledger,
+    /// Reads go on, writes do not, until a restart.
     broken: Option<String>,
+    /// The database is not reached; until the next look nothing is tried.
+    pub(super) away: Option<String>,
+    pub(super) next_look: Instant,
+    pub(super) turns: Turns,
 }
 
 impl Batcher {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
         let mut waiting = Vec::new();
+        let mut hints = self.store.hints();
+        let others = hints.is_some();
         loop {
+            if self.turns.held() && (jobs.is_empty() || self.turns.over(Instant::now())) {
+                self.store.end_turn().await;
+                self.turns.ended();
+            }
+            let follows = others && self.broken.is_none();
+            let known = self.ledger.read().state.seq();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => jobs.close(),
+                () = tokio::time::sleep_until(self.next_look), if follows => self.follow().await,
                 _ = jobs.recv_many(&mut waiting, self.settings.batch) => {}
+                () = news(&mut hints, known), if follows && self.away.is_none() => self.follow().await,
             }
             if waiting.is_empty() {
+                if !jobs.is_closed() {
+                    self.snapshot();
+                    if self.ledger.fatal.is_cancelled() {
+                        break;
+                    }
+                    continue;
+                }
                 // After close(), what still waits is taken; an empty receive is the end.
                 if jobs.recv_many(&mut waiting, self.settings.batch).await == 0 {
                     break;
@@ -89,10 +129,20 @@ impl Batcher {
             }
             self.snapshot();
         }
+        if self.turns.held() {
+            self.store.end_turn().await;
+        }
+    }
+
+    // Sees what others wrote while nothing waits here.
+    async fn follow(&mut self) {
+        if let Err(trouble) = self.look().await {
+            self.give_up(Vec::new(), trouble);
+        }
     }
 
     async fn process(&mut self, jobs: Vec<Job>) {
-        if let Some(reason) = &self.broken {
+        if let Some(reason) = self.broken.as_ref().or(self.away.as_ref()) {
             let reason = reason.clone();
             return self.refuse(jobs, &reason);
         }
@@ -100,17 +150,31 @@ impl Batcher {
             Ok(now) => now,
             Err(jump) => return self.refuse(jobs, &jump.to_string()),
         };
+        // Whether the state was the newest at some moment since these commands came.
+        let mut newest = !self.ledger.shared.others();
         loop {
+            match self.turn().await {
+                Ok(looked) => newest |= looked,
+                Err(trouble) => return self.give_up(jobs, trouble),
+            }
             let from = self.ledger.read();
             let decided = catch_unwind(AssertUnwindSafe(|| {
                 decide(&from, &jobs, now, &self.settings.writer)
             }));
             let Ok(batch) = decided else {
                 tracing::error!(ledger.seq = from.state.seq().0, "a decision panicked");
-                return self.close(jobs);
+                return self.give_up(jobs, Trouble::broken());
             };
-            if batch.rows.is_empty() {
+            if batch.rows.is_empty() && newest {
                 return self.answer(jobs, batch);
+            }
+            // A denial, or a grant of what is so already, must not rest on what another server has changed.
+            if batch.rows.is_empty() {
+                match self.look().await {
+                    Ok(_) => newest = true,
+                    Err(trouble) => return self.give_up(jobs, trouble),
+                }
+                continue;
             }
             if planted(Mutant::AnswerBeforeAppend) {
                 let rows = batch.rows.clone();
@@ -118,47 +182,65 @@ impl Batcher {
                 let _ = self.store.append(&rows).await;
                 return;
             }
-            match self.store.append(&batch.rows).await {
+            let begun_ms = self.clock.boot_ms();
+            let overtaken = match self.store.append(&batch.rows).await {
                 Ok(Appended::Written) => {
-                    Counters::add(&self.ledger.counters.appends, 1);
-                    Counters::add(&self.ledger.counters.rows, batch.rows.len());
-                    return self.answer(jobs, batch);
+                    self.ledger.shared.newest(begun_ms);
+                    self.next_look = Instant::now() + LOOK;
+                    return self.written(jobs, batch);
                 }
-                Ok(Appended::Behind) => match overtaken(&*self.store, &from).await {
-                    Ok(committed) => self.publish(committed),
-                    Err(FoldError::Broken(broken)) => {
-                        tracing::error!(error = %broken, "cannot catch up with the journal");
-                        return self.close(jobs);
+                Ok(Appended::Behind) => self.overtaken().await,
+                Err(StoreError::Unknown(error)) => {
+                    tracing::warn!(error = %error, "the database was lost while it wrote; answers wait");
+                    match self.settle(&from, &batch).await {
+                        Ok(true) => return self.written(jobs, batch),
+                        Ok(false) => Ok(()),
+                        Err(trouble) => Err(trouble),
                     }
-                    Err(error) => {
-                        tracing::error!(error = %error, "cannot catch up with the journal");
-                        return self.stop(jobs, "the journal cannot be read");
-                    }
-                },
-                Err(StoreError::Full(error)) => {
-                    tracing::error!(error = %error, "the ledger's disk is full; writes are refused");
-                    return self.refuse(jobs, "its disk is full; free space and try again");
                 }
-                Err(StoreError::Busy(error)) => {
-                    tracing::error!(error = %error, "another program holds the ledger locked; writes are refused");
-                    return self.refuse(
-                        jobs,
-                        "another program holds its file locked; end that one and try again",
-                    );
-                }
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "the ledger's storage failed; the server stops so that a restart replays what is durable"
-                    );
-                    return self.stop(jobs, "its storage failed");
-                }
+                Err(error) => Err(Trouble::of_store(error)),
+            };
+            if let Err(trouble) = overtaken {
+                return self.give_up(jobs, trouble);
             }
+            newest = true;
         }
     }
 
-    fn publish(&self, committed: Committed) {
+    // Takes the turn where others write too, and sees what they wrote; whether it looked.
+    async fn turn(&mut self) -> Result<bool, Trouble> {
+        if !self.turns.wanted(Instant::now()) {
+            return Ok(false);
+        }
+        match self.store.take_turn().await {
+            Ok(()) => self.turns.taken(Instant::now()),
+            Err(StoreError::Busy(_)) => {
+                self.turns.refused(Instant::now());
+                return Ok(false);
+            }
+            Err(error) => return Err(Trouble::of_store(error)),
+        }
+        self.look().await?;
+        Ok(true)
+    }
+
+    pub(super) fn publish(&self, committed: Committed) {
+        let seq = committed.state.seq();
         self.ledger.committed.store(Arc::new(committed));
+        self.ledger.shared.publish(seq);
+    }
+
+    pub(super) fn reached(&mut self) {
+        self.next_look = Instant::now() + LOOK;
+        if self.away.take().is_some() {
+            tracing::info!("the ledger's database is reached again");
+        }
+    }
+
+    fn written(&self, jobs: Vec<Job>, batch: Batch) {
+        Counters::add(&self.ledger.counters.appends, 1);
+        Counters::add(&self.ledger.counters.rows, batch.rows.len());
+        self.answer(jobs, batch);
     }
 
     fn answer(&self, jobs: Vec<Job>, batch: Batch) {
@@ -179,25 +261,56 @@ impl Batcher {
     }
 
     fn refuse(&self, jobs: Vec<Job>, reason: &str) {
+        self.fail(jobs, &LedgerError::Unavailable(reason.to_owned()));
+    }
+
+    fn fail(&self, jobs: Vec<Job>, error: &LedgerError) {
         Counters::add(&self.ledger.counters.failed, jobs.len());
         for job in jobs {
-            let _ = job
-                .reply
-                .send(Err(LedgerError::Unavailable(reason.to_owned())));
+            let _ = job.reply.send(Err(error.clone()));
         }
     }
 
-    // Reads go on, writes do not: a restart would end here again.
-    fn close(&mut self, jobs: Vec<Job>) {
-        let reason = "an invariant of the ledger is broken; see the log".to_owned();
-        tracing::error!("{reason}; the server is read-only");
-        self.refuse(jobs, &reason);
-        self.broken = Some(reason);
+    fn give_up(&mut self, jobs: Vec<Job>, trouble: Trouble) {
+        match trouble {
+            Trouble::Refused(reason) => {
+                tracing::error!(reason, "writes are refused");
+                self.refuse(jobs, &reason);
+                // Whatever it is, others' rows may still be read.
+                self.next_look = Instant::now() + LOOK_AGAIN;
+            }
+            Trouble::Away(reason) => {
+                self.lost(&reason);
+                self.refuse(jobs, &reason);
+            }
+            Trouble::Unknown(reason) => {
+                self.lost(&reason);
+                self.fail(jobs, &LedgerError::Unknown);
+            }
+            // Reads go on, writes do not: a restart would end here again.
+            Trouble::Closed(reason) => {
+                tracing::error!(reason, "the server is read-only");
+                self.refuse(jobs, &reason);
+                self.broken = Some(reason);
+            }
+            Trouble::Ended(reason) => {
+                tracing::error!(
+                    reason,
+                    "the server stops so that a restart replays what is durable"
+                );
+                self.ledger.fatal.cancel();
+                self.refuse(jobs, "its storage failed, or is not what it was");
+            }
+        }
     }
 
-    fn stop(&self, jobs: Vec<Job>, reason: &str) {
-        self.ledger.fatal.cancel();
-        self.refuse(jobs, reason);
+    fn lost(&mut self, reason: &str) {
+        if self.away.is_none() {
+            tracing::warn!(reason, "writes are refused, reads go on");
+        }
+        self.turns.ended();
+        self.away = Some(reason.to_owned());
+        self.next_look = Instant::now() + LOOK_AGAIN;
     }
 
     // The state is immutable, so a snapshot is written beside the batcher.
@@ -219,6 +332,16 @@ impl Batcher {
             }
         });
     }
+}
+
+// Until somebody is heard to have written after `known`.
+async fn news(hints: &mut Option<watch::Receiver<Seq>>, known: Seq) {
+    if let Some(hints) = hints
+        && hints.wait_for(|seq| *seq > known).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// For tests and tools: a state as committed with a given head.

@@ -1,9 +1,10 @@
 //! Folding the journal into a state: at start from a snapshot or from nothing, and to catch up with another writer.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gpuquota_core::event::Event;
-use gpuquota_core::id::Seq;
+use gpuquota_core::id::{NodeName, Seq, SessionId};
 use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Broken, Record};
 
@@ -72,20 +73,45 @@ pub async fn fold(
     Ok(committed)
 }
 
-/// Folds what another writer appended after `from`; there must be something.
-pub(super) async fn overtaken(store: &dyn Store, from: &Committed) -> Result<Committed, FoldError> {
-    let known = from.state.seq();
-    if !stands(store, from).await? {
-        return Err(FoldError::WentBack { seq: known });
+/// What other writers did since.
+pub(super) struct Followed {
+    pub(super) committed: Committed,
+    /// Sessions that were opened.
+    pub(super) opened: Vec<(NodeName, SessionId)>,
+    /// Servers that wrote rows.
+    pub(super) writers: BTreeSet<String>,
+}
+
+/// Folds what was appended after `from`; `None`: nothing was.
+pub(super) async fn follow(
+    store: &dyn Store,
+    from: &Committed,
+) -> Result<Option<Followed>, FoldError> {
+    let mut rows = rows_since(store, from, PAGE).await?;
+    if rows.is_empty() {
+        return Ok(None);
     }
-    let committed = fold_rows(store, from.clone(), |_| {}).await?;
+    let mut followed = Followed {
+        committed: from.clone(),
+        opened: Vec::new(),
+        writers: BTreeSet::new(),
+    };
+    while !rows.is_empty() {
+        let opened = &mut followed.opened;
+        fold_page(&mut followed.committed, &rows, |event| {
+            if let Event::SessionOpened { node, session, .. } = event {
+                opened.push((node.clone(), *session));
+            }
+        })?;
+        followed
+            .writers
+            .extend(rows.into_iter().map(|row| row.writer));
+        rows = store.catch_up(followed.committed.state.seq(), PAGE).await?;
+    }
     if planted(Mutant::DecideOnStaleState) {
-        return Ok(misnamed(from, &committed));
+        followed.committed = misnamed(from, &followed.committed);
     }
-    if committed.state.seq() == known {
-        return Err(FoldError::WentBack { seq: known.next() });
-    }
-    Ok(committed)
+    Ok(Some(followed))
 }
 
 // For `planted` only: the state of `old` under the name of `new`.
@@ -94,6 +120,8 @@ fn misnamed(old: &Committed, new: &Committed) -> Committed {
     let nothing = Record {
         actor: String::new(),
         request_id: None,
+        from: None,
+        reason: None,
         replay: None,
         events: Vec::new(),
     };
@@ -102,7 +130,25 @@ fn misnamed(old: &Committed, new: &Committed) -> Committed {
     Committed { state, head }
 }
 
-// Whether the journal still holds the last row of `committed`, and not another in its place.
+/// Up to `most` rows after `from`, whose own last row must still be there.
+pub(super) async fn rows_since(
+    store: &dyn Store,
+    from: &Committed,
+    most: u32,
+) -> Result<Vec<Row>, FoldError> {
+    let seq = from.state.seq();
+    let Some(before) = seq.0.checked_sub(1) else {
+        return Ok(store.catch_up(seq, most).await?);
+    };
+    let mut rows = store.catch_up(Seq(before), most.saturating_add(1)).await?;
+    if rows.first().map(|row| (row.seq, row.hash)) != Some((seq, from.head)) {
+        return Err(FoldError::WentBack { seq });
+    }
+    rows.remove(0);
+    Ok(rows)
+}
+
+// Whether the journal holds the last row of `committed`, and not another in its place.
 async fn stands(store: &dyn Store, committed: &Committed) -> Result<bool, FoldError> {
     let seq = committed.state.seq();
     let Some(before) = seq.0.checked_sub(1) else {
@@ -141,27 +187,49 @@ async fn fold_rows(
         if rows.is_empty() {
             return Ok(committed);
         }
-        for row in &rows {
-            row.check(committed.state.seq(), committed.head)?;
-            let record = parse(row)?;
-            record.events.iter().for_each(&mut seen);
-            let op = caller_op(row, &record).filter(|_| !planted(Mutant::ForgetOperations));
-            let state = &mut committed.state;
-            catch_unwind(AssertUnwindSafe(|| {
-                state.apply(row.seq, row.at, op.as_ref(), &record);
-            }))
-            .map_err(|_| {
-                Broken(format!(
-                    "journal row {} contradicts those before it",
-                    row.seq
-                ))
-            })?;
-            committed.head = row.hash;
-        }
+        fold_page(&mut committed, &rows, &mut seen)?;
     }
 }
 
-fn parse(row: &Row) -> Result<Record, FoldError> {
+fn fold_page(
+    committed: &mut Committed,
+    rows: &[Row],
+    mut seen: impl FnMut(&Event),
+) -> Result<(), FoldError> {
+    for row in rows {
+        let record = step(committed, row)?;
+        record.events.iter().for_each(&mut seen);
+    }
+    Ok(())
+}
+
+/// Folds the next row.
+///
+/// # Errors
+/// When it is not the next one, cannot be read, or contradicts those before it.
+pub(crate) fn step(committed: &mut Committed, row: &Row) -> Result<Record, FoldError> {
+    row.check(committed.state.seq(), committed.head)?;
+    let record = read_record(row)?;
+    let op = caller_op(row, &record).filter(|_| !planted(Mutant::ForgetOperations));
+    let state = &mut committed.state;
+    catch_unwind(AssertUnwindSafe(|| {
+        state.apply(row.seq, row.at, op.as_ref(), &record);
+    }))
+    .map_err(|_| {
+        Broken(format!(
+            "journal row {} contradicts those before it",
+            row.seq
+        ))
+    })?;
+    committed.head = row.hash;
+    Ok(record)
+}
+
+/// What a row says.
+///
+/// # Errors
+/// When a newer program wrote it.
+pub(crate) fn read_record(row: &Row) -> Result<Record, FoldError> {
     serde_json::from_str(&row.body).map_err(|source| FoldError::Unknown {
         seq: row.seq,
         source,
@@ -193,7 +261,7 @@ mod tests {
         });
         let read = |body: &Value| {
             let body = body.to_string();
-            parse(&Row::new(
+            read_record(&Row::new(
                 Hash::EMPTY,
                 Seq(1),
                 Timestamp(1),

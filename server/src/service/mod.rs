@@ -1,11 +1,18 @@
 //! The ledger as the rest of the server sees it: commands go in, answers and immutable states come out.
 
+pub mod audit;
 mod batch;
 mod batcher;
+mod catching_up;
 mod fold;
+pub mod history;
 pub mod liveness;
+mod replicas;
+mod shared;
 mod snapshot;
 pub mod sweep;
+mod trouble;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +23,12 @@ use gpuquota_core::{Command, Denied, Outcome, State};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use audit::Denials;
 pub use batcher::{BatcherSettings, start};
 pub use fold::{FoldError, fold};
+use history::History;
+pub use replicas::Replicas;
+pub use shared::Shared;
 pub use snapshot::Snapshots;
 
 use crate::store::Hash;
@@ -38,6 +49,10 @@ pub struct Origin {
     pub actor: String,
     /// Request id of the call.
     pub request_id: Option<String>,
+    /// Address that the call came from.
+    pub from: Option<String>,
+    /// Why, in the caller's words.
+    pub reason: Option<String>,
     /// Operation id of the call.
     pub op: Option<OpId>,
     /// Digest of what it asks, when its answer is to be kept for repetitions.
@@ -51,6 +66,8 @@ impl Origin {
         Self {
             actor: "server".into(),
             request_id: None,
+            from: None,
+            reason: None,
             op: None,
             fingerprint: None,
         }
@@ -78,6 +95,12 @@ pub enum LedgerError {
     /// Nothing can be written now; nothing was done.
     #[error("the ledger cannot be written to: {0}")]
     Unavailable(String),
+    /// The database was lost while it wrote, and did not come back in time: it may be done or not.
+    #[error(
+        "the ledger's database was lost while it wrote, so this may be done or not; \
+         ask again with the same Idempotency-Key, or read it back"
+    )]
+    Unknown,
 }
 
 struct Job {
@@ -92,7 +115,10 @@ pub struct Ledger {
     jobs: mpsc::Sender<Job>,
     committed: Arc<ArcSwap<Committed>>,
     counters: Arc<Counters>,
+    denials: Arc<Denials>,
+    history: Arc<History>,
     fatal: CancellationToken,
+    shared: Arc<Shared>,
 }
 
 /// What the batcher did so far.
@@ -139,6 +165,24 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// The journal's past.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What was not granted, for the audit.
+    #[must_use]
+    pub fn denials(&self) -> &Denials {
+        &self.denials
+    }
+
+    /// What is known of other servers that write to the same journal.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// What the batcher did so far.

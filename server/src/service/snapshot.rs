@@ -199,6 +199,8 @@ mod tests {
         let record = Record {
             actor: "server".into(),
             request_id: None,
+            from: None,
+            reason: None,
             replay: None,
             events: Vec::new(),
         };

@@ -1,21 +1,53 @@
 //! Where the journal is kept. The rest of the program knows only this trait, not which database is behind it.
 
+mod place;
+pub mod postgres;
 mod row;
+mod sql;
 pub mod sqlite;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
+use tokio::sync::watch;
 
+pub use place::{Place, open, open_read_only};
 pub use row::{ChainError, Hash, Row};
 
 /// A journal on some database.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Up to `most` rows after `seq`, in order.
+    /// Up to `most` rows after `seq`, in order. For everybody who reads.
     async fn rows_after(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError>;
+
+    /// As [`Store::rows_after`], for the one who appends: after [`StoreError::Unknown`] it answers only when nothing of
+    /// that append is still under way, so that the rows are either there or never will be.
+    async fn catch_up(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError> {
+        self.rows_after(seq, most).await
+    }
 
     /// Adds rows, all or none, if the highest row is still the one right before the first of them. Durable on return.
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError>;
+
+    /// For a database that other servers write to as well: the highest row that somebody is heard to have written. Only a
+    /// hint; it may be late or missing. `None`: nobody else writes.
+    fn hints(&self) -> Option<watch::Receiver<Seq>> {
+        None
+    }
+
+    /// Waits, for a bounded time, until no other server has the turn, and takes it. Spares lost races; the guard of
+    /// [`Store::append`] is what keeps the journal whole.
+    async fn take_turn(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Gives the turn back.
+    async fn end_turn(&self) {}
+
+    /// Says that the server `writer` lives; all servers that ever said so lately, this one too. Where nobody else writes
+    /// nothing is kept and nobody named.
+    async fn beat(&self, _writer: &str) -> Result<Vec<Beat>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Ends all connections.
     async fn close(&self);
@@ -30,6 +62,15 @@ pub enum Appended {
     Behind,
 }
 
+/// One server's sign of life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// The name that its journal rows carry.
+    pub writer: String,
+    /// How long ago it was, by the database's clock.
+    pub age_ms: u64,
+}
+
 /// Why the database did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -39,6 +80,12 @@ pub enum StoreError {
     /// Another program holds the database locked. Nothing was written; it may work again later.
     #[error("another program holds the ledger locked")]
     Busy(#[source] sqlx::Error),
+    /// The database cannot be reached, or takes no writes now. Nothing was written; it may work again later.
+    #[error("the ledger's database cannot be reached or takes no writes")]
+    Unavailable(#[source] sqlx::Error),
+    /// The connection was lost after rows were sent: they may be there or not.
+    #[error("the ledger's database did not say whether it wrote")]
+    Unknown(#[source] sqlx::Error),
     /// The database cannot be trusted any more, such as after a failed fsync: stop, restart, replay.
     #[error("the ledger's storage failed")]
     Fatal(#[source] sqlx::Error),

@@ -4,14 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gpuquota_core::id::{OpId, Seq, Timestamp};
-use sqlx::Row as _;
+use gpuquota_core::id::Seq;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use super::sql::{Columns, ROWS_AFTER, migration_refused, row, signed};
 use super::{Appended, Row, Store, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -22,9 +21,6 @@ INSERT INTO journal (seq, at, writer, op, body, hash)
 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5
 FROM json_each(?1) AS r
 WHERE (SELECT coalesce(max(seq), 0) FROM journal) = ?2";
-
-const ROWS_AFTER: &str = "\
-SELECT seq, at, writer, op, body, hash FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 
 // SQLite result codes, https://www.sqlite.org/rescode.html
 const SQLITE_BUSY: i32 = 5;
@@ -64,11 +60,8 @@ impl SqliteStore {
             .connect_with(options.clone())
             .await
             .map_err(|e| open(e.to_string()))?;
-        MIGRATIONS.run(&writer).await.map_err(|e| {
-            open(format!(
-                "{e}; a ledger of a newer program needs that program or a newer one"
-            ))
-        })?;
+        let migrated = MIGRATIONS.run(&writer).await;
+        migrated.map_err(|e| open(migration_refused(&e)))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(2)
             .connect_with(options)
@@ -104,13 +97,13 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn rows_after(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError> {
-        let rows = sqlx::query(ROWS_AFTER)
+        let rows: Vec<Columns> = sqlx::query_as(ROWS_AFTER)
             .bind(signed(seq)?)
-            .bind(most)
+            .bind(i64::from(most))
             .fetch_all(&self.readers)
             .await
             .map_err(classify)?;
-        rows.iter().map(|row| read(row).map_err(classify)).collect()
+        rows.into_iter().map(row).collect()
     }
 
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError> {
@@ -150,30 +143,6 @@ impl Store for SqliteStore {
     }
 }
 
-fn signed(seq: Seq) -> Result<i64, StoreError> {
-    i64::try_from(seq.0).map_err(|e| StoreError::Fatal(sqlx::Error::Encode(e.into())))
-}
-
-fn read(row: &SqliteRow) -> Result<Row, sqlx::Error> {
-    let decode = |e: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(e);
-    let seq: i64 = row.try_get(0)?;
-    let op: Option<String> = row.try_get(3)?;
-    let hash: String = row.try_get(5)?;
-    Ok(Row {
-        seq: Seq(u64::try_from(seq).map_err(|e| decode(e.into()))?),
-        at: Timestamp(row.try_get(1)?),
-        writer: row.try_get(2)?,
-        op: match op {
-            Some(op) => Some(OpId::new(&op).map_err(|e| decode(e.into()))?),
-            None => None,
-        },
-        body: row.try_get(4)?,
-        hash: hash
-            .parse()
-            .map_err(|e: super::row::InvalidHash| decode(e.into()))?,
-    })
-}
-
 fn classify(error: sqlx::Error) -> StoreError {
     let code = error
         .as_database_error()
@@ -190,6 +159,7 @@ fn classify(error: sqlx::Error) -> StoreError {
 mod tests {
     use super::*;
     use crate::store::Hash;
+    use gpuquota_core::id::{OpId, Timestamp};
 
     fn row(previous: Hash, seq: u64, op: Option<&str>, body: &str) -> Row {
         let op = op.map(|op| OpId::new(op).unwrap());
@@ -217,40 +187,5 @@ mod tests {
         sqlx::query("ROLLBACK").execute(&mut *other).await.unwrap();
         let row = row(Hash::EMPTY, 1, None, "{}");
         assert_eq!(store.append(&[row]).await.unwrap(), Appended::Written);
-    }
-
-    #[tokio::test]
-    async fn rows_come_back_byte_for_byte_and_only_the_first_writer_wins() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ledger.db");
-        let store = SqliteStore::open(&path).await.unwrap();
-        let body = r#"{"text":"\u0000 \" ä \n","n":1}"#;
-        let first = row(Hash::EMPTY, 1, Some("op ä\"1"), body);
-        let second = row(first.hash, 2, None, "{}");
-        let both = [first.clone(), second.clone()];
-        assert_eq!(store.append(&both).await.unwrap(), Appended::Written);
-        assert_eq!(store.append(&both).await.unwrap(), Appended::Behind);
-        assert_eq!(
-            store
-                .append(&[row(Hash::EMPTY, 9, None, "{}")])
-                .await
-                .unwrap(),
-            Appended::Behind
-        );
-        store.close().await;
-        let again = SqliteStore::open(&path).await.unwrap();
-        assert_eq!(again.rows_after(Seq(0), 10).await.unwrap(), both);
-        assert_eq!(
-            again.rows_after(Seq(1), 10).await.unwrap(),
-            std::slice::from_ref(&second)
-        );
-        assert_eq!(again.rows_after(Seq(0), 1).await.unwrap(), [first]);
-        // One operation id, one effect: the index says so even if a decision were wrong.
-        let doubled = row(second.hash, 3, Some("op ä\"1"), "{}");
-        assert!(matches!(
-            again.append(&[doubled]).await,
-            Err(StoreError::Fatal(_))
-        ));
-        assert_eq!(again.rows_after(Seq(0), 10).await.unwrap().len(), 2);
     }
 }

@@ -1,6 +1,8 @@
 //! What operators, other systems and agents say, as commands to the ledger.
 
-use gpuquota_core::command::{DeclareNode, NodeReport, QuotaName, SetCounter, SetQuota, SetTenant};
+use gpuquota_core::command::{
+    DeclareNode, NodeReport, OnExcess, QuotaName, SetCounter, SetQuota, SetTenant,
+};
 use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport};
 use gpuquota_core::id::{
     GpuModel, GroupName, HostResourceName, NodeName, ProjectId, Region, ResourceKind, SessionId,
@@ -123,6 +125,7 @@ pub(crate) fn quota(tenant: &str, region: &str, model: &str, limit: Limit) -> Se
         limit,
         expires_at: None,
         nodes: None,
+        on_excess: OnExcess::Deny,
     }
 }
 

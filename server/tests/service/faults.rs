@@ -9,6 +9,7 @@ use gpuquota_core::limit::Limit;
 use gpuquota_server::service::{LedgerError, Origin};
 use gpuquota_server::store::{Appended, Row, Store, StoreError};
 
+use crate::databases::{Base, both};
 use crate::running::{Running, START, SetClock, limit_of, set};
 
 /// What the next append does.
@@ -47,63 +48,65 @@ impl Store for Faulty {
     }
 }
 
-async fn faulty(dir: &std::path::Path) -> (Running, Arc<AtomicU8>) {
+async fn faulty(base: &Base) -> (Running, Arc<AtomicU8>) {
     let next = Arc::new(AtomicU8::new(0));
     let fault = next.clone();
     let wrap = |inner| Arc::new(Faulty { inner, next: fault }) as Arc<dyn Store>;
-    let running = Running::with(dir, SetClock::new(START), wrap, 1_000_000).await;
+    let running = Running::with(base, SetClock::new(START), wrap, 1_000_000).await;
     (running, next)
 }
 
 #[tokio::test]
 async fn case_56_a_full_disk_refuses_writes_serves_reads_and_recovers() {
-    let dir = tempfile::tempdir().unwrap();
-    let (running, next) = faulty(dir.path()).await;
-    running
-        .ledger
-        .submit(set("a", 1), Origin::server())
-        .await
-        .unwrap();
-    next.store(Fault::Full as u8, Ordering::SeqCst);
-    let refused = running.ledger.submit(set("a", 2), Origin::server()).await;
-    assert!(matches!(refused, Err(LedgerError::Unavailable(_))));
-    assert_eq!(limit_of(&running.ledger, "a"), Some(Limit::Finite(1)));
-    running
-        .ledger
-        .submit(set("a", 3), Origin::server())
-        .await
-        .unwrap();
-    assert_eq!(limit_of(&running.ledger, "a"), Some(Limit::Finite(3)));
-    running.end().await;
-}
-
-#[tokio::test]
-async fn case_57_a_failed_sync_ends_the_writer_and_a_restart_tells_what_is_durable() {
-    let dir = tempfile::tempdir().unwrap();
-    let (running, next) = faulty(dir.path()).await;
-    running
-        .ledger
-        .submit(set("a", 1), Origin::server())
-        .await
-        .unwrap();
-    next.store(Fault::FailAfterWriting as u8, Ordering::SeqCst);
-    let unknown = running.ledger.submit(set("a", 2), Origin::server()).await;
-    assert!(matches!(unknown, Err(LedgerError::Unavailable(_))));
-    assert!(
-        running.ledger.fatal().is_cancelled(),
-        "the process must end"
-    );
-    // Not even a read claims what was not answered, and nothing more is written.
-    assert_eq!(limit_of(&running.ledger, "a"), Some(Limit::Finite(1)));
-    assert!(
+    for base in both("case_56_a_full_disk_refuses_writes_serves_reads_and_recovers") {
+        let (running, next) = faulty(&base).await;
+        running
+            .ledger
+            .submit(set("a", 1), Origin::server())
+            .await
+            .unwrap();
+        next.store(Fault::Full as u8, Ordering::SeqCst);
+        let refused = running.ledger.submit(set("a", 2), Origin::server()).await;
+        assert!(matches!(refused, Err(LedgerError::Unavailable(_))));
+        assert_eq!(limit_of(&running.ledger, "a"), Some(Limit::Finite(1)));
         running
             .ledger
             .submit(set("a", 3), Origin::server())
             .await
-            .is_err()
-    );
-    running.end().await;
-    let again = Running::on(dir.path(), SetClock::new(START)).await;
-    assert_eq!(limit_of(&again.ledger, "a"), Some(Limit::Finite(2)));
-    again.end().await;
+            .unwrap();
+        assert_eq!(limit_of(&running.ledger, "a"), Some(Limit::Finite(3)));
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn case_57_a_failed_sync_ends_the_writer_and_a_restart_tells_what_is_durable() {
+    for base in both("case_57_a_failed_sync_ends_the_writer_and_a_restart_tells_what_is_durable") {
+        let (running, next) = faulty(&base).await;
+        running
+            .ledger
+            .submit(set("a", 1), Origin::server())
+            .await
+            .unwrap();
+        next.store(Fault::FailAfterWriting as u8, Ordering::SeqCst);
+        let unknown = running.ledger.submit(set("a", 2), Origin::server()).await;
+        assert!(matches!(unknown, Err(LedgerError::Unavailable(_))));
+        assert!(
+            running.ledger.fatal().is_cancelled(),
+            "the process must end"
+        );
+        // Not even a read claims what was not answered, and nothing more is written.
+        assert_eq!(limit_of(&running.ledger, "a"), Some(Limit::Finite(1)));
+        assert!(
+            running
+                .ledger
+                .submit(set("a", 3), Origin::server())
+                .await
+                .is_err()
+        );
+        running.end().await;
+        let again = Running::of(&base, SetClock::new(START)).await;
+        assert_eq!(limit_of(&again.ledger, "a"), Some(Limit::Finite(2)));
+        again.end().await;
+    }
 }

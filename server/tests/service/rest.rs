@@ -37,6 +37,16 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    async fn of(response: Response) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Self {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
     /// Status and text, to compare two answers.
     pub(crate) fn said(&self) -> (u16, &str) {
         (self.status, &self.text)
@@ -119,13 +129,21 @@ impl Rest {
 
     /// A request with these headers and no others.
     pub(crate) async fn told(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Told {
-        let (parts, body) = self.plain(method, target, headers).await.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Told {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            text: String::from_utf8(body.to_vec()).unwrap(),
-        }
+        Told::of(self.plain(method, target, headers).await).await
+    }
+
+    /// A write by an admin.
+    pub(crate) async fn write(&self, method: &str, target: &str, body: &str) -> Told {
+        let request = http::Request::builder().method(method).uri(target);
+        let request = request.header("authorization", format!("Bearer {}", self.token));
+        Told::of(self.send(request, body).await).await
+    }
+
+    /// A read by an admin.
+    pub(crate) async fn read(&self, target: &str, headers: &[(&str, &str)]) -> Told {
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [headers, &[("authorization", bearer.as_str())]].concat();
+        self.told("GET", target, &headers).await
     }
 
     /// GET with this token in `X-Auth-Token`.

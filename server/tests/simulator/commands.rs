@@ -2,8 +2,8 @@
 //! is a new line in it.
 
 use gpuquota_core::command::{
-    ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, QuotaName, ReleaseQuota, RequestLease,
-    SetQuota, SetTenant,
+    ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, OnExcess, QuotaName, ReleaseQuota,
+    RequestLease, SetQuota, SetTenant,
 };
 use gpuquota_core::id::{
     DisplayName, GpuModel, LeaseId, LicenceQuotaId, ProductId, SeatId, TenantNumber, Timestamp,
@@ -77,10 +77,12 @@ pub(crate) fn opening() -> Vec<Command> {
             limit: Limit::Finite(3),
             expires_at: None,
             nodes: None,
+            on_excess: OnExcess::Deny,
         }));
     }
     commands.push(Command::SetSettings(Settings {
         confirm_within_ms: 3_000,
+        drain_notice_ms: 4_000,
         ..Settings::default()
     }));
     commands
@@ -251,6 +253,10 @@ fn set_quota(ground: &mut Ground<'_>) -> Command {
         limit: Limit::Finite(u32::try_from(ground.dice.below(4)).unwrap()),
         expires_at: ground.end(),
         nodes: None,
+        on_excess: match ground.dice.chance(150) {
+            true => OnExcess::Drain,
+            false => OnExcess::Deny,
+        },
     })
 }
 

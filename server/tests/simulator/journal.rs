@@ -1,14 +1,14 @@
 //! The shared journal and each server's connection to it, with faults at every step of a write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gpuquota_core::id::{OpId, Seq};
-use gpuquota_server::store::{Appended, Row, Store, StoreError};
-use tokio::sync::oneshot;
-use tokio::time::sleep;
+use gpuquota_server::store::{Appended, Beat, Row, Store, StoreError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::{RowEntry, What};
 use crate::dice::Dice;
@@ -16,10 +16,17 @@ use crate::history::History;
 use crate::link::Link;
 use crate::plan::Fault;
 
+/// How long a server waits for its turn.
+const TURN: Duration = Duration::from_millis(200);
+
 /// The durable rows.
 pub(crate) struct Database {
     history: History,
     table: Mutex<Table>,
+    /// One for each connection: who is woken first must not be left to chance, as it is among those that share one.
+    listeners: Mutex<Vec<watch::Sender<Seq>>>,
+    turn: Arc<Semaphore>,
+    beats: Mutex<BTreeMap<String, Instant>>,
 }
 
 #[derive(Default)]
@@ -34,6 +41,9 @@ impl Database {
         Arc::new(Self {
             history,
             table: Mutex::default(),
+            listeners: Mutex::default(),
+            turn: Arc::new(Semaphore::new(1)),
+            beats: Mutex::default(),
         })
     }
 
@@ -69,6 +79,11 @@ impl Database {
             }));
         }
         table.rows.extend_from_slice(rows);
+        if let Some(last) = rows.last() {
+            for listener in self.listeners.lock().unwrap().iter() {
+                listener.send_replace(last.seq);
+            }
+        }
         Ok(Appended::Written)
     }
 
@@ -105,15 +120,32 @@ pub(crate) struct SimJournal {
     database: Arc<Database>,
     link: Arc<Link>,
     dice: Mutex<Dice>,
+    /// Hints come, or never do.
+    hints: watch::Receiver<Seq>,
+    /// Appends that have not landed yet.
+    under_way: watch::Sender<u32>,
+    turn: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl SimJournal {
-    pub(crate) fn new(database: Arc<Database>, link: Arc<Link>, dice: Dice) -> Arc<Self> {
+    pub(crate) fn new(database: Arc<Database>, link: Arc<Link>, mut dice: Dice) -> Arc<Self> {
+        let (sender, hints) = watch::channel(Seq(0));
+        if dice.chance(600) {
+            database.listeners.lock().unwrap().push(sender);
+        }
         Arc::new(Self {
+            hints,
             database,
             link,
             dice: Mutex::new(dice),
+            under_way: watch::Sender::new(0),
+            turn: Mutex::default(),
         })
+    }
+
+    /// The connection is gone, and its turn with it.
+    pub(crate) fn lost(&self) {
+        self.turn.lock().unwrap().take();
     }
 
     fn fate(&self) -> Fate {
@@ -145,6 +177,8 @@ impl SimJournal {
     ) -> oneshot::Receiver<Result<Appended, StoreError>> {
         let (answer, received) = oneshot::channel();
         let (database, rows) = (self.database.clone(), rows.to_vec());
+        let under_way = self.under_way.clone();
+        under_way.send_modify(|count| *count += 1);
         tokio::spawn(async move {
             sleep(Duration::from_millis(out)).await;
             let failed = Err(StoreError::Fatal(sqlx::Error::WorkerCrashed));
@@ -153,6 +187,7 @@ impl SimJournal {
                 Some(true) => database.insert(&rows).and(failed),
                 None => database.insert(&rows),
             };
+            under_way.send_modify(|count| *count -= 1);
             // Nobody may listen any more.
             let _ = answer.send(done);
         });
@@ -186,6 +221,7 @@ impl Store for SimJournal {
             self.link.crash("before its append is sent").await;
         }
         if self.link.parted() {
+            self.lost();
             sleep(Duration::from_millis(100)).await;
             return Err(unreachable());
         }
@@ -211,15 +247,56 @@ impl Store for SimJournal {
         done
     }
 
+    async fn catch_up(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError> {
+        let mut under_way = self.under_way.subscribe();
+        under_way.wait_for(|count| *count == 0).await.unwrap();
+        self.rows_after(seq, most).await
+    }
+
+    fn hints(&self) -> Option<watch::Receiver<Seq>> {
+        Some(self.hints.clone())
+    }
+
+    async fn take_turn(&self) -> Result<(), StoreError> {
+        if self.link.parted() {
+            return Err(unreachable());
+        }
+        let free = self.database.turn.clone().acquire_owned();
+        match timeout(TURN, free).await {
+            Ok(permit) => {
+                *self.turn.lock().unwrap() = Some(permit.unwrap());
+                Ok(())
+            }
+            Err(_) => Err(StoreError::Busy(sqlx::Error::PoolTimedOut)),
+        }
+    }
+
+    async fn end_turn(&self) {
+        self.lost();
+    }
+
+    async fn beat(&self, writer: &str) -> Result<Vec<Beat>, StoreError> {
+        if self.link.parted() {
+            return Err(unreachable());
+        }
+        let mut beats = self.database.beats.lock().unwrap();
+        beats.insert(writer.to_owned(), Instant::now());
+        let beats = beats.iter().map(|(writer, at)| Beat {
+            writer: writer.clone(),
+            age_ms: u64::try_from(at.elapsed().as_millis()).unwrap(),
+        });
+        Ok(beats.collect())
+    }
+
     async fn close(&self) {}
 }
 
 // The database was not reached; nothing was written.
 fn unreachable() -> StoreError {
-    StoreError::Fatal(sqlx::Error::PoolTimedOut)
+    StoreError::Unavailable(sqlx::Error::PoolTimedOut)
 }
 
 // The connection broke after sending.
 fn unknown() -> StoreError {
-    StoreError::Fatal(sqlx::Error::WorkerCrashed)
+    StoreError::Unknown(sqlx::Error::WorkerCrashed)
 }

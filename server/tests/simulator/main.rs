@@ -105,7 +105,7 @@ fn no_history_breaks_a_rule() {
 fn a_seed_is_a_history_byte_for_byte() {
     let dir = scratch();
     let mut seen = std::collections::BTreeSet::new();
-    for seed in 0..12 {
+    for seed in 0..30 {
         let text = |_| {
             let history = story::play(&Plan::of(seed, OPERATIONS), dir.path());
             let lines = history.iter().map(|entry| format!("{entry}\n"));

@@ -9,7 +9,8 @@ use gpuquota_server::clock::{CheckedClock, Clock};
 use gpuquota_server::service::liveness::Liveness;
 use gpuquota_server::service::sweep::sweep;
 use gpuquota_server::service::{
-    self, BatcherSettings, Committed, FoldError, Ledger, LedgerError, Origin, Receipt, Snapshots,
+    self, BatcherSettings, Committed, FoldError, Ledger, LedgerError, Origin, Receipt, Replicas,
+    Snapshots,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -86,9 +87,10 @@ impl Replica {
             tokio::select! {
                 biased;
                 () = self.link.crashed() => {}
-                () = self.process(process, store, compared) => {}
+                () = self.process(process, store.clone(), compared) => {}
             }
             self.running.lock().unwrap().take();
+            store.lost();
             if self.link.has(Fault::Snapshot)
                 && let Some(dir) = &self.snapshots
                 && let Some(what) = torn::tear(dir, &mut dice)
@@ -131,7 +133,7 @@ impl Replica {
         let stop = CancellationToken::new();
         let _ended = stop.clone().drop_guard();
         let (ledger, batcher) = service::start(
-            store,
+            store.clone(),
             clock.clone(),
             snapshots,
             committed,
@@ -145,6 +147,7 @@ impl Replica {
             ledger.clone(),
             clock.clone(),
             liveness.clone(),
+            Replicas::new(store, &process, silent_after),
             silent_after,
             stop.clone(),
         );
@@ -223,6 +226,7 @@ fn reply(told: Result<Receipt, LedgerError>, history: &History) -> Reply {
             answer: text(Answer::Denied(denied)),
             seq: None,
         },
+        Err(LedgerError::Unknown) => Reply::Lost,
         Err(error @ (LedgerError::Overloaded | LedgerError::Unavailable(_))) => {
             let reason = error.to_string();
             if reason.contains("invariant") {

@@ -85,6 +85,8 @@ impl World {
         let origin = || Origin {
             actor: request.caller.clone(),
             request_id: None,
+            from: None,
+            reason: None,
             op: request.op.as_deref().map(|op| OpId::new(op).unwrap()),
             fingerprint: request.fingerprint.clone(),
         };

@@ -6,7 +6,7 @@ use crate::id::{QuotaId, Seq};
 use crate::state::State;
 
 impl State {
-    pub(super) fn note_change(&mut self, seq: Seq, event: &Event) {
+    pub(crate) fn note_change(&mut self, seq: Seq, event: &Event) {
         match event {
             Event::TenantCreated { tenant } => self.changes.tenant(tenant, seq),
             Event::TenantSet(profile) => {
@@ -14,9 +14,14 @@ impl State {
                 self.changes.licences(seq);
             }
             Event::QuotaSet { key, .. } => self.changes.tenant(&key.tenant, seq),
-            Event::QuotaExpired { quota } | Event::QuotaReleased { quota, .. } => {
+            Event::QuotaExpired { quota }
+            | Event::QuotaReleased { quota, .. }
+            | Event::QuotaNoticed { quota, .. } => {
                 self.note_quota(seq, *quota);
             }
+            Event::DrainBegun { tenant, .. }
+            | Event::DrainEnforced { tenant, .. }
+            | Event::DrainEnded { tenant, .. } => self.changes.tenant(tenant, seq),
             // A region may take devices from one quota to another, a name in the catalogue too.
             Event::NodeDeclared { .. } => {
                 self.changes.nodes(seq);

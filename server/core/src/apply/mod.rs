@@ -3,6 +3,7 @@
 
 mod change;
 mod directory;
+mod drain;
 mod lease;
 mod licence;
 mod node;
@@ -129,6 +130,10 @@ impl State {
                     expired: expires_at.is_some_and(|end| end <= at),
                     reference: *reference,
                     nodes: nodes.clone(),
+                    noticed: old
+                        .as_ref()
+                        .filter(|old| old.expires_at == *expires_at)
+                        .and_then(|old| old.noticed),
                     created_at: old.map_or(at, |old| old.created_at),
                     updated_at: at,
                 };
@@ -174,12 +179,14 @@ impl State {
                 session,
                 boot_id: _,
                 agent_version: _,
+                owner,
             } => {
                 let entry = self.rows.nodes.entry(node.clone());
                 let entry = entry.or_insert_with(|| Node::new(region.clone()));
                 assert!(*session > entry.session, "session numbers grow");
                 entry.session = *session;
                 entry.state = NodeState::Up;
+                entry.owner.clone_from(owner);
             }
             Event::NodeReported {
                 node,
@@ -232,6 +239,23 @@ impl State {
                 reason,
                 unconfirmed,
             } => self.end_lease(at, *lease, *reason, unconfirmed),
+            Event::QuotaNoticed {
+                quota,
+                days,
+                expires_at: _,
+            } => self.note_notice(*quota, *days),
+            Event::DrainBegun {
+                tenant,
+                group,
+                cause,
+                deadline,
+            } => self.begin_drain(at, tenant, group, *cause, *deadline),
+            Event::DrainEnforced { tenant, group } => self.enforce_drain(at, tenant, group),
+            Event::DrainEnded {
+                tenant,
+                group,
+                reason: _,
+            } => self.end_drain(tenant, group),
             Event::TokenRevoked { token, until } => {
                 if let Some(old) = self.rows.revoked.insert(token.clone(), *until) {
                     self.index.revoked.remove(&(old, token.clone()));

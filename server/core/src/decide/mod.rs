@@ -1,11 +1,14 @@
 //! From a command to events or a denial. Never changes the state, never reads a clock.
 
 mod directory;
+mod drain;
 mod lease;
 mod licence;
 mod node;
 mod quota;
 mod retire;
+
+pub use drain::Preview;
 
 use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;
@@ -19,6 +22,12 @@ impl State {
     /// # Errors
     /// When the ledger does not grant it.
     pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Decision, Denied> {
+        let decision = self.decide_itself(command, now)?;
+        Ok(self.with_drains(command, decision, now))
+    }
+
+    // What the command does by itself, without the drains that it begins and ends.
+    fn decide_itself(&self, command: &Command, now: Timestamp) -> Result<Decision, Denied> {
         match command {
             Command::SetQuota(set) => self.decide_set_quota(set, now),
             Command::ReleaseQuota(release) => self.decide_release_quota(release),

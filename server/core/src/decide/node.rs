@@ -33,6 +33,8 @@ impl State {
                 session,
                 boot_id: boot_id.to_owned(),
                 agent_version: agent_version.to_owned(),
+                // Written in by whoever journals it.
+                owner: None,
             }],
             outcome: Outcome::Session(session),
         }

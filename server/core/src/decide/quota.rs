@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::command::{Decision, Outcome, QuotaName, ReleaseQuota, SetQuota};
+use crate::command::{Decision, OnExcess, Outcome, QuotaName, ReleaseQuota, SetQuota};
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{NodeName, QuotaId, Timestamp};
@@ -53,10 +53,15 @@ impl State {
             expired: ended && old.is_none_or(|old| old.expired),
             reference,
             nodes: nodes.clone(),
+            noticed: None,
             created_at: now,
             updated_at: now,
         };
-        if old.is_none_or(|old| may_take_away(old, &judged)) {
+        let deny = match set.on_excess {
+            OnExcess::Deny => true,
+            OnExcess::Drain => false,
+        };
+        if deny && old.is_none_or(|old| may_take_away(old, &judged)) {
             self.check_excess(old, &judged)?;
         }
         let mut events = Vec::new();

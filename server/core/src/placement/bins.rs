@@ -1,12 +1,12 @@
 //! Sharing devices among things that hold them: nodes, GPUs, islands and NUMA nodes are all bins.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-/// Something that holds free devices. In a list of bins the earlier one wins between equals.
+/// Something that holds free devices.
 #[derive(Clone, Copy)]
 pub(super) struct Bin<T> {
-    /// What it is.
+    /// What it is. Between bins that are equal in the rest the lesser one wins; it is compared only then.
     pub(super) item: T,
     /// Nothing uses it yet, and it is better left so.
     pub(super) opens: bool,
@@ -16,19 +16,25 @@ pub(super) struct Bin<T> {
     pub(super) free: u32,
 }
 
-/// A bin and its place in the list.
-type Ranked<T> = (usize, Bin<T>);
-
 /// Shares of the fewest bins, among those of the fewest that open, among those (greedily) of the least left over.
 ///
 /// All that there is, when that is less than `need`.
-pub(super) fn fewest<T: Copy>(bins: &[Bin<T>], need: u32) -> Vec<(T, u32)> {
-    let sorted = largest_first(bins);
+pub(super) fn fewest<T: Copy + Ord>(bins: &[Bin<T>], need: u32) -> Vec<(T, u32)> {
+    let sufficient = bins.iter().filter(|bin| bin.holds >= need);
+    if let Some(best) = sufficient.min_by_key(|bin| (bin.opens, bin.free, bin.item)) {
+        return if need > 0 {
+            vec![(best.item, need)]
+        } else {
+            Vec::new()
+        };
+    }
+    let mut sorted = holding(bins);
+    sorted.sort_unstable_by_key(|bin| (Reverse(bin.holds), bin.free, bin.item));
     let all = sums(&sorted);
     let need = all.last().map_or(0, |sum| u64::from(need).min(*sum));
     let count = all.partition_point(|sum| *sum < need);
 
-    let (opening, used): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|(_, bin)| bin.opens);
+    let (opening, used): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|bin| bin.opens);
     let (opening_sums, used_sums) = (sums(&opening), sums(&used));
     let excess = |opened: usize| {
         let sum = opening_sums.get(opened)? + used_sums.get(count.checked_sub(opened)?)?;
@@ -39,9 +45,9 @@ pub(super) fn fewest<T: Copy>(bins: &[Bin<T>], need: u32) -> Vec<(T, u32)> {
 
     let mut chosen = tighten(opening, opened, &mut slack);
     chosen.extend(tighten(used, count - opened, &mut slack));
-    chosen.sort_unstable_by_key(|(rank, bin)| (bin.opens, Reverse(bin.holds), *rank));
+    chosen.sort_unstable_by_key(|bin| (bin.opens, Reverse(bin.holds), bin.item));
     let mut rest = need;
-    let shares = chosen.into_iter().map(|(_, bin)| {
+    let shares = chosen.into_iter().map(|bin| {
         let share = u32::try_from(rest).map_or(bin.holds, |rest| rest.min(bin.holds));
         rest -= u64::from(share);
         (bin.item, share)
@@ -51,35 +57,31 @@ pub(super) fn fewest<T: Copy>(bins: &[Bin<T>], need: u32) -> Vec<(T, u32)> {
 
 /// The first `count` bins of `sorted`, from the last to the first exchanged for the one that leaves least, as far as
 /// `slack`, by which all chosen ones together hold too much, allows.
-fn tighten<T: Copy>(sorted: Vec<Ranked<T>>, count: usize, slack: &mut u64) -> Vec<Ranked<T>> {
+fn tighten<T: Copy + Ord>(sorted: Vec<Bin<T>>, count: usize, slack: &mut u64) -> Vec<Bin<T>> {
     let mut chosen = sorted;
-    let mut others: BTreeMap<u32, BTreeMap<(u32, usize), Bin<T>>> = BTreeMap::new();
-    for (rank, bin) in chosen.split_off(count) {
+    let mut others: BTreeMap<u32, BTreeSet<(u32, T)>> = BTreeMap::new();
+    for bin in chosen.split_off(count) {
         others
             .entry(bin.holds)
             .or_default()
-            .insert((bin.free, rank), bin);
+            .insert((bin.free, bin.item));
     }
-    for (rank, bin) in chosen.iter_mut().rev() {
+    for bin in chosen.iter_mut().rev() {
         let least = u64::from(bin.holds).saturating_sub(*slack);
         let least = u32::try_from(least).unwrap_or(u32::MAX);
-        let fitting = others
-            .range(least..)
-            .filter_map(|(holds, bins)| Some((bins.keys().next()?, *holds)));
-        let Some((&(free, other), holds)) = fitting.min() else {
+        let fitting = others.range(least..);
+        let fitting = fitting.filter_map(|(holds, bins)| Some((*bins.first()?, *holds)));
+        let Some(((free, item), holds)) = fitting.min() else {
             continue;
         };
-        if (free, other) < (bin.free, *rank)
-            && let Some(better) = others
-                .get_mut(&holds)
-                .and_then(|bins| bins.remove(&(free, other)))
-        {
+        if free < bin.free {
+            others.entry(holds).or_default().remove(&(free, item));
             others
                 .entry(bin.holds)
                 .or_default()
-                .insert((bin.free, *rank), *bin);
-            *slack = *slack + u64::from(better.holds) - u64::from(bin.holds);
-            (*rank, *bin) = (other, better);
+                .insert((bin.free, bin.item));
+            *slack = *slack + u64::from(holds) - u64::from(bin.holds);
+            (bin.holds, bin.free, bin.item) = (holds, free, item);
         }
     }
     chosen
@@ -89,11 +91,11 @@ fn tighten<T: Copy>(sorted: Vec<Ranked<T>>, count: usize, slack: &mut u64) -> Ve
 /// bins that open, among those of the least left over.
 ///
 /// Nothing, when so many bins hold less than `need`.
-pub(super) fn even<T: Copy>(bins: &[Bin<T>], need: u32, most: usize) -> Vec<(T, u32)> {
-    let sorted = largest_first(bins);
+pub(super) fn even<T: Copy + Ord>(bins: &[Bin<T>], need: u32, most: usize) -> Vec<(T, u32)> {
+    let mut sorted = holding(bins);
+    sorted.sort_unstable_by_key(|bin| Reverse(bin.holds));
     let most = usize::try_from(need).unwrap_or(usize::MAX).min(most);
-    let Some(mut loads) = even_loads(sorted.iter().take(most).map(|(_, bin)| bin.holds), need)
-    else {
+    let Some(mut loads) = even_loads(sorted.iter().take(most).map(|bin| bin.holds), need) else {
         return Vec::new();
     };
     // What can carry a load can carry each lesser one, so the best bin for the largest load is never one that a lesser
@@ -101,16 +103,11 @@ pub(super) fn even<T: Copy>(bins: &[Bin<T>], need: u32, most: usize) -> Vec<(T, 
     let mut shares = Vec::with_capacity(loads.len());
     let mut waiting = sorted.into_iter().peekable();
     let mut fitting = BinaryHeap::new();
-    let mut items = BTreeMap::new();
     while let Some(load) = loads.pop() {
-        while let Some((rank, bin)) = waiting.next_if(|(_, bin)| bin.holds >= load) {
-            fitting.push(Reverse((bin.opens, bin.free, rank)));
-            items.insert(rank, bin.item);
+        while let Some(bin) = waiting.next_if(|bin| bin.holds >= load) {
+            fitting.push(Reverse((bin.opens, bin.free, bin.item)));
         }
-        let best = fitting
-            .pop()
-            .and_then(|Reverse((_, _, rank))| items.remove(&rank));
-        shares.extend(best.map(|item| (item, load)));
+        shares.extend(fitting.pop().map(|Reverse((_, _, item))| (item, load)));
     }
     shares
 }
@@ -131,22 +128,14 @@ fn even_loads(
     (rest == 0).then_some(loads)
 }
 
-/// The bins that hold something, the largest first.
-fn largest_first<T: Copy>(bins: &[Bin<T>]) -> Vec<Ranked<T>> {
-    let holding = bins
-        .iter()
-        .copied()
-        .enumerate()
-        .filter(|(_, bin)| bin.holds > 0);
-    let mut sorted: Vec<Ranked<T>> = holding.collect();
-    sorted.sort_unstable_by_key(|(rank, bin)| (Reverse(bin.holds), bin.free, *rank));
-    sorted
+fn holding<T: Copy>(bins: &[Bin<T>]) -> Vec<Bin<T>> {
+    bins.iter().filter(|bin| bin.holds > 0).copied().collect()
 }
 
 /// What none, the first one, the first two, … hold.
-fn sums<T>(bins: &[Ranked<T>]) -> Vec<u64> {
+fn sums<T>(bins: &[Bin<T>]) -> Vec<u64> {
     let mut sum = 0;
-    let running = bins.iter().map(|(_, bin)| {
+    let running = bins.iter().map(|bin| {
         sum += u64::from(bin.holds);
         sum
     });

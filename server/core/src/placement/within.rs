@@ -59,10 +59,9 @@ pub(super) fn choose<'o, 'a>(free: &'o [Slot<'a>], count: u32) -> Choice<'o, 'a>
 fn instances<'o, 'a>(mut slots: Vec<&'o Slot<'a>>, count: u32) -> Choice<'o, 'a> {
     slots.sort_unstable_by_key(|slot| (slot.gpu, slot.key));
     let gpus = slots.chunk_by(|one, other| one.gpu == other.gpu);
-    let (mut touched, mut untouched): (Vec<_>, Vec<_>) =
+    let (mut touched, untouched): (Vec<_>, Vec<_>) =
         gpus.partition(|gpu| gpu.iter().any(|slot| slot.siblings_in_use > 0));
     touched.sort_by(|one, other| fuller_first(one, other));
-    untouched.sort_by_key(|gpu| lowest_key(gpu));
 
     let mut chosen = Vec::new();
     let mut rest = count;
@@ -71,7 +70,11 @@ fn instances<'o, 'a>(mut slots: Vec<&'o Slot<'a>>, count: u32) -> Choice<'o, 'a>
         chosen.extend(first(gpu, share));
         rest -= share;
     }
-    let shares = fewest(&as_bins(&untouched), rest);
+    let bins: Vec<_> = untouched
+        .into_iter()
+        .map(|gpu| Group::new(gpu, false).bin())
+        .collect();
+    let shares = fewest(&bins, rest);
     let cost = Cost {
         opened_gpus: shares.len(),
         ..Cost::default()
@@ -79,7 +82,7 @@ fn instances<'o, 'a>(mut slots: Vec<&'o Slot<'a>>, count: u32) -> Choice<'o, 'a>
     chosen.extend(
         shares
             .into_iter()
-            .flat_map(|(gpu, share)| first(gpu, share)),
+            .flat_map(|(gpu, share)| first(gpu.slots, share)),
     );
     Choice {
         slots: chosen,
@@ -105,48 +108,92 @@ fn fuller_first(one: &[&Slot<'_>], other: &[&Slot<'_>]) -> Ordering {
 }
 
 fn full_gpus<'o, 'a>(mut slots: Vec<&'o Slot<'a>>, count: u32) -> Vec<&'o Slot<'a>> {
+    if number(slots.len()) <= count {
+        return slots;
+    }
     slots.sort_unstable_by_key(|slot| (slot.nvlink, slot.numa, slot.key));
-    let mut islands: Vec<&[&Slot<'a>]> = slots
-        .chunk_by(|one, other| one.nvlink == other.nvlink)
+    let islands = slots.chunk_by(|one, other| one.nvlink == other.nvlink);
+    let bins: Vec<_> = islands
+        .map(|island| {
+            let unknown = island.iter().any(|slot| slot.nvlink.is_none());
+            let numa_nodes = Groups::of(&on_numa_nodes(island, count), |slot| slot.numa);
+            let group = Group {
+                numa_nodes,
+                ..Group::new(island, unknown)
+            };
+            group.bin()
+        })
         .collect();
-    islands.sort_by_cached_key(|island| {
-        let unknown = island.iter().any(|slot| slot.nvlink.is_none());
-        let numa_nodes = Groups::of(&on_numa_nodes(island, count), |slot| slot.numa);
-        (unknown, numa_nodes, lowest_key(island))
-    });
-    let shares = fewest(&as_bins(&islands), count);
-    let parts = shares
-        .into_iter()
-        .map(|(island, share)| on_numa_nodes(island, share));
-    parts.flatten().collect()
+    let parts = fewest(&bins, count).into_iter();
+    parts
+        .flat_map(|(island, share)| on_numa_nodes(island.slots, share))
+        .collect()
 }
 
 /// The best `count` GPUs of one island, which is sorted by NUMA node and key.
 fn on_numa_nodes<'o, 'a>(island: &[&'o Slot<'a>], count: u32) -> Vec<&'o Slot<'a>> {
-    let mut numa_nodes: Vec<&[&Slot<'a>]> = island
-        .chunk_by(|one, other| one.numa == other.numa)
+    if number(island.len()) <= count {
+        return island.to_vec();
+    }
+    let numa_nodes = island.chunk_by(|one, other| one.numa == other.numa);
+    let bins: Vec<_> = numa_nodes
+        .map(|slots| Group::new(slots, slots.iter().any(|slot| slot.numa.is_none())).bin())
         .collect();
-    numa_nodes.sort_by_key(|slots| {
-        let unknown = slots.iter().any(|slot| slot.numa.is_none());
-        (unknown, lowest_key(slots))
-    });
-    let shares = fewest(&as_bins(&numa_nodes), count);
+    let shares = fewest(&bins, count).into_iter();
     shares
-        .into_iter()
-        .flat_map(|(slots, share)| first(slots, share))
+        .flat_map(|(numa_node, share)| first(numa_node.slots, share))
         .collect()
 }
 
-/// Groups of devices as bins that are all open already.
-fn as_bins<'s, 'o, 'a>(groups: &[&'s [&'o Slot<'a>]]) -> Vec<Bin<&'s [&'o Slot<'a>]>> {
-    let bin = |group: &&'s [&'o Slot<'a>]| Bin {
-        item: *group,
-        opens: false,
-        holds: number(group.len()),
-        free: number(group.len()),
-    };
-    groups.iter().map(bin).collect()
+/// A GPU, an island or a NUMA node. The lesser one wins between equals.
+#[derive(Clone, Copy)]
+struct Group<'s, 'o, 'a> {
+    unknown: bool,
+    /// Of an island: those that the wish would be spread over.
+    numa_nodes: Groups,
+    slots: &'s [&'o Slot<'a>],
 }
+
+impl<'s, 'o, 'a> Group<'s, 'o, 'a> {
+    fn new(slots: &'s [&'o Slot<'a>], unknown: bool) -> Self {
+        Self {
+            unknown,
+            numa_nodes: Groups::default(),
+            slots,
+        }
+    }
+
+    fn bin(self) -> Bin<Self> {
+        let size = number(self.slots.len());
+        Bin {
+            item: self,
+            opens: false,
+            holds: size,
+            free: size,
+        }
+    }
+}
+
+impl Ord for Group<'_, '_, '_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rank = (self.unknown, self.numa_nodes).cmp(&(other.unknown, other.numa_nodes));
+        rank.then_with(|| lowest_key(self.slots).cmp(&lowest_key(other.slots)))
+    }
+}
+
+impl PartialOrd for Group<'_, '_, '_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Group<'_, '_, '_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Group<'_, '_, '_> {}
 
 fn first<'s, 'o, 'a>(
     slots: &'s [&'o Slot<'a>],

@@ -4,6 +4,7 @@
 //! observed devices that no lease placed)`.
 
 use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
 
 use super::State;
 use crate::device::{Device, DeviceHealth, DeviceKey, DeviceKind};
@@ -13,11 +14,13 @@ use crate::profile::CanonicalModel;
 use crate::quota::QuotaType;
 
 /// Devices that the same quotas of a tenant are about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Group {
     /// Where.
     pub region: Region,
     /// Quotas of which type.
+    #[serde(rename = "type")]
     pub quota_type: QuotaType,
     /// Of which model.
     pub model: CanonicalModel,

@@ -6,6 +6,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::Rows;
 use super::demand::{Charge, Demand, Group, Stock};
+use super::drain::next_notice;
 use crate::catalogue::Catalogue;
 use crate::device::{DeviceKey, DeviceKind};
 use crate::id::{
@@ -25,6 +26,10 @@ pub(crate) struct Index {
     pub(crate) by_tenant: OrdMap<TenantName, OrdSet<QuotaId>>,
     pub(crate) with_quotas: OrdMap<u64, TenantName>,
     pub(crate) expiring: OrdSet<(Timestamp, QuotaId)>,
+    /// Next notices of ends to come.
+    pub(crate) notices: OrdSet<(Timestamp, QuotaId)>,
+    /// Deadlines of drains that were not enforced yet.
+    pub(crate) drains_due: OrdSet<(Timestamp, TenantName, Group)>,
     pub(crate) binding: OrdMap<NodeName, OrdSet<QuotaId>>,
     pub(crate) held: OrdMap<TenantName, OrdSet<DeviceKey>>,
     pub(crate) operations: OrdSet<(Timestamp, OpId)>,
@@ -87,6 +92,11 @@ impl Index {
         }
         for lease in rows.leases.values() {
             index.add_lease(lease);
+        }
+        for (tenant, drains) in &rows.drains {
+            for (group, drain) in &drains.0 {
+                index.add_drain(tenant, group, drain);
+            }
         }
         index
     }
@@ -228,13 +238,13 @@ impl Index {
 
     pub(crate) fn add_to_group(&mut self, quota: &Quota) {
         let groups = self.in_group.entry(quota.key.tenant.clone()).or_default();
-        add_to(groups, &group_of(quota), quota.id);
+        add_to(groups, &quota.group(), quota.id);
     }
 
     fn remove_from_group(&mut self, quota: &Quota) {
         let tenant = &quota.key.tenant;
         let empty = self.in_group.get_mut(tenant).is_some_and(|groups| {
-            remove_from(groups, &group_of(quota), &quota.id);
+            remove_from(groups, &quota.group(), &quota.id);
             groups.is_empty()
         });
         if empty {
@@ -259,6 +269,9 @@ impl Index {
             .insert(quota.id);
         if let Some(at) = quota.expires_at.filter(|_| !quota.expired) {
             self.expiring.insert((at, quota.id));
+        }
+        if let Some(at) = next_notice(quota) {
+            self.notices.insert((at, quota.id));
         }
         for node in &quota.nodes {
             self.binding
@@ -287,17 +300,13 @@ impl Index {
             let known = self.expiring.remove(&(at, quota.id));
             assert!(known.is_some(), "expiry index");
         }
+        if let Some(at) = next_notice(quota) {
+            let known = self.notices.remove(&(at, quota.id));
+            assert!(known.is_some(), "notice index");
+        }
         for node in &quota.nodes {
             remove_from(&mut self.binding, node, &quota.id);
         }
-    }
-}
-
-fn group_of(quota: &Quota) -> Group {
-    Group {
-        region: quota.key.region.clone(),
-        quota_type: quota.key.quota_type,
-        model: quota.model.clone(),
     }
 }
 

@@ -6,6 +6,7 @@
 mod changes;
 mod demand;
 mod directory;
+mod drain;
 mod index;
 mod lease;
 mod licence;
@@ -35,6 +36,7 @@ use crate::tenant::Tenant;
 pub use changes::Changes;
 pub(crate) use demand::{Charge, type_of};
 pub use demand::{Demand, Group};
+pub(crate) use drain::{Drains, NOTICES, notice_at};
 pub(crate) use index::{Index, add_to, remove_from};
 pub use verify::Broken;
 
@@ -82,6 +84,7 @@ pub(crate) struct Rows {
     pub(crate) next_lease: u64,
     pub(crate) last_epoch: Epoch,
     pub(crate) leases: OrdMap<LeaseId, Lease>,
+    pub(crate) drains: OrdMap<TenantName, Drains>,
     /// Last sessions of nodes that were retired.
     pub(crate) retired: OrdMap<NodeName, SessionId>,
 }
@@ -229,6 +232,8 @@ impl State {
             self.index.licences_expiring.get_min().map(|(at, _)| *at),
             self.index.seats_expiring.get_min().map(|(at, _)| *at),
             self.index.leases_due.get_min().map(|(at, _)| *at),
+            self.index.notices.get_min().map(|(at, _)| *at),
+            self.index.drains_due.get_min().map(|(at, ..)| *at),
         ];
         due.into_iter().flatten().min()
     }

@@ -1,6 +1,6 @@
 //! The documents' examples and decisions, one by one.
 
-use gpuquota_core::command::{QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{OnExcess, QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::device::DeviceReport;
 use gpuquota_core::id::{QuotaId, Reference, Timestamp};
 use gpuquota_core::limit::Limit;
@@ -43,6 +43,7 @@ pub(crate) fn put(name: QuotaName, num: u32) -> SetQuota {
         limit: Limit::Finite(num),
         expires_at: None,
         nodes: None,
+        on_excess: OnExcess::Deny,
     }
 }
 

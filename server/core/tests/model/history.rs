@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{DeclareNode, NodeReport, QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{
+    DeclareNode, NodeReport, OnExcess, QuotaName, ReleaseQuota, SetQuota,
+};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::id::{NodeName, Reference, Region, Seq, SessionId, Timestamp};
@@ -212,6 +214,7 @@ impl Step {
                     limit: stays.map_or(*limit, |quota| quota.limit),
                     expires_at: stays.map_or(end, |quota| quota.end),
                     nodes: nodes.clone(),
+                    on_excess: OnExcess::Deny,
                 })
             }
             Act::Release(naming, forced, must_exist) => Command::ReleaseQuota(ReleaseQuota {

@@ -5,10 +5,13 @@ mod changes;
 mod charge;
 mod compare;
 mod declared;
+mod drain;
+mod drain_plan;
 mod earlier;
 mod examples;
 mod history;
 mod leases;
+mod notices;
 mod properties;
 mod reference;
 mod retire;
@@ -45,7 +48,7 @@ pub(crate) fn cases(usual: u32) -> Config {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) state: State,
-    journal: Vec<(Seq, Timestamp, Option<OpId>, Record)>,
+    pub(crate) journal: Vec<(Seq, Timestamp, Option<OpId>, Record)>,
 }
 
 impl Ledger {
@@ -63,6 +66,8 @@ impl Ledger {
         let record = Record {
             actor: "server".into(),
             request_id: None,
+            from: None,
+            reason: None,
             replay,
             events,
         };
@@ -98,7 +103,7 @@ impl Ledger {
         answer
     }
 
-    fn refold(&self) -> State {
+    pub(crate) fn refold(&self) -> State {
         let text = serde_json::to_string(&self.journal).unwrap();
         let journal: Vec<(Seq, Timestamp, Option<OpId>, Record)> =
             serde_json::from_str(&text).unwrap();

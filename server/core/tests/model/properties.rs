@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{NodeReport, QuotaName, SetQuota};
+use gpuquota_core::command::{NodeReport, OnExcess, QuotaName, SetQuota};
 use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport};
 use gpuquota_core::id::{QuotaId, SessionId, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
@@ -123,6 +123,7 @@ fn quota((row, id): (Drawn, u64)) -> Quota {
         expired: end.is_some_and(|ms| ms <= 0),
         reference: None,
         nodes: nodes.into_iter().filter(|_| dedicated).map(node).collect(),
+        noticed: None,
         created_at: START,
         updated_at: START,
     }
@@ -234,6 +235,7 @@ proptest! {
             limit: most,
             expires_at: None,
             nodes: None,
+            on_excess: OnExcess::Deny,
         });
         ledger.ask(&set, START, None);
         let gpus: Vec<_> = (0..devices).map(|at| held_gpu(&format!("GPU-{at}"), &["red", "blue"])).collect();

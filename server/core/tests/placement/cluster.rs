@@ -125,7 +125,7 @@ pub(crate) fn of_gpus(nodes: usize, gpus: usize) -> impl Strategy<Value = Vec<No
 /// Nodes of MIG instances or vGPUs, each instance free, in use, or neither.
 pub(crate) fn of_instances(nodes: usize, gpus: usize) -> impl Strategy<Value = Vec<Node>> {
     let instance = prop_oneof![4 => Just(Some(true)), 2 => Just(Some(false)), 1 => Just(None)];
-    let gpu = (any::<u16>(), any::<bool>(), vec(instance, 1..=4));
+    let gpu = (any::<u16>(), any::<bool>(), vec(instance, 1..=5));
     let room = prop_oneof![3 => Just(u32::MAX), 1 => 0..6_u32];
     vec((room, vec(gpu, 0..=gpus)), 0..=nodes).prop_map(|nodes| {
         let nodes = nodes.into_iter().enumerate().map(|(number, (room, gpus))| {

@@ -42,11 +42,11 @@ fn subsets(free: &[Free], count: usize) -> impl Iterator<Item = Vec<&Free>> {
     })
 }
 
-/// GPUs by UUID: part of its instances in use in 12ths (GPUs have up to 4), free instances, free ones taken.
+/// GPUs by UUID: part of its instances in use in 60ths (GPUs have up to 5), free instances, free ones taken.
 fn gpus<'n>(node: &'n Node, slots: &[&Free]) -> BTreeMap<&'n str, (u32, u32, u32)> {
     let mut gpus = BTreeMap::new();
     for free in &node.free {
-        let in_use = free.siblings_in_use * 12 / (free.siblings + 1);
+        let in_use = free.siblings_in_use * 60 / (free.siblings + 1);
         let (_, all, taken) = gpus.entry(free.gpu.as_str()).or_insert((in_use, 0, 0));
         *all += 1;
         *taken += u32::from(slots.iter().any(|slot| slot.key == free.key));

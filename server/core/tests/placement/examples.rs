@@ -100,10 +100,27 @@ fn a_cluster_is_packed_from_its_used_nodes() {
 }
 
 #[test]
+fn with_several_nodes_the_smallest_is_exchanged_first() {
+    let cluster = [
+        plain("a", 1, 9),
+        plain("b", 1, 8),
+        plain("c", 1, 6),
+        plain("d", 1, 4),
+    ];
+    packs(&cluster, wish(13), &[("a", 9), ("d", 4)]);
+    packs(&cluster, wish(12), &[("b", 8), ("d", 4)]);
+}
+
+#[test]
 fn a_node_that_gives_all_it_may_leaves_its_other_free_devices_over() {
     let mut roomy = plain("a", 2, 6);
     roomy.room = 2;
     packs(&[roomy, plain("b", 5, 3)], wish(2), &[("b", 2)]);
+
+    let mut roomy = plain("a", 1, 9);
+    roomy.room = 5;
+    let cluster = [roomy, plain("b", 1, 5), plain("c", 1, 3)];
+    packs(&cluster, wish(8), &[("b", 5), ("c", 3)]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::{Api, Call};
+use super::plan::PlanBody;
 use super::reply::Reply;
 use super::status::Problem;
 
@@ -23,23 +24,43 @@ pub(super) struct Done {
     /// 0.
     #[schema(minimum = 0, maximum = 0)]
     code: u32,
+    /// What would happen; only with `dry_run`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PlanBody>,
 }
 
 /// Makes or replaces a quota; `num` 0 releases it by force.
 pub(super) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let dry_run = wire::dry_run(call)?;
     let command = match wire::read_put(call)? {
         wire::Put::Set(set) => Command::SetQuota(set),
         wire::Put::Release(release) => Command::ReleaseQuota(release),
     };
-    call.submit(api, command).await?;
-    Reply::ok(Done { code: 0 })
+    write(api, call, command, dry_run).await
+}
+
+async fn write(api: &Api, call: &Call, command: Command, dry_run: bool) -> Result<Reply, Problem> {
+    if !dry_run {
+        call.submit(api, command).await?;
+        return Reply::ok(Done {
+            code: 0,
+            data: None,
+        });
+    }
+    let committed = api.ledger.read();
+    let preview = committed.state.preview(&command, api.clock.wall());
+    let preview = preview.map_err(|denied| Problem::of_ledger(denied.into(), &call.principal))?;
+    Reply::ok(Done {
+        code: 0,
+        data: Some(PlanBody::of(&preview)),
+    })
 }
 
 /// Releases a quota; while something is in use only with `?force=true`.
 pub(super) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let dry_run = wire::dry_run(call)?;
     let release = wire::read_delete(call)?;
-    call.submit(api, Command::ReleaseQuota(release)).await?;
-    Reply::ok(Done { code: 0 })
+    write(api, call, Command::ReleaseQuota(release), dry_run).await
 }
 
 /// What a listing answers.

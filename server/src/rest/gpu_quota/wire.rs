@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use gpuquota_core::command::{QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{OnExcess, QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::id::{GpuModel, NodeName, Reference, Region, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
@@ -48,15 +48,11 @@ impl Filter {
 }
 
 pub(super) fn read_put(call: &Call) -> Result<Put, Problem> {
-    // Ignoring these two would change what the caller only wanted to see, or refuse what it wanted drained.
-    for name in ["dry_run", "on_excess"] {
-        if call.query.single(name)?.is_some() {
-            return Err(Problem::new(
-                Kind::Unsupported,
-                format!("{name} is not supported by this version; nothing was changed"),
-            ));
-        }
-    }
+    let on_excess = match call.query.single("on_excess")? {
+        None | Some("deny") => OnExcess::Deny,
+        Some("drain") => OnExcess::Drain,
+        Some(_) => return Err(invalid("on_excess", "must be deny or drain")),
+    };
     let tenant = tenant_of(call)?;
     let fields = Fields::parse(&call.body)?;
     let name = quota_name(&tenant, &Body(&fields))?;
@@ -78,10 +74,23 @@ pub(super) fn read_put(call: &Call) -> Result<Put, Problem> {
         limit: Limit::Finite(num),
         expires_at,
         nodes,
+        on_excess,
     }))
 }
 
+/// Whether the caller only wants to see what would happen.
+pub(super) fn dry_run(call: &Call) -> Result<bool, Problem> {
+    call.query.switch("dry_run")
+}
+
 pub(super) fn read_delete(call: &Call) -> Result<ReleaseQuota, Problem> {
+    // Ignoring it would refuse, or take at once, what the caller wanted drained.
+    if call.query.single("on_excess")?.is_some() {
+        return Err(Problem::new(
+            Kind::Unsupported,
+            "on_excess belongs to PUT: lower num with it first; nothing was changed",
+        ));
+    }
     let tenant = tenant_of(call)?;
     let forced = call.query.switch("force")?;
     let fields = Fields::parse(&call.body)?;

@@ -1,5 +1,7 @@
 //! The native API: what has no place in any foreign dialect.
 
+pub(super) mod audit;
+pub(super) mod drains;
 mod fault;
 pub(super) mod models;
 pub(super) mod nodes;

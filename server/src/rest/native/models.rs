@@ -52,8 +52,8 @@ pub(in crate::rest) struct Models<'a> {
 }
 
 /// `GET /api/v1/models`.
-pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let committed = call.read(api).await?;
     Reply::ok(Models {
         models: committed.state.models().map(ModelBody::of).collect(),
     })

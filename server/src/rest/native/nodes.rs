@@ -90,8 +90,8 @@ impl<'a> DeviceBody<'a> {
 }
 
 /// `GET /api/v1/nodes`: every node with what it said of itself, where it belongs and what it has.
-pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let committed = call.read(api).await?;
     let state = &committed.state;
     Reply::ok(Listed {
         nodes: state

@@ -37,8 +37,8 @@ pub(in crate::rest) struct Regions<'a> {
 }
 
 /// `GET /api/v1/regions`: every region that is described, or that a quota or a node names.
-pub(in crate::rest) async fn list_regions(api: &Api, _call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+pub(in crate::rest) async fn list_regions(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let committed = call.read(api).await?;
     let state = &committed.state;
     let described = state.regions().map(|profile| &profile.region);
     let of_quotas = state.quotas().map(|quota| &quota.key.region);
@@ -112,8 +112,8 @@ pub(in crate::rest) struct Groups<'a> {
 }
 
 /// `GET /api/v1/resource-groups`: every group that is described, has nodes or has card limits.
-pub(in crate::rest) async fn list_groups(api: &Api, _call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+pub(in crate::rest) async fn list_groups(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let committed = call.read(api).await?;
     let state = &committed.state;
     let described = state.groups().map(|group| &group.group);
     let limited = state.card_limits().map(|(key, _)| &key.group);
@@ -233,8 +233,8 @@ pub(in crate::rest) struct HostResources<'a> {
 }
 
 /// `GET /api/v1/host-resources`: kinds of dedicated hosts.
-pub(in crate::rest) async fn list_hosts(api: &Api, _call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+pub(in crate::rest) async fn list_hosts(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let committed = call.read(api).await?;
     let resources = committed.state.host_resources();
     Reply::ok(HostResources {
         host_resources: resources.map(HostResourceBody::of).collect(),

@@ -47,8 +47,8 @@ pub(in crate::rest) struct Products<'a> {
 }
 
 /// `GET /api/v1/software-products`.
-pub(in crate::rest) async fn list(api: &Api, _call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let committed = call.read(api).await?;
     Reply::ok(Products {
         software_products: committed.state.products().map(ProductBody::of).collect(),
     })

@@ -55,7 +55,7 @@ pub(in crate::rest) struct Resources<'a> {
 /// `GET /api/v1/projects/{project}/resources`: what was reported, as it was reported.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let project = call.named("project", ProjectId::new)?;
-    let committed = api.ledger.read();
+    let committed = call.read(api).await?;
     let state = &committed.state;
     if !call.principal.sees_project(state, &project) || state.tenant_of_project(&project).is_none()
     {

@@ -60,7 +60,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
         })
         .transpose()?;
     let tenant = call.query.single("tenant")?;
-    let committed = api.ledger.read();
+    let committed = call.read(api).await?;
     let seats = committed.state.seats().filter(|seat| {
         call.principal.sees(&seat.tenant)
             && tenant.is_none_or(|tenant| seat.tenant.as_str() == tenant)
@@ -73,7 +73,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
 
 /// `GET /api/v1/seats/{id}`.
 pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+    let committed = call.read(api).await?;
     Reply::ok(SeatBody::of(seen(&committed.state, call)?))
 }
 

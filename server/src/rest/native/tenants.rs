@@ -59,7 +59,7 @@ impl<'a> TenantBody<'a> {
 
 /// `GET /api/v1/tenants`: those that the caller sees.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+    let committed = call.read(api).await?;
     let tenants = committed.state.tenants();
     let seen = tenants.filter(|(name, _)| call.principal.sees(name));
     Reply::ok(Tenants {
@@ -70,7 +70,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
 /// `GET /api/v1/tenants/{tenant}`.
 pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let name = call.named("tenant", TenantName::new)?;
-    let committed = api.ledger.read();
+    let committed = call.read(api).await?;
     let tenant = committed.state.tenant(&name);
     match tenant.filter(|_| call.principal.sees(&name)) {
         Some(tenant) => Reply::ok(TenantBody::of(tenant)),

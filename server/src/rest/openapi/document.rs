@@ -36,7 +36,12 @@ parameter that is given twice is refused. HEAD is answered as GET without a body
 dialect. Fields are absent where they are not required, and null only where it is said. Times are RFC 3339 in UTC.
 
 **Writes** take an `Idempotency-Key`: the same key with the same request answers again without a second effect, with \
-another request it is refused; keys are kept for 24 hours.";
+another request it is refused; keys are kept for 24 hours. Their answers have `Gpuquota-Seq`, the journal row at which \
+they can be read.
+
+**Several servers.** A request with `Gpuquota-Seq: ROW` is served by a server that has that row, which it waits for up to \
+2 seconds; else it is 503. A server that cannot reach the ledger's database refuses writes with 503 and goes on to answer \
+reads, with `Gpuquota-Age: SECONDS`, how old they are.";
 
 /// The document.
 pub(in crate::rest) fn document() -> OpenApi {

@@ -9,6 +9,8 @@ use crate::rest::json::LONGEST_LIST;
 use crate::rest::names;
 use crate::rest::status::Kind;
 
+const DRY_RUN: &str = "Change nothing and answer in `data` whom it would hit and by when, and whether it would be taken.";
+
 /// `PUT /api/v1/quotas/{tenant}`.
 pub(in crate::rest) fn put() -> Operation {
     let body = named()
@@ -30,12 +32,14 @@ pub(in crate::rest) fn put() -> Operation {
         "putGpuQuota",
         "Make or replace a quota",
         "Names the quota by tenant, region, source, type and model. An `id` that is known for the tenant picks the \
-         type of its quota; known under another key it is 409. `num` below what is in use is 409 and changes nothing.",
+         type of its quota; known under another key it is 409. `num` below what is in use is 409 and changes nothing, unless `on_excess` is drain: then it is \
+         taken, and what is over has the server's notice to leave before leases are ended. `num` 0 ends them at once.",
     )
     .path::<names::TenantName>("tenant", "Whose quota it is.")
+    .query::<names::OnExcess>("on_excess", "Deny where it is left out.")
+    .query::<names::Flag>("dry_run", DRY_RUN)
     .body(body, example)
     .problem(Kind::Contradiction)
-    .problem(Kind::Unsupported)
     .problem(Kind::BelowUse)
     .problem(Kind::IdTaken)
     .problem(Kind::NodeBound)
@@ -55,8 +59,10 @@ pub(in crate::rest) fn delete() -> Operation {
     )
     .path::<names::TenantName>("tenant", "Whose quota it is.")
     .query::<names::Flag>("force", "Release it although it is in use.")
+    .query::<names::Flag>("dry_run", DRY_RUN)
     .body(named(), example)
     .problem(Kind::Contradiction)
+    .problem(Kind::Unsupported)
     .problem(Kind::NoSuchObject)
     .problem(Kind::InUse)
     .answers::<Done>(json!({ "code": 0 }))

@@ -3,10 +3,12 @@
 //!
 //! `operation` is what a route says of itself; a file a dialect says it. `body` and `rest::names` are as strict as the parsers.
 
+pub(super) mod audit;
 mod body;
 #[cfg(test)]
 mod checks;
 mod document;
+pub(super) mod drains;
 mod faults;
 pub(super) mod gpu_quota;
 pub(super) mod instance;

@@ -8,6 +8,7 @@ use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::{Content, ContentBuilder, Required};
 
 use super::body::{Body, Schemas, collect, reference};
+use crate::rest::names::Moment;
 use crate::rest::status::Kind;
 
 const JSON: &str = "application/json";
@@ -60,6 +61,13 @@ impl Operation {
     /// A query parameter that may be left out.
     pub(super) fn query<T: ToSchema>(self, name: &str, description: &str) -> Self {
         self.parameter::<T>(name, ParameterIn::Query, Required::False, description)
+    }
+
+    /// It can be asked for the past.
+    pub(super) fn past(self) -> Self {
+        self.problem(Kind::Overloaded)
+            .problem(Kind::Unavailable)
+            .query::<Moment>("as_of", "A moment of the past; left out, now.")
     }
 
     /// A query parameter that must be there.

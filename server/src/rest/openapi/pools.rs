@@ -19,6 +19,7 @@ pub(in crate::rest) fn list_regions() -> Operation {
         "List regions",
         "Those that are described, or that a quota or a node names.",
     )
+    .past()
     .answers::<Regions<'_>>(json!({ "regions": [region()] }))
 }
 
@@ -51,6 +52,7 @@ pub(in crate::rest) fn list_groups() -> Operation {
         "List resource groups",
         "Those that are described or have nodes.",
     )
+    .past()
     .answers::<Groups<'_>>(example)
 }
 
@@ -113,6 +115,7 @@ pub(in crate::rest) fn put_card_limit() -> Operation {
 /// `GET /api/v1/host-resources`.
 pub(in crate::rest) fn list_hosts() -> Operation {
     Operation::new("listHostResources", "List kinds of dedicated hosts", "")
+        .past()
         .answers::<HostResources<'_>>(json!({ "host_resources": [host()] }))
 }
 

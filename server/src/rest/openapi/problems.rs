@@ -75,7 +75,9 @@ fn meaning(kind: Kind) -> &'static str {
         Kind::Throttled => "too many wrong tokens from this address",
         Kind::Overloaded => "more writes wait than the server takes",
         Kind::Internal => "the server failed",
-        Kind::Unavailable => "the ledger cannot be written to",
+        Kind::Unavailable => {
+            "the ledger cannot be written to, or this server does not have the row that Gpuquota-Seq names"
+        }
     }
 }
 
@@ -90,18 +92,18 @@ pub(super) fn kinds(route: &Route, operation: &Operation) -> Vec<Kind> {
         Kind::Internal,
     ]);
     if route.access != Access::Open {
-        kinds.extend([Kind::NoCredential, Kind::InvalidCredential, Kind::Throttled]);
+        kinds.extend([
+            Kind::NoCredential,
+            Kind::InvalidCredential,
+            Kind::Throttled,
+            Kind::Unavailable,
+        ]);
     }
     if matches!(route.access, Access::Manager | Access::Admin) {
         kinds.push(Kind::Forbidden);
     }
     if route.method != Method::GET {
-        kinds.extend([
-            Kind::MalformedBody,
-            Kind::OperationReused,
-            Kind::Overloaded,
-            Kind::Unavailable,
-        ]);
+        kinds.extend([Kind::MalformedBody, Kind::OperationReused, Kind::Overloaded]);
     }
     kinds
 }

@@ -18,6 +18,7 @@ pub(in crate::rest) fn list_models() -> Operation {
         "List the model catalogue",
         "Models that quotas name without an entry are not in it.",
     )
+    .past()
     .answers::<Models<'_>>(json!({ "models": [model()] }))
 }
 
@@ -57,6 +58,7 @@ pub(in crate::rest) fn delete_model() -> Operation {
 /// `GET /api/v1/software-products`.
 pub(in crate::rest) fn list() -> Operation {
     Operation::new("listSoftwareProducts", "List software products", "")
+        .past()
         .answers::<Products<'_>>(json!({ "software_products": [product()] }))
 }
 

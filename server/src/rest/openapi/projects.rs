@@ -18,6 +18,7 @@ pub(in crate::rest) fn list() -> Operation {
     )
     .path::<names::ProjectId>("project", "The project.")
     .problem(Kind::NoSuchObject)
+    .past()
     .answers::<Resources<'_>>(
         json!({ "project": "29dfe82ada564ac2b927e1ff036d9a9b", "resources": [counter()] }),
     )
@@ -68,6 +69,7 @@ pub(in crate::rest) fn list_seats() -> Operation {
     )
     .query::<names::Text>("tenant", "Only this tenant's.")
     .query::<names::Number>("software_product", "Only of this product.")
+    .past()
     .answers::<Seats<'_>>(json!({ "seats": [seat()] }))
 }
 
@@ -80,6 +82,7 @@ pub(in crate::rest) fn get_seat() -> Operation {
     )
     .path::<names::Number>("id", "The seat's number.")
     .problem(Kind::NoSuchObject)
+    .past()
     .answers::<SeatBody<'_>>(seat())
 }
 

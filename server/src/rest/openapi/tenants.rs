@@ -16,6 +16,7 @@ pub(in crate::rest) fn list() -> Operation {
         "List tenants",
         "Those of the token; an admin sees all.",
     )
+    .past()
     .answers::<Tenants<'_>>(json!({ "tenants": [tenant()] }))
 }
 
@@ -28,6 +29,7 @@ pub(in crate::rest) fn get() -> Operation {
     )
     .path::<names::TenantName>("tenant", "The tenant's slug.")
     .problem(Kind::NoSuchObject)
+    .past()
     .answers::<TenantBody<'_>>(tenant())
 }
 

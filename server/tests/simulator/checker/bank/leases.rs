@@ -83,7 +83,8 @@ impl Leases {
                 }
             }
             Event::LeaseRenewed { lease, .. } => {
-                if self.live.get(lease).is_none_or(|live| live.releasing) {
+                let over = self.live.get(lease).is_none_or(|live| live.releasing);
+                if over {
                     let text = format!("lease {} is renewed after its end", lease.0);
                     broken.add(Rule::Bank, text);
                 }
@@ -119,8 +120,8 @@ impl Leases {
         devices: &Devices,
         broken: &mut Broken,
     ) {
-        let other = self.live.iter();
-        let other = other.filter(|(_, live)| live.devices.contains(key)).next();
+        let mut live = self.live.iter();
+        let other = live.find(|(_, live)| live.devices.contains(key));
         if let Some((other, _)) = other {
             let text = format!("lease {} is given {key}, which {} has", lease.0, other.0);
             broken.add(Rule::Bank, text);

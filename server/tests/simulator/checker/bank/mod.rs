@@ -5,7 +5,11 @@ mod leases;
 mod licences;
 mod sessions;
 
+use std::collections::BTreeSet;
+
+use gpuquota_core::Group;
 use gpuquota_core::event::Event;
+use gpuquota_core::id::TenantName;
 
 use super::fold::{Durable, Journal};
 use super::{Rule, Violation};
@@ -32,13 +36,17 @@ struct Bank {
     leases: Leases,
     devices: Devices,
     sessions: Sessions,
+    /// Tenants that were given time to end what is over.
+    draining: BTreeSet<(TenantName, Group)>,
 }
 
 impl Bank {
     fn take(&mut self, event: &Event, row: &Durable, broken: &mut Broken) {
         let may_not_grow = match event {
             Event::LeaseGranted { .. } => true,
-            Event::QuotaSet { expires_at, .. } => expires_at.is_none_or(|end| end.0 > row.at),
+            Event::QuotaSet {
+                key, expires_at, ..
+            } => expires_at.is_none_or(|end| end.0 > row.at) && !self.drains(&key.tenant, row),
             Event::QuotaReleased { forced, .. } => !forced,
             _ => false,
         };
@@ -47,6 +55,15 @@ impl Bank {
             false => 0,
         };
         let before = over(self);
+        match event {
+            Event::DrainBegun { tenant, group, .. } => {
+                self.draining.insert((tenant.clone(), group.clone()));
+            }
+            Event::DrainEnded { tenant, group, .. } => {
+                self.draining.remove(&(tenant.clone(), group.clone()));
+            }
+            _ => {}
+        }
         self.licences.take(event, row, broken);
         self.leases.take(event, row, &self.devices, broken);
         self.devices.take(event, row);
@@ -56,6 +73,16 @@ impl Bank {
             let text = format!("{before} devices were over the quotas, now {after}: {event:?}");
             broken.add(Rule::Bank, text);
         }
+    }
+
+    // A quota may shrink below use where the tenant has time to leave, from this row on or already.
+    fn drains(&self, tenant: &TenantName, row: &Durable) -> bool {
+        let begun = row
+            .record
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::DrainBegun { tenant: of, .. } if of == tenant));
+        begun || self.draining.iter().any(|(of, _)| of == tenant)
     }
 }
 

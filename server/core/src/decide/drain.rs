@@ -1,0 +1,236 @@
+//! Drains and notices: what a change to quotas, or time, makes of those who use more than they may.
+
+use std::collections::BTreeSet;
+
+use crate::command::{Command, Decision, OnExcess, ReleaseQuota, SetQuota};
+use crate::event::Event;
+use crate::explain::Denied;
+use crate::id::{Seq, TenantName, Timestamp};
+use crate::lease::EndReason;
+use crate::plan::{Cause, DrainEnd, Plan, Target, deadline, drain_plan, plan};
+use crate::quota::Quota;
+use crate::state::{Group, NOTICES, State, notice_at};
+use crate::usage::usage;
+
+use super::directory::unknown;
+
+/// What a change to a quota would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// Who would have to go.
+    pub plan: Plan,
+    /// Why the change as it was asked for would be refused for what is in use; `None`: it would be taken.
+    pub refused: Option<Denied>,
+}
+
+impl State {
+    /// What a change to a quota would do, whatever is in use; any other command has no plan.
+    ///
+    /// # Errors
+    /// When it would be refused for anything else than what is in use.
+    pub fn preview(&self, command: &Command, now: Timestamp) -> Result<Preview, Denied> {
+        let now = now.max(self.rows.at);
+        let (tenant, taken, cause) = match command {
+            Command::SetQuota(set) => {
+                let taken = SetQuota {
+                    on_excess: OnExcess::Drain,
+                    ..set.clone()
+                };
+                let cause = cause_of(&taken, now).unwrap_or(Cause::Shrink);
+                (&set.name.tenant, Command::SetQuota(taken), cause)
+            }
+            Command::ReleaseQuota(release) => {
+                let taken = ReleaseQuota {
+                    forced: true,
+                    ..release.clone()
+                };
+                let tenant = &release.name.tenant;
+                (tenant, Command::ReleaseQuota(taken), Cause::Release)
+            }
+            _ => return Err(unknown("plan", "of such a command")),
+        };
+        let swept = self.with_drains(&Command::Sweep, self.decide_sweep(now), now);
+        let mut state = self.clone();
+        state.fold_in(&swept.events, now);
+        let refused = state.decide(command, now).err();
+        let decided = state.decide_itself(&taken, now)?;
+        let mut after = state.clone();
+        after.fold_in(&decided.events, now);
+        let quotas: Vec<&Quota> = after.quotas_of(tenant).collect();
+        Ok(Preview {
+            plan: plan(&state, tenant, &quotas, cause, now),
+            refused,
+        })
+    }
+
+    /// A decision with the drains that it begins, enforces and ends, and the notices that are due.
+    pub(super) fn with_drains(
+        &self,
+        command: &Command,
+        decision: Decision,
+        now: Timestamp,
+    ) -> Decision {
+        let (cause, sweeps) = match command {
+            Command::SetQuota(set) => (cause_of(set, now), false),
+            Command::ReleaseQuota(release) => (release.forced.then_some(Cause::Release), false),
+            Command::Sweep => (Some(Cause::Expiry), true),
+            _ => (None, false),
+        };
+        let due = sweeps || may_notice(command, now);
+        let drains = cause.is_some() || !self.rows.drains.is_empty();
+        if !(drains || due) || (decision.events.is_empty() && !sweeps) {
+            return decision;
+        }
+        let now = now.max(self.rows.at);
+        let mut after = self.clone();
+        let mut events = decision.events;
+        after.fold_in(&events, now);
+        if let Some(cause) = cause {
+            let begun = self.begun(&after, &events, cause, now);
+            after.fold_in(&begun, now);
+            events.extend(begun);
+        }
+        if due {
+            let notices = after.notices_due(now);
+            after.fold_in(&notices, now);
+            events.extend(notices);
+        }
+        let deadlines = after.index.drains_due.iter();
+        let deadlines = deadlines.take_while(|(at, ..)| *at <= now).cloned();
+        let deadlines: Vec<_> = deadlines
+            .map(|(_, tenant, group)| (tenant, group))
+            .collect();
+        for (tenant, group) in &deadlines {
+            let enforced = after.enforced(tenant, group, now);
+            after.fold_in(&enforced, now);
+            events.extend(enforced);
+        }
+        let ended = after.ended(self.rows.seq, &deadlines, &events);
+        events.extend(ended);
+        Decision { events, ..decision }
+    }
+
+    fn fold_in(&mut self, events: &[Event], now: Timestamp) {
+        let seq = self.rows.seq.next();
+        for event in events {
+            self.note_change(seq, event);
+            self.apply_event(now, event);
+        }
+    }
+
+    // A drain for every group that is more over than it was.
+    fn begun(&self, after: &Self, events: &[Event], cause: Cause, now: Timestamp) -> Vec<Event> {
+        let tenants: BTreeSet<&TenantName> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::QuotaSet { key, .. } => Some(&key.tenant),
+                Event::QuotaExpired { quota } | Event::QuotaReleased { quota, .. } => {
+                    self.quota(*quota).map(|quota| &quota.key.tenant)
+                }
+                _ => None,
+            })
+            .collect();
+        let mut begun = Vec::new();
+        for tenant in tenants {
+            let before = usage(self, tenant);
+            for (group, over) in usage(after, tenant).excess_in() {
+                if *over > before.excess_in().get(group).copied().unwrap_or(0) {
+                    begun.push(Event::DrainBegun {
+                        tenant: tenant.clone(),
+                        group: group.clone(),
+                        cause,
+                        deadline: deadline(self, cause, now),
+                    });
+                }
+            }
+        }
+        begun
+    }
+
+    // After a long outage the tenant is told once, of the nearest.
+    fn notices_due(&self, now: Timestamp) -> Vec<Event> {
+        let due = self.index.notices.iter().take_while(|(at, _)| *at <= now);
+        let due = due.filter_map(|(_, quota)| self.quota(*quota));
+        due.filter_map(|quota| {
+            let expires_at = quota.expires_at?;
+            let past = NOTICES.iter().rev();
+            let mut past = past.filter(|days| notice_at(expires_at, **days) <= now);
+            Some(Event::QuotaNoticed {
+                quota: quota.id,
+                days: *past.next()?,
+                expires_at,
+            })
+        })
+        .collect()
+    }
+
+    // Devices that nobody leased cannot be ended by the ledger; they stay violations.
+    fn enforced(&self, tenant: &TenantName, group: &Group, now: Timestamp) -> Vec<Event> {
+        let Some(drain) = self.drain(tenant, group) else {
+            return Vec::new();
+        };
+        let reason = match drain.cause {
+            Cause::Shrink | Cause::Expiry => EndReason::Drained,
+            Cause::Release => EndReason::Forced,
+        };
+        let victims = drain_plan(self, tenant, group).victims;
+        let leases = victims.iter().filter_map(|victim| match &victim.what {
+            Target::Lease { lease, .. } => self.lease(*lease),
+            Target::Device { .. } => None,
+        });
+        let mut events: Vec<Event> = leases
+            .map(|lease| self.ending(lease, reason, now))
+            .collect();
+        events.push(Event::DrainEnforced {
+            tenant: tenant.clone(),
+            group: group.clone(),
+        });
+        events
+    }
+
+    // Drains of tenants that changed after `before`, or that are due, in whose group nothing is over any more.
+    fn ended(&self, before: Seq, due: &[(TenantName, Group)], events: &[Event]) -> Vec<Event> {
+        let is_due = |tenant: &TenantName, group: &Group| {
+            due.iter()
+                .any(|(whose, what)| whose == tenant && what == group)
+        };
+        let set = |tenant: &TenantName| {
+            let mut events = events.iter();
+            events
+                .any(|event| matches!(event, Event::QuotaSet { key, .. } if key.tenant == *tenant))
+        };
+        let over = self.drains().filter(|(tenant, group, _)| {
+            self.changes.of_tenant(tenant) > before || is_due(tenant, group)
+        });
+        let over = over.filter(|(tenant, group, _)| self.excess_in(tenant, group) == 0);
+        over.map(|(tenant, group, _)| Event::DrainEnded {
+            tenant: tenant.clone(),
+            group: group.clone(),
+            reason: if set(tenant) {
+                DrainEnd::Withdrawn
+            } else {
+                DrainEnd::Met
+            },
+        })
+        .collect()
+    }
+}
+
+// Why setting a quota may begin a drain.
+fn cause_of(set: &SetQuota, now: Timestamp) -> Option<Cause> {
+    match (set.expires_at, set.on_excess) {
+        (Some(end), _) if end <= now => Some(Cause::Expiry),
+        (_, OnExcess::Drain) => Some(Cause::Shrink),
+        (_, OnExcess::Deny) => None,
+    }
+}
+
+// A quota that ends soon is noticed in the row that sets it.
+fn may_notice(command: &Command, now: Timestamp) -> bool {
+    match command {
+        Command::SetQuota(set) => set
+            .expires_at
+            .is_some_and(|end| notice_at(end, NOTICES[0]) <= now),
+        _ => false,
+    }
+}

@@ -1,0 +1,263 @@
+//! What a tenant is charged for in one group, as something from which holdings can be taken and given back.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::{Activity, Target, Victim, granted};
+use crate::device::{DeviceHealth, DeviceKey};
+use crate::id::{LeaseId, TenantName, Timestamp};
+use crate::lease::Lease;
+use crate::node::NodeState;
+use crate::quota::{Quota, QuotaType};
+use crate::state::{Demand, Group, State};
+use crate::usage::{in_order, units};
+
+/// Something of the tenant that is charged in the group, and may be ended.
+pub(super) struct Candidate {
+    pub(super) what: Target,
+    /// It ends already.
+    pub(super) leaving: bool,
+    devices: u64,
+    unplaced: u64,
+    activity: Activity,
+    since: Timestamp,
+}
+
+type Rank<'a> = (
+    u8,
+    Timestamp,
+    Reverse<Timestamp>,
+    Reverse<LeaseId>,
+    Option<&'a DeviceKey>,
+);
+
+impl Candidate {
+    /// Its place in the order in which holdings go.
+    pub(super) fn rank(&self) -> Rank<'_> {
+        let none = Timestamp::default();
+        match (&self.what, self.activity) {
+            (Target::Lease { lease, .. }, Activity::Idle { since }) => {
+                (0, since, Reverse(self.since), Reverse(*lease), None)
+            }
+            (Target::Lease { lease, .. }, Activity::InUse | Activity::Unknown) => {
+                (1, none, Reverse(self.since), Reverse(*lease), None)
+            }
+            (Target::Device { device, .. }, _) => {
+                let lease = Reverse(LeaseId(0));
+                (2, none, Reverse(self.since), lease, Some(device))
+            }
+        }
+    }
+
+    pub(super) fn victim(&self) -> Victim {
+        Victim {
+            what: self.what.clone(),
+            count: self.devices + self.unplaced,
+            activity: self.activity,
+            since: self.since,
+        }
+    }
+}
+
+// One charged device: which quotas it may be charged to, whether it is of the group, and whose it is.
+struct Row {
+    fitting: Vec<usize>,
+    here: bool,
+    candidate: usize,
+}
+
+/// What a group is charged for, without what is gone.
+pub(super) struct Scene<'a> {
+    quotas: Vec<&'a Quota>,
+    group: &'a Group,
+    rows: Vec<Row>,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) gone: Vec<bool>,
+    demand: Demand,
+}
+
+impl<'a> Scene<'a> {
+    pub(super) fn of(
+        state: &State,
+        tenant: &TenantName,
+        quotas: &[&'a Quota],
+        group: &'a Group,
+    ) -> Self {
+        let mut scene = Self {
+            quotas: in_order(state, quotas),
+            group,
+            rows: Vec::new(),
+            candidates: Vec::new(),
+            gone: Vec::new(),
+            demand: Demand::default(),
+        };
+        let mut leases: BTreeMap<LeaseId, usize> = BTreeMap::new();
+        for unit in units(state, tenant) {
+            let fitting = unit.fitting(&scene.quotas);
+            let own = unit.group(&fitting);
+            // Dedicated quotas are about nodes, so those of other regions may charge the same quota.
+            let related = own.quota_type == QuotaType::Dedicated
+                && group.quota_type == QuotaType::Dedicated
+                && own.model == group.model;
+            let here = own == *group;
+            if !here && !related {
+                continue;
+            }
+            let lease = state.lease_on(unit.key).filter(|_| unit.charge.leased);
+            let at = match lease {
+                Some(lease) => *leases
+                    .entry(lease.id)
+                    .or_insert_with(|| scene.add(of_lease(state, lease))),
+                None => scene.add(Candidate {
+                    what: Target::Device {
+                        device: unit.key.clone(),
+                        node: unit.node.clone(),
+                    },
+                    leaving: false,
+                    devices: 0,
+                    unplaced: 0,
+                    activity: Activity::InUse,
+                    since: unit.since,
+                }),
+            };
+            let places = scene.quotas.iter().enumerate();
+            let places = places.filter(|(_, quota)| fitting.iter().any(|fits| fits.id == quota.id));
+            let fitting = places.map(|(at, _)| at).collect();
+            scene.candidates[at].devices += u64::from(here);
+            scene.rows.push(Row {
+                fitting,
+                here,
+                candidate: at,
+            });
+        }
+        for lease in state.leases_of(tenant).filter(|lease| lease.unplaced() > 0) {
+            if lease.group() == *group {
+                scene.add(Candidate {
+                    unplaced: lease.unplaced(),
+                    ..of_lease(state, lease)
+                });
+            }
+        }
+        for at in 0..scene.candidates.len() {
+            scene.count(at, true);
+        }
+        scene
+    }
+
+    fn add(&mut self, candidate: Candidate) -> usize {
+        self.candidates.push(candidate);
+        self.gone.push(false);
+        self.candidates.len() - 1
+    }
+
+    fn count(&mut self, at: usize, there: bool) {
+        let candidate = &self.candidates[at];
+        let leased = match candidate.what {
+            Target::Lease { .. } => candidate.devices,
+            Target::Device { .. } => 0,
+        };
+        let change = |figure: &mut u64, by: u64| match there {
+            true => *figure += by,
+            false => *figure -= by,
+        };
+        change(&mut self.demand.devices, candidate.devices);
+        change(&mut self.demand.placed, leased);
+        change(&mut self.demand.unplaced, candidate.unplaced);
+    }
+
+    /// Takes a candidate out.
+    pub(super) fn take(&mut self, at: usize) {
+        self.gone[at] = true;
+        self.count(at, false);
+    }
+
+    /// Puts a candidate back.
+    pub(super) fn give(&mut self, at: usize) {
+        self.gone[at] = false;
+        self.count(at, true);
+    }
+
+    /// Devices charged.
+    pub(super) fn used(&self) -> u64 {
+        self.demand.used()
+    }
+
+    /// Devices beyond what quotas grant.
+    pub(super) fn over(&self) -> u64 {
+        match self.group.quota_type {
+            QuotaType::Dedicated => self.over_nodes(),
+            // All quotas of the group fit all of it.
+            QuotaType::Flexible | QuotaType::Mig | QuotaType::Vgpu => {
+                let limit = granted(&self.quotas, self.group);
+                limit.map_or(0, |limit| self.used().saturating_sub(limit))
+            }
+        }
+    }
+
+    // Dedicated quotas need not be about the same nodes, so the devices are laid upon them.
+    fn over_nodes(&self) -> u64 {
+        let mut used = vec![0_u64; self.quotas.len()];
+        let (mut over, mut uncovered) = (0, 0);
+        for row in self.rows.iter().filter(|row| !self.gone[row.candidate]) {
+            let mut fitting = row.fitting.iter();
+            let free = fitting.find(|at| self.quotas[**at].grants().admits(used[**at], 1));
+            match free {
+                Some(at) => used[*at] += 1,
+                None => over += u64::from(row.here),
+            }
+            let leased = match self.candidates[row.candidate].what {
+                Target::Lease { .. } => true,
+                Target::Device { .. } => false,
+            };
+            uncovered += u64::from(row.here && !leased);
+        }
+        let mut rest = self.demand.unplaced.saturating_sub(uncovered);
+        for (at, quota) in self.quotas.iter().enumerate() {
+            if quota.group() == *self.group {
+                rest -= quota.grants().room(used[at]).min(rest);
+            }
+        }
+        over + rest
+    }
+}
+
+fn of_lease(state: &State, lease: &Lease) -> Candidate {
+    Candidate {
+        what: Target::Lease {
+            lease: lease.id,
+            devices: lease.devices.clone(),
+        },
+        leaving: !lease.active(),
+        devices: 0,
+        unplaced: 0,
+        activity: activity(state, lease),
+        since: lease.granted_at,
+    }
+}
+
+fn activity(state: &State, lease: &Lease) -> Activity {
+    let mut since = lease.granted_at;
+    let mut unknown = lease.devices.is_empty();
+    for key in lease.devices.keys() {
+        let Some(device) = state.device(key) else {
+            unknown = true;
+            continue;
+        };
+        let heard = state
+            .node(&device.node)
+            .is_some_and(|node| node.state == NodeState::Up);
+        let readable = match device.report.health {
+            DeviceHealth::Ok => heard,
+            DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
+        };
+        match device.idle_since {
+            None => return Activity::InUse,
+            Some(idle) if readable && !device.report.unattributed => since = since.max(idle),
+            Some(_) => unknown = true,
+        }
+    }
+    match unknown {
+        true => Activity::Unknown,
+        false => Activity::Idle { since },
+    }
+}

@@ -1,0 +1,114 @@
+//! The past: reads as of a row or a time, and who did what.
+
+use gpuquota_server::auth::Role;
+use gpuquota_server::config::Dialects;
+use serde_json::{Value, json};
+
+use crate::licence::{Portal, read};
+use crate::rest::token;
+use crate::running::START;
+
+const TENANT: &str = "/api/v1/tenants/demo";
+
+impl Portal {
+    async fn json(&self, target: &str) -> (u16, Value) {
+        let (status, text) = self.get(target).await;
+        (status, serde_json::from_str(&text).unwrap())
+    }
+
+    async fn put_because(&self, name: &str, reason: &str) -> u16 {
+        let request = http::Request::builder()
+            .method("PUT")
+            .uri(TENANT)
+            .header(
+                "authorization",
+                format!("Bearer {}", token(Role::Admin, &[], &[])),
+            )
+            .header("x-audit-reason", reason);
+        let body = json!({ "name": name }).to_string();
+        read(self.rest.send(request, &body).await).await.0
+    }
+}
+
+#[tokio::test]
+async fn a_read_as_of_a_row_or_a_time_is_what_it_was_then() {
+    let portal = Portal::open(Dialects::default()).await;
+    assert_eq!(portal.put_because("first", "ticket 1").await, 200);
+    let first = portal.running.seq();
+    portal.running.clock.set(START + 30_000);
+    assert_eq!(portal.put_because("second", "ticket 2").await, 200);
+    let name = async |target: String| portal.json(&target).await.1["name"].clone();
+    assert_eq!(name(TENANT.into()).await, "second");
+    assert_eq!(name(format!("{TENANT}?as_of={first}")).await, "first");
+    assert_eq!(
+        name(format!("{TENANT}?as_of={}", first + 1)).await,
+        "second"
+    );
+    assert_eq!(
+        name(format!("{TENANT}?as_of=2027-01-15T08:00:29Z")).await,
+        "first"
+    );
+    assert_eq!(
+        name(format!("{TENANT}?as_of=2027-01-15T08:00:30Z")).await,
+        "second"
+    );
+    // Asked again, it begins from what was folded, and goes back as well.
+    assert_eq!(name(format!("{TENANT}?as_of={first}")).await, "first");
+    assert_eq!(portal.get(&format!("{TENANT}?as_of=0")).await.0, 404);
+    for (wrong, why) in [
+        ("99", "ends at row"),
+        ("-1", "must be"),
+        ("soon", "must be"),
+        ("%2B1", "must be"),
+    ] {
+        let (status, text) = portal.get(&format!("{TENANT}?as_of={wrong}")).await;
+        assert_eq!(status, 400, "{wrong}: {text}");
+        assert!(text.contains(why), "{wrong}: {text}");
+    }
+    portal.running.end().await;
+}
+
+#[tokio::test]
+async fn the_audit_tells_who_changed_what_and_why_and_who_was_denied() {
+    let portal = Portal::open(Dialects::default()).await;
+    assert_eq!(portal.put_because("first", "ticket ä").await, 200);
+    let before = portal.running.seq();
+    let viewer = token(Role::Viewer, &["demo"], &[]);
+    for _ in 0..3 {
+        assert_eq!(portal.ask("PUT", TENANT, &viewer, "{}").await.0, 403);
+    }
+    assert_eq!(portal.running.seq(), before, "a denial is no row");
+    assert_eq!(portal.put_because("second", &"x".repeat(256)).await, 400);
+    let (status, audit) = portal.json("/api/v1/audit?tenant=demo").await;
+    assert_eq!(status, 200, "{audit}");
+    let change = &audit["changes"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(
+        (&change["actor"], &change["reason"], &change["seq"]),
+        (&json!("admin:t"), &json!("ticket ä"), &json!(before))
+    );
+    assert_eq!(change["events"][0]["display_name"], "first");
+    let denied = &audit["denials"][0];
+    assert_eq!(
+        (&denied["actor"], &denied["rule"], &denied["count"]),
+        (&json!("viewer:t"), &json!("forbidden"), &json!(3))
+    );
+    // Page by page it is the same.
+    let (_, all) = portal.json("/api/v1/audit").await;
+    let (mut after, mut paged) = (json!(0), Vec::new());
+    while !after.is_null() {
+        let (_, page) = portal
+            .json(&format!("/api/v1/audit?limit=1&after={after}"))
+            .await;
+        paged.extend(page["changes"].as_array().unwrap().clone());
+        after = page["next"].clone();
+    }
+    assert_eq!(json!(paged), all["changes"]);
+    let (_, none) = portal
+        .json("/api/v1/audit?tenant=other&actor=admin:t")
+        .await;
+    assert_eq!(
+        (&none["changes"], &none["denials"]),
+        (&json!([]), &json!([]))
+    );
+    portal.running.end().await;
+}
