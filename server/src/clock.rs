@@ -33,26 +33,62 @@ pub trait Clock: Send + Sync + 'static {
     fn boot_ms(&self) -> u64;
 }
 
+/// What the clocks show, as nobody has checked it.
+pub trait Readings: Send + Sync + 'static {
+    /// Milliseconds since 1970; somebody may set it.
+    fn wall_ms(&self) -> i64;
+
+    /// Milliseconds since the machine started, sleep included.
+    fn boot_ms(&self) -> i64;
+}
+
+/// The kernel's clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kernel;
+
+impl Readings for Kernel {
+    fn wall_ms(&self) -> i64 {
+        read(ClockId::Realtime)
+    }
+
+    fn boot_ms(&self) -> i64 {
+        read(ClockId::Boottime)
+    }
+}
+
 /// The machine's clocks.
+pub type SystemClock = CheckedClock<Kernel>;
+
+/// Clocks that give out no wall time after a jump.
 #[derive(Debug)]
-pub struct SystemClock {
+pub struct CheckedClock<R> {
+    readings: R,
     offset_ms: i64,
     jumped: AtomicBool,
 }
 
-impl Default for SystemClock {
-    fn default() -> Self {
+impl<R: Readings> CheckedClock<R> {
+    /// Takes what `readings` show now as right.
+    #[must_use]
+    pub fn new(readings: R) -> Self {
         Self {
-            offset_ms: read(ClockId::Realtime) - read(ClockId::Boottime),
+            offset_ms: readings.wall_ms() - readings.boot_ms(),
+            readings,
             jumped: AtomicBool::new(false),
         }
     }
 }
 
-impl Clock for SystemClock {
+impl<R: Readings + Default> Default for CheckedClock<R> {
+    fn default() -> Self {
+        Self::new(R::default())
+    }
+}
+
+impl<R: Readings> Clock for CheckedClock<R> {
     fn now(&self) -> Result<Timestamp, ClockJump> {
-        let wall = read(ClockId::Realtime);
-        let jump = wall - read(ClockId::Boottime) - self.offset_ms;
+        let wall = self.readings.wall_ms();
+        let jump = wall - self.readings.boot_ms() - self.offset_ms;
         if jump.abs() > JUMP_MS {
             if !self.jumped.swap(true, Ordering::Relaxed) {
                 tracing::error!(clock.jump_ms = jump, "the wall clock jumped; writing stops");
@@ -63,11 +99,11 @@ impl Clock for SystemClock {
     }
 
     fn wall(&self) -> Timestamp {
-        Timestamp(read(ClockId::Realtime))
+        Timestamp(self.readings.wall_ms())
     }
 
     fn boot_ms(&self) -> u64 {
-        u64::try_from(read(ClockId::Boottime)).unwrap_or(0)
+        u64::try_from(self.readings.boot_ms()).unwrap_or(0)
     }
 }
 

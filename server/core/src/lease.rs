@@ -9,6 +9,7 @@ use crate::id::{
     DisplayName, Epoch, GpuModel, LabelName, LeaseId, NodeName, ProjectId, Region, Seq, TenantName,
     Timestamp,
 };
+use crate::mutant::{Mutant, planted};
 use crate::profile::CanonicalModel;
 use crate::quota::{QuotaSource, QuotaType};
 use crate::state::Group;
@@ -204,7 +205,9 @@ impl Lease {
     pub fn occupied(&self) -> impl Iterator<Item = (&DeviceKey, &NodeName)> {
         self.devices.iter().filter(|(key, _)| match &self.phase {
             LeasePhase::Active => true,
-            LeasePhase::Releasing { waiting, .. } => waiting.contains(key),
+            LeasePhase::Releasing { waiting, .. } => {
+                waiting.contains(key) && !planted(Mutant::GrantWhileReleasing)
+            }
             LeasePhase::Ended { .. } => false,
         })
     }

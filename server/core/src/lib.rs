@@ -21,6 +21,7 @@ pub mod licence;
 pub mod licence_usage;
 pub mod limit;
 pub mod meter;
+pub mod mutant;
 pub mod node;
 pub mod placement;
 pub mod plan;

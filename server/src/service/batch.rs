@@ -2,6 +2,7 @@
 
 use gpuquota_core::event::{Event, Replay};
 use gpuquota_core::id::{OpId, Timestamp};
+use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Answer, Command, Denied, Outcome, Record};
 
 use super::{Committed, Job, Origin, Receipt};
@@ -24,7 +25,7 @@ pub(super) fn decide(from: &Committed, jobs: &[Job], now: Timestamp, writer: &st
     };
     // A clock that was set back does not make the journal go back.
     let now = now.max(from.state.at());
-    if from.state.next_due().is_some_and(|due| due <= now) {
+    if from.state.next_due().is_some_and(|due| due <= now) && !planted(Mutant::DecideBeforeSweep) {
         // A sweep is always granted.
         let _ = batch.step(&Command::Sweep, &Origin::server(), now, writer);
     }
@@ -58,7 +59,7 @@ impl Batch {
         if let (Some(op), Some(fingerprint)) = (&origin.op, &origin.fingerprint)
             && let Some(operation) = state.operation(op, now)
         {
-            if operation.fingerprint != *fingerprint {
+            if operation.fingerprint != *fingerprint && !planted(Mutant::IgnoreFingerprint) {
                 return Err(Denied::OperationReused);
             }
             let answer = operation.answer.clone();

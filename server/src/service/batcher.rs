@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gpuquota_core::id::Seq;
+use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Command, State};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -179,6 +180,12 @@ impl Batcher {
                     Err(trouble) => return self.give_up(jobs, trouble),
                 }
                 continue;
+            }
+            if planted(Mutant::AnswerBeforeAppend) {
+                let rows = batch.rows.clone();
+                self.answer(jobs, batch);
+                let _ = self.store.append(&rows).await;
+                return;
             }
             let begun_ms = self.clock.boot_ms();
             let overtaken = match self.store.append(&batch.rows).await {

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gpuquota_core::event::Event;
 use gpuquota_core::id::{NodeName, Seq, SessionId};
+use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Broken, Record};
 
 use super::Committed;
@@ -114,7 +115,26 @@ pub(super) async fn follow(
             .extend(rows.into_iter().map(|row| row.writer));
         rows = store.catch_up(followed.committed.state.seq(), PAGE).await?;
     }
+    if planted(Mutant::DecideOnStaleState) {
+        followed.committed = misnamed(from, &followed.committed);
+    }
     Ok(Some(followed))
+}
+
+// For `planted` only: the state of `old` under the name of `new`.
+fn misnamed(old: &Committed, new: &Committed) -> Committed {
+    let mut state = old.state.clone();
+    let nothing = Record {
+        actor: String::new(),
+        request_id: None,
+        from: None,
+        reason: None,
+        replay: None,
+        events: Vec::new(),
+    };
+    state.apply(new.state.seq(), new.state.at(), None, &nothing);
+    let head = new.head;
+    Committed { state, head }
 }
 
 /// Up to `most` rows after `from`, whose own last row must still be there.
@@ -171,7 +191,7 @@ async fn fold_from(
         noted |= candidate.noted_by(record);
     })
     .await?;
-    Ok(noted.then_some(committed))
+    Ok((noted || planted(Mutant::TrustAnySnapshot)).then_some(committed))
 }
 
 pub(super) async fn fold_rows(
@@ -210,7 +230,7 @@ fn fold_page(
 pub(crate) fn step(committed: &mut Committed, row: &Row) -> Result<Record, FoldError> {
     row.check(committed.state.seq(), committed.head)?;
     let record = read_record(row)?;
-    let op = caller_op(row, &record);
+    let op = caller_op(row, &record).filter(|_| !planted(Mutant::ForgetOperations));
     let state = &mut committed.state;
     catch_unwind(AssertUnwindSafe(|| {
         state.apply(row.seq, row.at, op.as_ref(), &record);

@@ -28,6 +28,7 @@ pub struct Snapshots {
     /// Last row of the snapshot that was begun last, whatever became of it.
     begun: Arc<AtomicU64>,
     writing: Arc<AtomicBool>,
+    in_place: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,7 +66,15 @@ impl Snapshots {
             every_rows,
             begun: Arc::default(),
             writing: Arc::default(),
+            in_place: false,
         }
+    }
+
+    /// Writes without a thread of its own, for a runtime in which everything happens in one order.
+    #[must_use]
+    pub fn in_place(mut self) -> Self {
+        self.in_place = true;
+        self
     }
 
     /// Whether one is due; whoever hears so writes it. One that failed or is not noted yet is tried again only when the
@@ -84,12 +93,17 @@ impl Snapshots {
     /// Writes one; its last row and digest. Failure costs only start-up time, so it is logged and over.
     pub(super) async fn write(&self, committed: Arc<Committed>) -> Option<(Seq, String)> {
         let snapshots = self.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let write = move || {
             let written = snapshots.write_file(&committed);
             snapshots.writing.store(false, Ordering::Release);
             written
-        });
-        match written.await {
+        };
+        let written = if self.in_place {
+            Ok(write())
+        } else {
+            tokio::task::spawn_blocking(write).await
+        };
+        match written {
             Ok(Ok(written)) => Some(written),
             Ok(Err(error)) => {
                 tracing::warn!(error = %error, "cannot write a snapshot");

@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{NodeName, SessionId, TenantName, Timestamp};
 use crate::lease::{EndReason, Lease, LeasePhase, Unconfirmed};
+use crate::mutant::{Mutant, planted};
 use crate::node::NodeState;
 use crate::state::State;
 
@@ -185,7 +186,8 @@ impl State {
 }
 
 fn free_of(tenant: &TenantName, report: &DeviceReport) -> bool {
-    readable(report) && !report.unattributed && !report.tenants.contains(tenant)
+    let free = readable(report) && !report.unattributed && !report.tenants.contains(tenant);
+    free || planted(Mutant::EndUnconfirmed)
 }
 
 fn readable(report: &DeviceReport) -> bool {
