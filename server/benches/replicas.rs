@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{QuotaName, SetQuota};
+use gpuquota_core::command::{OnExcess, QuotaName, SetQuota};
 use gpuquota_core::id::{GpuModel, Region, TenantName};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::QuotaSource;
@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 type Failure = Box<dyn std::error::Error>;
 
-const CLIENTS: usize = 33;
+/// Of each server.
+const CLIENTS: usize = 32;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
@@ -68,7 +69,7 @@ async fn measured(cluster: &Cluster, servers: usize, time: Duration) -> Result<f
     let clients: Vec<_> = running
         .iter()
         .cycle()
-        .take(CLIENTS)
+        .take(CLIENTS * servers)
         .map(|(ledger, _)| tokio::spawn(client(ledger.clone(), next.clone(), end)))
         .collect();
     let mut latencies = Vec::new();
@@ -87,7 +88,7 @@ async fn measured(cluster: &Cluster, servers: usize, time: Duration) -> Result<f
     let rate = latencies.len() as f64 / time.as_secs_f64();
     let p99 = latencies.get(latencies.len() * 99 / 100).copied();
     println!(
-        "{servers} servers, {CLIENTS} clients, one hot quota: {rate:.0}/s, p99 {:.2} ms, appends {appends:?}",
+        "{servers} servers, {CLIENTS} clients each, one hot quota: {rate:.0}/s, p99 {:.2} ms, appends {appends:?}",
         p99.unwrap_or_default().as_secs_f64() * 1000.0
     );
     Ok(rate)
@@ -116,6 +117,7 @@ async fn client(
             limit,
             expires_at: None,
             nodes: None,
+            on_excess: OnExcess::Deny,
         });
         let begin = Instant::now();
         let answer = ledger.submit(command, Origin::server()).await;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use gpuquota_core::device::GpuUuid;
-use gpuquota_core::id::{NodeName, ProjectId, TenantName};
+use gpuquota_core::id::{Incarnation, NodeName, ProjectId, Seq, TenantName};
 
 use crate::auth::Role;
+use crate::journal::archive::Before;
 
 /// The central ledger of GPU quotas, and of what the hardware says.
 #[derive(Debug, Parser)]
@@ -38,6 +39,10 @@ pub enum Command {
     /// Look after the journal
     #[command(subcommand)]
     Journal(Journal),
+    /// Write a backup of journal and configuration to a new folder and check it; also beside a running server
+    Backup(Backup),
+    /// Put a backup in place of the ledger; agents may go on running, the server must be stopped
+    Restore(Restore),
     /// Take the ledger to another database
     #[command(subcommand)]
     Migrate(Migrate),
@@ -162,15 +167,105 @@ pub struct ForgetGpu {
     pub force: bool,
 }
 
-/// What to do with the journal.
+/// What to do with the journal. Ends with 3 when a check finds something damaged or different, with 1 when the command
+/// could not do its work.
 #[derive(Debug, Subcommand)]
 pub enum Journal {
     /// Check every hash, fold every row and check the invariants; also beside a running server
     Verify {
         /// The server directory
+        #[arg(long, required_unless_present = "file")]
+        dir: Option<PathBuf>,
+        /// Exports and archives, oldest first: each is checked, that it follows the one before, and that the journal
+        /// goes on from the last
+        #[arg(long, num_args = 1..)]
+        file: Vec<PathBuf>,
+    },
+    /// Write rows as JSON lines; also beside a running server, as far as the journal goes at the start
+    Export {
+        /// The server directory
         #[arg(long)]
         dir: PathBuf,
+        /// First row; the oldest that the journal has when left out
+        #[arg(long, value_name = "SEQ", value_parser = row)]
+        from: Option<Seq>,
+        /// Last row; the newest when left out
+        #[arg(long, value_name = "SEQ", value_parser = row)]
+        to: Option<Seq>,
+        /// File to write, which gets its name when it is complete; `-` is standard output
+        #[arg(long, default_value = "-")]
+        out: PathBuf,
     },
+    /// Fold all rows anew and replace snapshots that say something else; the server must be stopped
+    Rebuild {
+        /// The server directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Only compare, change nothing, and name what differs; also beside a running server
+        #[arg(long)]
+        check: bool,
+    },
+    /// Move old rows into a file, leaving a base that stands for them; the server must be stopped
+    Archive {
+        /// The server directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Rows before this date (2026-01-31), time (2026-01-31T12:00:00Z) or row number
+        #[arg(long, value_name = "DATE|SEQ")]
+        before: Before,
+        /// File to write; keep it
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Give out numbers that were never given out, after a database was put back by other means than `restore`; the
+    /// servers must be stopped
+    NewIncarnation {
+        /// The server directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Lowest incarnation to begin; one more than the last when left out
+        #[arg(long, default_value = "0", value_parser = incarnation)]
+        incarnation: Incarnation,
+    },
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Folder to make
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Private keys and secrets too; whoever has that backup can be the server
+    #[arg(long)]
+    pub with_secrets: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The server directory; a new one gets the configuration of the backup
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Folder that `backup` wrote
+    #[arg(long)]
+    pub from: PathBuf,
+    /// Lowest incarnation to begin, when the ledger that was restored last is lost: one more than its own
+    #[arg(long, default_value = "0", value_parser = incarnation)]
+    pub incarnation: Incarnation,
+}
+
+fn row(text: &str) -> Result<Seq, &'static str> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.map(Seq).ok_or("a row number, 1 or higher")
+}
+
+fn incarnation(text: &str) -> Result<Incarnation, &'static str> {
+    let number = text.parse().map(Incarnation).ok();
+    let number = number.filter(|number| *number <= Incarnation::LARGEST);
+    number.ok_or("a number of at most 1000000")
 }
 
 /// From where to where.

@@ -5,12 +5,14 @@
 //! `service` and wait for nobody.
 
 pub mod auth;
+mod chosen_mode;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod examples;
 pub mod grpc;
 pub mod init;
+pub mod journal;
 pub mod metrics;
 pub mod migrate;
 pub mod open;
@@ -23,4 +25,3 @@ pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
-pub mod verify;

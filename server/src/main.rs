@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::bail;
 use clap::Parser as _;
@@ -11,7 +12,8 @@ use gpuquota_server::cli::{Cli, Command, Journal, LoadExamples, Migrate, Serve, 
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Config;
 use gpuquota_server::examples::{self, Caller};
-use gpuquota_server::{init, migrate, run, telemetry, verify};
+use gpuquota_server::journal::{self, archive, backup, export, rebuild, restore, verify};
+use gpuquota_server::{init, migrate, run, telemetry};
 use http::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +24,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gpuquota-server: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(journal::exit_status(&error))
         }
     }
 }
@@ -58,14 +60,52 @@ async fn command(command: Command) -> anyhow::Result<()> {
             println!("GPU {} may be reported by any node now", args.gpu);
             Ok(())
         }
-        Command::Journal(Journal::Verify { dir }) => {
-            println!("{}", verify::verify(&dir).await?);
+        Command::Journal(command) => {
+            // With the rows themselves on standard output, what was done is told beside them.
+            let beside =
+                matches!(&command, Journal::Export { out, .. } if out.as_os_str() == STDOUT);
+            let done = look_after(command).await?;
+            if beside {
+                eprintln!("{done}");
+            } else {
+                println!("{done}");
+            }
             Ok(())
         }
         Command::Migrate(Migrate::SqliteToPostgres { dir, url_file }) => {
             println!("{}", migrate::sqlite_to_postgres(&dir, &url_file).await?);
             Ok(())
         }
+        Command::Backup(args) => {
+            let done = backup::backup(&args.dir, &args.out, args.with_secrets, now).await?;
+            println!("{done}");
+            Ok(())
+        }
+        Command::Restore(args) => {
+            let clock = Arc::new(SystemClock::default());
+            let done = restore::restore(&args.dir, &args.from, args.incarnation, clock).await?;
+            println!("{done}");
+            Ok(())
+        }
+    }
+}
+
+const STDOUT: &str = "-";
+
+async fn look_after(command: Journal) -> anyhow::Result<String> {
+    let clock = Arc::new(SystemClock::default());
+    match command {
+        Journal::Verify { dir, file } => verify::verify(dir.as_deref(), &file).await,
+        Journal::Export { dir, from, to, out } => {
+            let out = (out.as_os_str() != STDOUT).then_some(out);
+            export::export(&dir, from, to, out.as_deref()).await
+        }
+        Journal::Rebuild { dir, check: true } => rebuild::check(&dir).await,
+        Journal::Rebuild { dir, check: false } => rebuild::rebuild(&dir, clock).await,
+        Journal::NewIncarnation { dir, incarnation } => {
+            restore::begin(&dir, incarnation, clock).await
+        }
+        Journal::Archive { dir, before, out } => archive::archive(&dir, before, &out, clock).await,
     }
 }
 

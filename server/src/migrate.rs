@@ -1,16 +1,18 @@
 //! `migrate sqlite-to-postgres`: copies the journal, row by row and hash by hash, and proves that it is the same ledger.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use gpuquota_core::id::Seq;
+use gpuquota_core::meter::Hour;
 
 use crate::config::{self, Config};
 use crate::open::lock;
 use crate::service::{self, Committed};
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Appended, Hash, Row, Store};
+use crate::store::{Appended, Hash, Row, Store, UsageHours, UsageKept, UsageQuery};
 
 /// Rows in one statement.
 const PAGE: u32 = 1_000;
@@ -31,23 +33,42 @@ pub async fn sqlite_to_postgres(dir: &Path, url_file: &Path) -> anyhow::Result<S
     let copied = copy(&source, &target).await;
     source.close().await;
     target.close().await;
-    let (there, ledger) = copied.with_context(|| format!("cannot copy to {address}"))?;
+    let (there, archived, ledger) = copied.with_context(|| format!("cannot copy to {address}"))?;
     let rows = ledger.state.seq();
     Ok(format!(
-        "copied {} rows to {address}, {there} were there; {rows} rows, head {}, state {}\n\
+        "copied {} rows to {address}, {there} were there{}; {rows} rows, head {}, state {}\n\
          now name the database in server.toml, such as: [ledger] url_file = \"{}\"",
         rows.0 - there.0,
+        if archived {
+            " or stand in archives"
+        } else {
+            ""
+        },
         ledger.head,
         digest(&ledger)?,
         url_file.display()
     ))
 }
 
-// What was there before, and the ledger that both hold now.
-async fn copy(source: &dyn Store, target: &dyn Store) -> anyhow::Result<(Seq, Committed)> {
+// What needed no copy, whether that is so because a base stands for it, and the ledger that both hold now.
+async fn copy(source: &dyn Store, target: &dyn Store) -> anyhow::Result<(Seq, bool, Committed)> {
     // Without a snapshot, so that every row and hash is looked at.
     let whole = service::fold(source, None).await?;
-    let there = common(source, target, whole.state.seq()).await?;
+    let mut there = common(source, target, whole.state.seq()).await?;
+    let base = source.base().await?;
+    let archived = base.is_some();
+    if let Some(base) = base
+        && there < base.seq
+    {
+        // Its rows are in archives; it stands for them there too.
+        ensure!(
+            there == Seq(0),
+            "the database ends with row {there}, and rows up to {} are archived; name an empty one",
+            base.seq
+        );
+        target.put_base(&base).await?;
+        there = base.seq;
+    }
     let mut last = there;
     loop {
         let rows = source.rows_after(last, PAGE).await?;
@@ -64,12 +85,38 @@ async fn copy(source: &dyn Store, target: &dyn Store) -> anyhow::Result<(Seq, Co
             }
         }
     }
+    copy_usage(source, target, whole.state.stored_before()).await?;
     let copy = service::fold(target, None).await?;
     ensure!(
         copy.head == whole.head && copy.state == whole.state && digest(&copy)? == digest(&whole)?,
         "the copy is another ledger than the original; do not use it, drop the database"
     );
-    Ok((there, whole))
+    Ok((there, archived, whole))
+}
+
+// The usage that left the journal's state, hour by hour.
+async fn copy_usage(source: &dyn Store, target: &dyn Store, stored: Hour) -> anyhow::Result<()> {
+    let days = UsageQuery {
+        from: Hour::default(),
+        to: stored,
+        period: 24,
+        by: BTreeSet::new(),
+        only: BTreeMap::new(),
+        most: u32::MAX,
+    };
+    for day in source.usage(&days).await? {
+        for hour in (0..24).map(|at| day.period.plus(at)) {
+            let usage = UsageHours::read(source, hour).await?;
+            match target.put_usage(&usage).await? {
+                UsageKept::Same => {}
+                UsageKept::Differs => bail!(
+                    "the database holds other usage of the hour that begins {} ms after 1970; begin with an empty one",
+                    hour.start().0
+                ),
+            }
+        }
+    }
+    Ok(())
 }
 
 // How much of the journal up to `end` the target holds.

@@ -1,7 +1,7 @@
 //! Opening a server directory's ledger, by one process at a time.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -44,7 +44,7 @@ impl Opened {
         let lock = lock(dir)?;
         let place = config.ledger.place().map_err(anyhow::Error::msg)?;
         let store = store::open(&place).await?;
-        let snapshots = Snapshots::new(dir.join("snapshots"), config.ledger.snapshot_every_rows);
+        let snapshots = snapshots(dir, config);
         let committed = service::fold(&*store, Some(&snapshots)).await?;
         tracing::info!(ledger.place = %place, ledger.seq = committed.state.seq().0, ledger.head = %committed.head, "the journal is folded");
         let settings = BatcherSettings {
@@ -79,6 +79,16 @@ impl Opened {
         }
         self.store.close().await;
     }
+}
+
+/// The snapshots of a directory.
+pub(crate) fn snapshots(dir: &Path, config: &Config) -> Snapshots {
+    Snapshots::new(snapshot_folder(dir), config.ledger.snapshot_every_rows)
+}
+
+/// Where they are.
+pub(crate) fn snapshot_folder(dir: &Path) -> PathBuf {
+    dir.join("snapshots")
 }
 
 // Held for the life of the process: two writers on one directory would not corrupt it, but neither is meant.

@@ -20,6 +20,8 @@ use crate::service::liveness::Liveness;
 use crate::service::{self, Ledger, Replicas};
 use crate::tls::Certificates;
 
+/// File in the server directory that holds the address of the running server's REST listener.
+pub const REST_ADDRESS: &str = "rest.address";
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Serves until `stop` is cancelled or the storage fails.
@@ -75,6 +77,9 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         ..ServeLimits::default()
     };
     let rest_address = rest_listener.local_addr()?;
+    // Where the commands that work beside a running server find it, whatever the configuration says.
+    std::fs::write(dir.join(REST_ADDRESS), format!("{rest_address}\n"))
+        .with_context(|| format!("cannot write {REST_ADDRESS} in {}", dir.display()))?;
     let at = HttpListener {
         listener: rest_listener,
         certificates: rest_certificates.clone(),
@@ -137,6 +142,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         silent_after,
         stop.clone(),
     ));
+    parts.spawn(service::store_usage(ledger.clone(), stop.clone()));
     parts.spawn(each_minute(
         limiter,
         ledger.clone(),

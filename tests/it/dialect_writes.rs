@@ -55,12 +55,18 @@ async fn case_18_what_a_put_must_say_and_must_not_contradict() {
             .await
             .expect_code(400, 3);
     }
-    for query in ["?dry_run=true", "?on_excess=drain"] {
+    let wrong = [
+        ("PUT", "?dry_run=maybe", 3),
+        ("PUT", "?on_excess=kill", 3),
+        ("DELETE", "?dry_run=1", 3),
+        ("DELETE", "?on_excess=drain", 6),
+    ];
+    for (method, query, detail) in wrong {
         let path = format!("/api/v1/quotas/a{query}");
         admin
-            .send("PUT", &path, &[], good.to_string())
+            .send(method, &path, &[], good.to_string())
             .await
-            .expect_code(400, 6);
+            .expect_code(400, detail);
     }
     assert_eq!(server.fingerprint().await, before);
 }

@@ -51,7 +51,8 @@ fn refuses(tag: &str, answer: &Answer) -> bool {
 
 #[tokio::test]
 async fn the_document_needs_no_token_and_what_it_declares_is_asked() {
-    let server = Server::start().await;
+    // Each operation is asked once without a credential, all from one address.
+    let server = Server::with(&[("wrong_burst = 50", "wrong_burst = 1000")]).await;
     let stranger = Rest::new(server.rest, None);
     let answer = stranger.get("/openapi.json").await;
     assert_eq!(answer.status, 200, "{answer:?}");

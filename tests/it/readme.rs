@@ -21,6 +21,7 @@ fn script() -> String {
     let mut script = BEGIN.to_owned();
     for heading in [
         "## From nothing to a tenant",
+        "## A lease",
         "## Five dialects, one ledger",
     ] {
         let (_, behind) = text.split_once(heading).unwrap();
@@ -71,6 +72,8 @@ fn what_the_readme_says_to_try_works_as_printed() {
         "{\"code\":0}\n",
         r#""tenant_name":"research""#,
         r#"{"type":"gpu_instances","quota":4,"used":0}"#,
+        r#"{"dry_run":true,"lease":{"tenant":"research","#,
+        r#""state":"ended""#,
         r#"{"type":"users","quota":3000,"used":29}"#,
         r#"{"used":0,"resource":"c4","hard_limit":5}"#,
         r#""gpuNumber":2,"#,

@@ -22,6 +22,10 @@ def before_call(context, case, kwargs):
         case.headers[name] = value if isinstance(value, str) else str(value)
     if case.meta is None or case.meta.generation.mode != GenerationMode.POSITIVE:
         return
+    # An ETag keeps its quotes, which are taken off as if they were those of a JSON text.
+    etag = (case.headers or {}).get("If-Match")
+    if etag is not None and etag.isdigit():
+        case.headers["If-Match"] = f'"{etag}"'
     case.body = whole(case.body)
     # Document 000: the tenant in the body is that of the path (dialects D1.1).
     of_quotas = case.operation.path == "/api/v1/quotas/{tenant}"
@@ -47,8 +51,14 @@ def filter_failure(context, failure, case, response):
             if "positive test case" in failure.message:
                 return False
             return not of_instances or response.json()["code"] == "0"
+        # Refused although the schema would have it: which generation an object has is not for a schema to say.
+        case "ST202" if response.status_code == 412:
+            return False
         # Refused although the schema would have it.
         case "ST202" if response.status_code == 400:
+            # Which rows there are, and which texts are times, is not for a schema to say.
+            if "as_of=" in (response.request.url or "") and "as_of" in response.text:
+                return False
             # A licence quota names tenant and product by number; whether there are such is not for a schema to say.
             if (method, path) == ("POST", "/api/v1/licenses/admin/quotas/"):
                 return not {"tenant", "software_product"} & set(response.json()["errors"])

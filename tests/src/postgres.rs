@@ -191,6 +191,12 @@ impl Cluster {
         format!("postgres://gpuquota@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// URL of a database by the socket in the file system.
+    pub fn socket_url(&self, database: &str) -> String {
+        let folder = self.folder.display().to_string().replace('/', "%2F");
+        format!("postgres://gpuquota@{folder}:{}/{database}", self.port)
+    }
+
     /// Where it listens on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port

@@ -1,27 +1,33 @@
 //! What can be asked of the ledger, and what it answers.
 
+mod quota;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::{Archive, Head};
 use crate::catalogue::ModelEntry;
 use crate::device::{DeviceKey, DeviceReport, GpuUuid};
 use crate::event::{Event, SilenceReason};
 use crate::explain::Denied;
 use crate::id::{
-    Code, DisplayName, GpuModel, GroupName, HostResourceName, LabelName, LeaseId, LicenceQuotaId,
-    NodeName, ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq,
+    Code, DisplayName, GpuModel, GroupName, HostResourceName, Incarnation, LabelName, LeaseId,
+    LicenceQuotaId, NodeName, ProductId, ProjectId, QuotaId, Region, ResourceKind, SeatId, Seq,
     SessionId, SiteId, TenantName, TenantNumber, Timestamp,
 };
 use crate::lease::{Lease, LeasePlacement};
 use crate::licence::{Product, Seat};
 use crate::limit::Limit;
+use crate::meter::Hour;
 use crate::node::NodeFacts;
 use crate::pool::{
     CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
 };
-use crate::quota::{QuotaSource, QuotaType};
+use crate::quota::QuotaType;
 use crate::settings::{LeaseMode, Settings};
+
+pub use quota::{OnExcess, QuotaName, ReleaseQuota, SetQuota};
 
 /// Everything that can be asked to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +78,8 @@ pub enum Command {
         lease: LeaseId,
         /// From now, milliseconds; `None`: it lasts until it is given back.
         ttl_ms: Option<u64>,
+        /// The generation that the caller read; `None`: whatever it is.
+        expected: Option<Seq>,
     },
     /// Give a lease back.
     ReleaseLease {
@@ -79,6 +87,8 @@ pub enum Command {
         lease: LeaseId,
         /// Without waiting for its devices to be seen free.
         forced: bool,
+        /// The generation that the caller read; `None`: whatever it is.
+        expected: Option<Seq>,
     },
     /// A node was read again and nothing has changed on it: what waits for its devices may end.
     ConfirmReleases {
@@ -152,6 +162,11 @@ pub enum Command {
     },
     /// Record what is due by time alone.
     Sweep,
+    /// Record that the usage of all hours before this one is stored.
+    NoteUsage {
+        /// The first hour that is not.
+        through: Hour,
+    },
     /// Record that a snapshot was written.
     NoteSnapshot {
         /// Last row in it.
@@ -159,6 +174,11 @@ pub enum Command {
         /// SHA-256 of the file, hexadecimal.
         digest: String,
     },
+    /// Record that old rows are archived and that a base stands for them.
+    NoteArchive(Archive),
+    /// Begin the next incarnation, this one or a later one, on a journal that was put back from a backup; where the one
+    /// that was put aside ended, when it could be read.
+    Restore(Incarnation, Option<Head>),
 }
 
 /// Say where a node stands and belongs; what is `None` stays as it is.
@@ -247,6 +267,8 @@ pub struct ChangeLicenceQuota {
     pub expires_at: Option<Option<Timestamp>>,
     /// Switched on or off.
     pub is_active: Option<bool>,
+    /// The generation that the caller read; `None`: whatever it is.
+    pub expected: Option<Seq>,
 }
 
 /// Check a licence out.
@@ -322,59 +344,6 @@ impl RequestLease {
             labels: BTreeMap::new(),
         }
     }
-}
-
-/// How a caller names a quota (dialects D1.2, D1.3, D1.6).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuotaName {
-    /// Whose.
-    pub tenant: TenantName,
-    /// Where.
-    pub region: Region,
-    /// From where.
-    pub source: QuotaSource,
-    /// Which model.
-    pub gpu_model: GpuModel,
-    /// Type, if the caller says it; else it follows from `reference` or the model.
-    pub quota_type: Option<QuotaType>,
-    /// The caller's own number.
-    pub reference: Option<Reference>,
-}
-
-/// Make or replace a quota.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetQuota {
-    /// Which.
-    pub name: QuotaName,
-    /// The new total, not a difference.
-    pub limit: Limit,
-    /// `None`: it never ends.
-    pub expires_at: Option<Timestamp>,
-    /// Nodes that serve this tenant alone; makes the quota dedicated.
-    pub nodes: Option<BTreeSet<NodeName>>,
-    /// What becomes of a change that leaves something in use unjustified.
-    pub on_excess: OnExcess,
-}
-
-/// What becomes of a change to a quota that leaves something in use unjustified.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnExcess {
-    /// It is refused.
-    #[default]
-    Deny,
-    /// It is taken; what is over has the notice of the settings to leave, and is then drained.
-    Drain,
-}
-
-/// Take a quota away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReleaseQuota {
-    /// Which.
-    pub name: QuotaName,
-    /// Also while something is in use.
-    pub forced: bool,
-    /// Whether there being none is an error.
-    pub must_exist: bool,
 }
 
 /// What an agent says.

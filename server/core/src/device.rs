@@ -72,6 +72,16 @@ impl DeviceKey {
         }
     }
 
+    /// Where the MIG instances of a GPU stand among all keys.
+    pub(crate) fn instances(gpu: &str) -> std::ops::RangeInclusive<Self> {
+        let instance = |number| Self::Mig {
+            gpu: gpu.to_owned(),
+            gi: number,
+            ci: number,
+        };
+        instance(u32::MIN)..=instance(u32::MAX)
+    }
+
     /// The form in which agent and server digest it: a vGPU by its bare UUID.
     #[must_use]
     pub fn digest_text(&self) -> String {

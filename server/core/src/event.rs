@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::{Archive, Head};
 use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{DeviceKey, DeviceReport};
 use crate::id::{
-    Epoch, GpuModel, GroupName, HostResourceName, LeaseId, LicenceQuotaId, NodeName, ProductId,
-    ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
+    Epoch, GpuModel, GroupName, HostResourceName, Incarnation, LeaseId, LicenceQuotaId, NodeName,
+    ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
     TenantName, Timestamp,
 };
 use crate::lease::{EndReason, LeaseTerms, Unconfirmed};
@@ -292,7 +293,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         unconfirmed: BTreeMap<DeviceKey, Unconfirmed>,
     },
-    /// Waiting goes on: a node is not heard, and what it holds stays charged.
+    /// Waiting goes on: a node is not heard, or was not until now, and what it holds stays charged.
     LeaseWaiting {
         /// Which.
         lease: LeaseId,
@@ -352,12 +353,34 @@ pub enum Event {
         /// Its own end; after that the row is of no use.
         until: Timestamp,
     },
+    /// Hours are over and every row in them stands before this one: what was metered in them is final.
+    HourClosed {
+        /// Beginning of the first, on the hour.
+        from: Timestamp,
+        /// End of the last, on the hour.
+        to: Timestamp,
+    },
+    /// What was metered before this is in the table of usage, and leaves the state.
+    UsageStored {
+        /// On the hour.
+        through: Timestamp,
+    },
     /// A snapshot of the state was written.
     SnapshotTaken {
         /// Last row that it holds.
         seq: Seq,
         /// SHA-256 of the file, hexadecimal.
         digest: String,
+    },
+    /// Old rows were written to an archive and may leave the journal; their base stands for them.
+    Archived(Archive),
+    /// The journal was put back from a backup; what came after the backup is gone.
+    Restored {
+        /// Grows with each; no number of an earlier one is given out again.
+        incarnation: Incarnation,
+        /// Last row of the journal that was put aside, when it could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced: Option<Head>,
     },
 }
 

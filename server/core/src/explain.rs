@@ -200,6 +200,12 @@ pub enum Denied {
         /// Where it stands.
         state: String,
     },
+    /// It changed after the caller read it.
+    #[error("the {what} has changed since it was read; read it again and decide anew")]
+    Changed {
+        /// What kind of thing.
+        what: String,
+    },
     /// There is no such quota.
     #[error("there is no such quota")]
     NoSuchQuota,

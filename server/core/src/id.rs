@@ -235,6 +235,36 @@ pub struct Epoch(pub u64);
 #[serde(transparent)]
 pub struct SessionId(pub u64);
 
+/// How often the journal was put back from a backup. Policies and sessions are ordered by it, then by row.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Incarnation(pub u32);
+
+impl Incarnation {
+    /// The largest that may be asked for: ids stay below 2^53, which every JSON reader takes exactly.
+    pub const LARGEST: Self = Self(1_000_000);
+
+    /// The next one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The lowest number that this incarnation gives out; the one before has 2^32 numbers of its own.
+    #[must_use]
+    pub fn first_id(self) -> u64 {
+        u64::from(self.0) << 32
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Place of a row in the journal: 1, 2, 3, … without gaps; 0 is the empty journal.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

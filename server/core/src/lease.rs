@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceKey;
 use crate::id::{
-    DisplayName, Epoch, GpuModel, LabelName, LeaseId, NodeName, ProjectId, Region, TenantName,
+    DisplayName, Epoch, GpuModel, LabelName, LeaseId, NodeName, ProjectId, Region, Seq, TenantName,
     Timestamp,
 };
 use crate::mutant::{Mutant, planted};
@@ -185,6 +185,9 @@ pub struct Lease {
     pub expires_at: Option<Timestamp>,
     /// Where it stands.
     pub phase: LeasePhase,
+    /// The journal's row that changed it last: its generation.
+    #[serde(default)]
+    pub changed: Seq,
 }
 
 impl Lease {
@@ -220,6 +223,16 @@ impl Lease {
                 LeasePlacement::CountOnly,
             )
             | (_, LeasePlacement::Devices) => 0,
+        }
+    }
+
+    /// When it ends by itself, or begins to; `None`: not before somebody ends it.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        match &self.phase {
+            LeasePhase::Active => self.expires_at,
+            LeasePhase::Releasing { deadline, .. } => Some(*deadline),
+            LeasePhase::Ended { .. } => None,
         }
     }
 

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod apply;
+pub mod archive;
 pub mod catalogue;
 pub mod command;
 mod decide;
@@ -13,11 +14,13 @@ pub mod device;
 pub mod event;
 pub mod explain;
 pub mod explanation;
+pub mod ghost;
 pub mod id;
 pub mod lease;
 pub mod licence;
 pub mod licence_usage;
 pub mod limit;
+pub mod meter;
 pub mod mutant;
 pub mod node;
 pub mod placement;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    Code, DisplayName, HardwareName, LicenceQuotaId, ProductId, SeatId, TenantName, Timestamp,
+    Code, DisplayName, HardwareName, LicenceQuotaId, ProductId, SeatId, Seq, TenantName, Timestamp,
 };
 
 /// Seats of one tenant at most, whatever its quotas grant.
@@ -74,6 +74,8 @@ pub struct LicenceQuota {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// The journal's row that changed it last: its generation.
+    pub changed: Seq,
 }
 
 impl LicenceQuota {

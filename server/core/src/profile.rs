@@ -20,6 +20,12 @@ const FULL_GPU: &str = "nvidia.com/gpu";
 pub struct CanonicalModel(String);
 
 impl CanonicalModel {
+    /// The text that all spellings of it are read into.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The model that a spelling means.
     #[must_use]
     pub fn of(model: &GpuModel) -> Self {
@@ -30,12 +36,6 @@ impl CanonicalModel {
             Some(profile) => Self(format!("mig-{profile}")),
             None => Self(text.to_owned()),
         }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

@@ -62,8 +62,7 @@ pub struct Usage {
     pub observed: BTreeMap<QuotaId, u64>,
     /// What is held and not justified.
     pub violations: Vec<Violation>,
-    excess: u64,
-    excess_in: BTreeMap<Group, u64>,
+    over: BTreeMap<Group, u64>,
 }
 
 impl Usage {
@@ -76,20 +75,25 @@ impl Usage {
     /// Devices, held or leased, beyond what quotas grant.
     #[must_use]
     pub fn excess(&self) -> u64 {
-        self.excess
+        self.over.values().sum()
+    }
+
+    /// Those of them in one group.
+    #[must_use]
+    pub fn over(&self, group: &Group) -> u64 {
+        self.over.get(group).copied().unwrap_or(0)
+    }
+
+    fn add_over(&mut self, group: &Group, count: u64) {
+        if count > 0 {
+            *self.over.entry(group.clone()).or_insert(0) += count;
+        }
     }
 
     /// The same by what it is an excess of; groups without one are absent.
     #[must_use]
     pub fn excess_in(&self) -> &BTreeMap<Group, u64> {
-        &self.excess_in
-    }
-
-    fn over(&mut self, group: &Group, count: u64) {
-        if count > 0 {
-            self.excess += count;
-            *self.excess_in.entry(group.clone()).or_insert(0) += count;
-        }
+        &self.over
     }
 
     fn charge(&mut self, quota: Option<QuotaId>, count: u64, leased: bool, observed: bool) {
@@ -121,8 +125,7 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
         leased: none(),
         observed: none(),
         violations: Vec::new(),
-        excess: 0,
-        excess_in: BTreeMap::new(),
+        over: BTreeMap::new(),
     };
     let mut unplaced: BTreeMap<Group, u64> = state
         .demands(tenant)
@@ -142,7 +145,7 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
             leased,
             unit.charge.observed,
         );
-        usage.over(&group, u64::from(free.is_none()));
+        usage.add_over(&group, u64::from(free.is_none()));
         if !unit.charge.observed {
             continue;
         }
@@ -323,7 +326,7 @@ fn charge_unplaced(usage: &mut Usage, order: &[&Quota], group: &Group, mut count
         usage.charge(Some(quota.id), room, true, false);
         count -= room;
     }
-    usage.over(group, count);
+    usage.add_over(group, count);
     let granting = fitting.iter().rev().find(|quota| !quota.expired);
     let last = granting.or(fitting.last()).map(|quota| quota.id);
     usage.charge(last, count, true, false);

@@ -17,10 +17,23 @@ use gpuquota_core::limit::Limit;
 use gpuquota_core::pool::{
     Accelerator, CardLimitKey, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
 };
-use gpuquota_core::quota::QuotaType;
+use gpuquota_core::quota::{QuotaSource, QuotaType};
+use gpuquota_core::settings::{LeaseMode, Settings};
 use serde::Deserialize;
 
-use super::number::{HostCount, Number, RunTime};
+use super::number::{HostCount, Number, RunTime, Seconds};
+use crate::chosen_mode::ChosenMode;
+
+/// `[settings]`: all of them; what is left out is at its default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeclaredSettings {
+    consume_first: Option<QuotaSource>,
+    lease_mode: Option<LeaseMode>,
+    confirm_within_seconds: Option<Seconds<1>>,
+    ghost_after_seconds: Option<Seconds<1>>,
+    drain_notice_seconds: Option<Seconds<0>>,
+}
 
 /// `[[tenant]]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,6 +45,8 @@ pub struct DeclaredTenant {
     code: Option<Code>,
     projects: Option<BTreeSet<ProjectId>>,
     frozen: Option<bool>,
+    confined: Option<bool>,
+    lease_mode: Option<ChosenMode>,
 }
 
 /// `[[region]]`.
@@ -41,6 +56,7 @@ pub struct DeclaredRegion {
     region: Region,
     name: Option<DisplayName>,
     site_id: Option<SiteId>,
+    lease_mode: Option<ChosenMode>,
 }
 
 /// `[[resource_group]]`.
@@ -120,6 +136,29 @@ pub trait Declaration {
     fn command(&self) -> Command;
 }
 
+impl Declaration for DeclaredSettings {
+    fn command(&self) -> Command {
+        let usual = Settings::default();
+        let ms = |seconds: Option<u64>, usual_ms| seconds.map_or(usual_ms, |it| it * 1000);
+        Command::SetSettings(Settings {
+            consume_first: self.consume_first.unwrap_or(usual.consume_first),
+            lease_mode: self.lease_mode.unwrap_or(usual.lease_mode),
+            confirm_within_ms: ms(
+                self.confirm_within_seconds.map(Seconds::get),
+                usual.confirm_within_ms,
+            ),
+            ghost_after_ms: ms(
+                self.ghost_after_seconds.map(Seconds::get),
+                usual.ghost_after_ms,
+            ),
+            drain_notice_ms: ms(
+                self.drain_notice_seconds.map(Seconds::get),
+                usual.drain_notice_ms,
+            ),
+        })
+    }
+}
+
 impl Declaration for DeclaredTenant {
     fn command(&self) -> Command {
         Command::SetTenant(SetTenant {
@@ -129,8 +168,8 @@ impl Declaration for DeclaredTenant {
             code: self.code.clone(),
             projects: self.projects.clone(),
             frozen: self.frozen,
-            confined: None,
-            lease_mode: None,
+            confined: self.confined,
+            lease_mode: self.lease_mode.map(|mode| mode.0),
         })
     }
 }
@@ -141,7 +180,7 @@ impl Declaration for DeclaredRegion {
             region: self.region.clone(),
             display_name: self.name.clone(),
             site: self.site_id.clone(),
-            lease_mode: None,
+            lease_mode: self.lease_mode.and_then(|mode| mode.0),
         })
     }
 }

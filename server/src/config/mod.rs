@@ -2,6 +2,7 @@
 
 mod declared;
 mod dialects;
+mod files;
 mod ledger;
 mod number;
 mod rest;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use declared::{
     DeclaredCardLimit, DeclaredGroup, DeclaredHostLimit, DeclaredHostResource, DeclaredModel,
-    DeclaredNode, DeclaredProduct, DeclaredRegion, DeclaredTenant,
+    DeclaredNode, DeclaredProduct, DeclaredRegion, DeclaredSettings, DeclaredTenant,
 };
 use gpuquota_core::id::Region;
 use gpuquota_proto::tls::{HttpsFiles, TlsFiles};
@@ -52,6 +53,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// The log.
     pub log: Log,
+    /// How the ledger decides where the operator may choose.
+    pub settings: Option<DeclaredSettings>,
     /// Tenants.
     #[serde(default)]
     pub tenant: Vec<DeclaredTenant>,
@@ -232,7 +235,8 @@ impl Config {
         fn each<T: Declaration>(list: &[T]) -> impl Iterator<Item = &dyn Declaration> {
             list.iter().map(|it| it as &dyn Declaration)
         }
-        each(&self.tenant)
+        each(self.settings.as_slice())
+            .chain(each(&self.tenant))
             .chain(each(&self.region))
             .chain(each(&self.resource_group))
             .chain(each(&self.card_limit))
@@ -286,7 +290,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let all = parse(&format!("{DEFAULT}\n{uncommented}")).unwrap();
-        assert_eq!(all.declarations().count(), 9, "{uncommented}");
+        assert_eq!(all.declarations().count(), 10, "{uncommented}");
         let nodes = format!("{DEFAULT}\n[[node]]\nname = \"gpu02\"\nregion = \"US\"\n");
         assert_eq!(parse(&nodes).unwrap().node.len(), 1);
     }

@@ -21,6 +21,29 @@ pub(super) struct HostCount(Limit);
 #[serde(try_from = "String")]
 pub(super) struct RunTime(Option<u64>);
 
+/// Seconds: `LEAST`..=31536000, a year of 365 days.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "i64")]
+pub(super) struct Seconds<const LEAST: u64>(u64);
+
+impl<const LEAST: u64> Seconds<LEAST> {
+    pub(super) fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl<const LEAST: u64> TryFrom<i64> for Seconds<LEAST> {
+    type Error = String;
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        let range = LEAST..=365 * 24 * 60 * 60;
+        let seconds = u64::try_from(number).ok();
+        seconds
+            .filter(|seconds| range.contains(seconds))
+            .map(Self)
+            .ok_or_else(|| format!("seconds, a number from {LEAST} to {}", range.end()))
+    }
+}
+
 impl Number {
     pub(super) fn get(self) -> u32 {
         self.0

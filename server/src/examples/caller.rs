@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::open::{InUse, Opened};
 use crate::outbound::{Bounds, Outbound};
 use crate::rest::{self, Api, Endpoint, Kept};
+use crate::run::REST_ADDRESS;
 use crate::service::liveness::Liveness;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -80,7 +81,10 @@ impl Caller {
             Err(error) if error.is::<InUse>() => {
                 let https = config.rest.https().is_some();
                 let scheme = if https { "https" } else { "http" };
-                let url = format!("{scheme}://{}", reachable(config.rest.listen));
+                let told = std::fs::read_to_string(dir.join(REST_ADDRESS)).ok();
+                let told = told.and_then(|text| text.trim().parse().ok());
+                let listens = told.unwrap_or(config.rest.listen);
+                let url = format!("{scheme}://{}", reachable(listens));
                 let ca = dir.join("ca.crt");
                 Self::of_url(&url, token, https.then_some(ca.as_path()))
             }

@@ -3,7 +3,9 @@
 //! Ledger gauges are the same on every replica: aggregate them with `max by`, never with `sum`.
 
 mod drains;
+mod leases;
 mod licences;
+mod meter;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use gpuquota_core::State;
-use gpuquota_core::id::{NodeName, TenantName, Timestamp};
+use gpuquota_core::id::{NodeName, QuotaId, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::node::{Node, NodeState};
 use gpuquota_core::quota::Quota;
@@ -102,6 +104,7 @@ impl Metrics {
         let usages = usages(state);
         quotas(&mut families, state, &usages);
         violations(&mut families, &usages);
+        leases::leases(&mut families, state, self.clock.wall());
         licences::licences(&mut families, state);
         drains::drains(&mut families, state);
         self.nodes(&mut families, state);
@@ -127,6 +130,12 @@ impl Metrics {
                 "First 48 bits of the hash of the last journal row, to compare with a copy of the journal.",
             )
             .value(committed.head.prefix() as f64);
+        families
+            .gauge(
+                "gpuquota_journal_incarnation",
+                "How often the journal was restored from a backup.",
+            )
+            .value(f64::from(state.incarnation().0));
         let mut rows = families.gauge(
             "gpuquota_certificate_not_after_timestamp_seconds",
             "End of the certificate that a listener's next connection will see, seconds since 1970.",
@@ -136,6 +145,7 @@ impl Metrics {
             rows.row(&labels, certificates.not_after_unix_s() as f64);
         }
         self.counters(&mut families);
+        meter::meter(&mut families, state, self.ledger.counters());
         families
     }
 
@@ -223,7 +233,7 @@ fn usages(state: &State) -> BTreeMap<&TenantName, Usage> {
 
 fn quotas(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName, Usage>) {
     // Labels are the same in every family, and with many quotas most of the work.
-    let labelled: Vec<(Labels, f64, &Quota)> = state
+    let labelled: Vec<(Labels, Option<&Usage>, &Quota)> = state
         .quotas()
         .map(|quota| {
             let labels = Labels::new(&[
@@ -233,15 +243,13 @@ fn quotas(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName,
                 ("type", quota.key.quota_type.as_str()),
                 ("gpu_model", quota.key.gpu_model.as_str()),
             ]);
-            let usage = usages.get(&quota.key.tenant);
-            let used = usage.map_or(0, |usage| usage.of(quota.id)) as f64;
-            (labels, used, quota)
+            (labels, usages.get(&quota.key.tenant), quota)
         })
         .collect();
-    let mut family = |name, help, value: &dyn Fn(&Quota, f64) -> f64| {
+    let mut family = |name, help, value: &dyn Fn(&Quota, Option<&Usage>) -> f64| {
         let mut rows = families.gauge(name, help);
-        for (labels, used, quota) in &labelled {
-            rows.labelled(labels, value(quota, *used));
+        for (labels, usage, quota) in &labelled {
+            rows.labelled(labels, value(quota, *usage));
         }
     };
     family(
@@ -260,18 +268,21 @@ fn quotas(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName,
     family(
         "gpuquota_quota_used",
         "Devices charged to the quota.",
-        &|_, used| used,
+        &|quota, usage| usage.map_or(0, |usage| usage.of(quota.id)) as f64,
     );
-    // No command makes leases yet, so none can exist.
+    let of = |by_quota: Option<&BTreeMap<QuotaId, u64>>, quota: &Quota| {
+        let count = by_quota.and_then(|by_quota| by_quota.get(&quota.id));
+        count.copied().unwrap_or(0) as f64
+    };
     family(
         "gpuquota_quota_leased",
         "Devices of the quota that are leased.",
-        &|_, _| 0.0,
+        &|quota, usage| of(usage.map(|usage| &usage.leased), quota),
     );
     family(
         "gpuquota_quota_observed",
         "Devices of the quota that processes hold now.",
-        &|_, used| used,
+        &|quota, usage| of(usage.map(|usage| &usage.observed), quota),
     );
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
-use gpuquota_core::Command;
 use gpuquota_core::id::{OpId, Seq};
+use gpuquota_core::{Command, Outcome};
 use http::Method;
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::Dialects;
 use crate::service::history::{HistoryError, Moment};
 use crate::service::liveness::Liveness;
-use crate::service::{Committed, Ledger, Origin, Receipt};
+use crate::service::{Committed, Ledger, LedgerError, Origin, Receipt};
 
 /// What handlers work with.
 pub struct Api {
@@ -64,6 +64,10 @@ pub(super) struct Call {
     pub(super) reached: Reached,
     pub(super) body: Bytes,
     pub(super) idempotency_key: Option<String>,
+    /// What kinds of answer the caller takes, as it says.
+    pub(super) accept: Option<String>,
+    /// The generation that `If-Match` names.
+    pub(super) expected: Option<Seq>,
     /// Row at which the call's last write can be read, 0 before one.
     pub(super) written: AtomicU64,
 }
@@ -120,20 +124,31 @@ impl Call {
         let Some(text) = self.query.single("as_of")? else {
             return Ok(now);
         };
-        let seq = text.parse().ok().filter(|_| !text.starts_with('+'));
+        let plain = text == "0" || !text.starts_with(['+', '0']);
+        let seq = text.parse().ok().filter(|_| plain);
         let time = || time::parse(text).map(Moment::Time);
         let moment = seq.map(|seq| Moment::Seq(Seq(seq))).or_else(time);
         let rule = "must be the number of a journal row or an RFC 3339 time";
         let moment = moment.ok_or_else(|| invalid("as_of", rule))?;
         let past = api.ledger.history().at(moment, &now).await;
         past.map_err(|error| match error {
-            HistoryError::Future { .. } => invalid("as_of", error.to_string()),
+            HistoryError::Future { .. } | HistoryError::Archived { .. } => {
+                invalid("as_of", error.to_string())
+            }
             HistoryError::Busy => Problem::new(Kind::Overloaded, error.to_string()),
             HistoryError::Fold(error) => {
                 tracing::error!(error = %error, "the past cannot be folded");
                 Problem::new(Kind::Unavailable, "the journal cannot be read; see the log")
             }
         })
+    }
+
+    /// What the ledger would answer now; nothing is written.
+    pub(super) fn preview(&self, api: &Api, command: &Command) -> Result<Outcome, Problem> {
+        let now = api.clock.now();
+        let now = now.map_err(|jump| LedgerError::Unavailable(jump.to_string()));
+        let answer = now.and_then(|now| api.ledger.preview(command, now));
+        answer.map_err(|error| Problem::of_ledger(error, &self.principal))
     }
 
     /// Whether the ledger keeps an answer to this very request under the caller's key, which it then repeats.
@@ -161,9 +176,12 @@ impl Call {
         OpId::new(&op).map(Some).map_err(|_| key_problem())
     }
 
-    // The same request is the same method, target and body.
+    // The same request is the same method, target, body and expectation.
     fn fingerprint(&self) -> String {
         let mut digest = Sha256::new();
+        if let Some(expected) = self.expected {
+            digest.update(expected.0.to_le_bytes());
+        }
         for part in [
             self.method.as_str().as_bytes(),
             self.target.as_bytes(),

@@ -60,6 +60,7 @@ fn reply(content_type: &'static str, body: Bytes) -> Reply {
         status: StatusCode::OK,
         content_type,
         headers: HEADERS,
+        generation: None,
         body,
     }
 }

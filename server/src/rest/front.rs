@@ -29,7 +29,7 @@ use super::reached::Reached;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::status::{Kind, Problem};
-use super::{freshness, gpu_quota, instance, licence, native, quota_set, workspace};
+use super::{freshness, generation, gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, Role, SignedRequest};
 use crate::service::audit::Denial;
@@ -202,6 +202,8 @@ async fn serve(
         reached: Reached::by(parts),
         target: parts.uri.to_string(),
         idempotency_key: idempotency_key(&parts.headers)?,
+        accept: accept(&parts.headers),
+        expected: generation::expected(&parts.headers)?,
         pattern: route.path,
         method,
         body: read_body(&parts.headers, body).await?,
@@ -317,6 +319,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Err(key_problem());
     }
     Ok(Some(text.to_owned()))
+}
+
+fn accept(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(http::header::ACCEPT)?;
+    value.to_str().ok().map(str::to_owned)
 }
 
 // What the audit keeps beside the change.

@@ -74,6 +74,11 @@ impl Fields {
         self.0.contains_key(name)
     }
 
+    /// Every field that is not null.
+    pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// An optional object.
     ///
     /// # Errors

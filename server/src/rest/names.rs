@@ -103,6 +103,67 @@ names! {
         .description(Some("Bytes."));
     /// How long a seat is checked out.
     SeatSeconds = integer(1, 30 * 24 * 60 * 60).description(Some("Seconds from now; at most 30 days."));
+    /// Our number of a lease.
+    LeaseId = integer(1, 999_999_999_999_999_999);
+    /// Devices of a lease.
+    LeaseCount = integer(1, i64::from(gpuquota_core::lease::MOST_LEASED)).description(Some("Devices."));
+    /// How long a lease lasts.
+    LeaseSeconds = integer(1, 365 * 24 * 60 * 60).description(Some("Seconds from now; at most 365 days."));
+    /// How many leases a page shows.
+    LeasePage = integer(1, i64::from(crate::rest::native::leases::LARGEST_PAGE)).default(Some(100.into()));
+    /// Where a lease stands.
+    LeaseState = words(
+        &["active", "releasing", "ended"],
+        "It counts; it is to end, and is charged until its devices are seen free; or it is charged no more.",
+    );
+    /// Whether a lease names its devices.
+    LeasePlacement = words(
+        &["devices", "count_only"],
+        "Devices are chosen and are the tenant's alone; or a number only, checked against limits and not against what is there.",
+    );
+    /// Why a lease is to end.
+    EndReason = words(
+        &["released", "forced", "expired", "drained", "node_retired", "device_moved"],
+        "Given back, taken away by an admin, its time ran out, its quota became too small and the notice ran out, its \
+         node was retired, or its device was taken from its node.",
+    );
+    /// Why a device was never seen free.
+    UnconfirmedReason = words(
+        &["still_held", "unreadable", "forced", "node_retired", "device_moved"],
+        "At the deadline somebody still held it, it could not be read, nobody waited for it, its node was \
+         retired, or it was taken from its node.",
+    );
+    /// Kind of device.
+    DeviceKind = words(&["gpu", "mig", "vgpu"], "A full GPU, a MIG instance or a vGPU instance.");
+    /// The caller's own words.
+    Labels = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property_names(Some(Schema::from(slug(63, "A-Za-z0-9._/-", "Name of a label, e.g. `job`."))))
+        .additional_properties(Some(plain(255, "Text of a label.")))
+        .max_properties(Some(gpuquota_core::lease::MOST_LABELS))
+        .description(Some("The caller's own words by name."));
+    /// Whether leases are needed.
+    LeaseMode = words(
+        &["optional", "required"],
+        "What runs within a quota is fine without a lease; or it is a squatter.",
+    );
+    /// Whether leases are needed, or what stands above it says.
+    ChosenLeaseMode = words(
+        &["optional", "required", "default"],
+        "What runs within a quota is fine without a lease; or it is a squatter; or what stands above it says.",
+    );
+    /// Seconds, one at least.
+    SomeSeconds = integer(1, 365 * 24 * 60 * 60).description(Some("Seconds; at most 365 days."));
+    /// Seconds.
+    Seconds = integer(0, 365 * 24 * 60 * 60).description(Some("Seconds; at most 365 days."));
+    /// What the ledger does not justify.
+    ViolationClass = words(
+        &["squatter", "foreign", "over_quota", "ghost"],
+        "No quota fits, or no lease where one is required; somebody else's node or lease; more than the quotas that fit; \
+         or the opposite: leased, and nothing runs.",
+    );
+    /// Yes.
+    True = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true]));
     /// Page size of document 000.
     PageSize = integer(1, 100).default(Some(10.into()));
     /// Page size of document 003.
@@ -201,6 +262,24 @@ names! {
     Nothing = ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(0));
     /// Any text.
     Text = any_text();
+    /// Hours or days.
+    UsagePeriod = words(&["hour", "day"], "Hours or days of UTC.").default(Some("hour".into()));
+    /// Class of metered time.
+    UsageClass = words(
+        &["busy", "leased_idle", "free", "squatter", "unknown"],
+        "What a device was: held by a tenant that might, leased and held by nobody, neither, held by somebody who might \
+         not, or not read.",
+    );
+    /// What usage is told apart by.
+    UsageGroups = any_text()
+        .pattern(Some("^(?:|(?:tenant|region|gpu_model|class|node|device)(?:,(?:tenant|region|gpu_model|class|node|device))*)$"))
+        .description(Some("Words with commas; none adds everything up."));
+    /// Form of an answer.
+    UsageFormat = words(&["json", "csv"], "Form of the answer; it wins over the header Accept.");
+    /// Where a page of usage begins.
+    UsageOffset = integer(0, 100_000);
+    /// Rows of a page of usage.
+    UsageLimit = integer(1, 100_000);
     /// A switch.
     Flag = ObjectBuilder::new().schema_type(Type::Boolean);
 }

@@ -2,7 +2,8 @@
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use http::header::CONTENT_TYPE;
+use gpuquota_core::id::Seq;
+use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +16,8 @@ pub(super) struct Reply {
     pub(super) content_type: &'static str,
     /// Headers besides.
     pub(super) headers: &'static [(&'static str, &'static str)],
+    /// Generation of the one object that it shows.
+    pub(super) generation: Option<Seq>,
     pub(super) body: Bytes,
 }
 
@@ -31,6 +34,14 @@ impl Reply {
         Self::with(StatusCode::CREATED, body)
     }
 
+    /// The same, as the answer about an object of this generation.
+    pub(super) fn of(self, generation: Seq) -> Self {
+        Self {
+            generation: Some(generation),
+            ..self
+        }
+    }
+
     /// 200 with nothing to tell.
     pub(super) fn done() -> Result<Self, Problem> {
         Self::ok(serde_json::json!({}))
@@ -42,6 +53,21 @@ impl Reply {
             status: StatusCode::OK,
             content_type: JSON,
             headers: &[],
+            generation: None,
+            body: body.into(),
+        }
+    }
+
+    /// 200 with a table that a browser saves and a spreadsheet opens.
+    pub(super) fn csv(body: String) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: "text/csv; charset=utf-8; header=present",
+            headers: &[
+                ("content-disposition", "attachment; filename=\"usage.csv\""),
+                ("vary", "accept"),
+            ],
+            generation: None,
             body: body.into(),
         }
     }
@@ -52,6 +78,7 @@ impl Reply {
                 status,
                 content_type: JSON,
                 headers: &[],
+                generation: None,
                 body: body.into(),
             }),
             Err(error) => {
@@ -68,6 +95,7 @@ pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
         status,
         content_type: JSON,
         headers: &[],
+        generation: None,
         body: body.to_string().into(),
     })
 }
@@ -84,6 +112,12 @@ pub(super) fn response_of(reply: Reply) -> Response {
             HeaderValue::from_static(value),
         );
         response.headers_mut().insert(name, value);
+    }
+    if let Some(generation) = reply.generation {
+        // Digits between quotes.
+        if let Ok(etag) = HeaderValue::from_str(&format!("\"{generation}\"")) {
+            response.headers_mut().insert(ETAG, etag);
+        }
     }
     response
 }

@@ -56,6 +56,8 @@ pub(super) enum Kind {
     NotGranted,
     /// A lease that is to end or has ended.
     LeaseOver,
+    /// It changed after the caller read it.
+    Changed,
     /// A body over the limit.
     TooLarge,
     /// Too many wrong credentials from this address.
@@ -95,6 +97,7 @@ impl Kind {
             Self::Frozen => (StatusCode::CONFLICT, 7),
             Self::NotGranted => (StatusCode::CONFLICT, 8),
             Self::LeaseOver => (StatusCode::CONFLICT, 9),
+            Self::Changed => (StatusCode::PRECONDITION_FAILED, 1),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
             Self::Throttled => (StatusCode::TOO_MANY_REQUESTS, 1),
             Self::Overloaded => (StatusCode::TOO_MANY_REQUESTS, 2),
@@ -129,6 +132,7 @@ impl Kind {
             Self::Frozen => "frozen",
             Self::NotGranted => "not_granted",
             Self::LeaseOver => "lease_over",
+            Self::Changed => "changed",
             Self::TooLarge => "too_large",
             Self::Throttled => "throttled",
             Self::Overloaded => "overloaded",
@@ -237,6 +241,7 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::Lease { because } if because.rule == Rule::Frozen => Kind::Frozen,
         Denied::Lease { .. } => Kind::NotGranted,
         Denied::LeaseOver { .. } => Kind::LeaseOver,
+        Denied::Changed { .. } => Kind::Changed,
         // Answers to agents; no REST command draws them.
         Denied::StaleSession
         | Denied::ReportGap { .. }

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 /// Reads a time; a plain date is its first instant in UTC.
 #[must_use]
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let parsed = if text.len() == 10 {
         let date: Date = text.parse().ok()?;
         date.to_zoned(TimeZone::UTC).ok()?.timestamp()

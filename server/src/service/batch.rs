@@ -3,7 +3,7 @@
 use gpuquota_core::event::{Event, Replay};
 use gpuquota_core::id::{OpId, Timestamp};
 use gpuquota_core::mutant::{Mutant, planted};
-use gpuquota_core::{Answer, Command, Denied, Record};
+use gpuquota_core::{Answer, Command, Denied, Outcome, Record};
 
 use super::{Committed, Job, Origin, Receipt};
 use crate::store::Row;
@@ -34,6 +34,17 @@ pub(super) fn decide(from: &Committed, jobs: &[Job], now: Timestamp, writer: &st
         batch.answers.push(answer);
     }
     batch
+}
+
+/// What a command would be answered at `now`, what is due by time first. Nothing is kept of it.
+pub(super) fn preview(
+    from: &Committed,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Outcome, Denied> {
+    let due = decide(from, &[], now, "preview").committed.state;
+    let decision = due.decide(command, now.max(due.at()))?;
+    Ok(decision.outcome)
 }
 
 impl Batch {

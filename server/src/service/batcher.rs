@@ -60,6 +60,7 @@ pub fn start(
         denials: Arc::default(),
         history: Arc::new(History::new(store.clone())),
         fatal: CancellationToken::new(),
+        store: store.clone(),
         shared: Arc::new(shared),
     };
     let batcher = Batcher {
@@ -142,7 +143,11 @@ impl Batcher {
     }
 
     async fn process(&mut self, jobs: Vec<Job>) {
-        if let Some(reason) = self.broken.as_ref().or(self.away.as_ref()) {
+        let away = self
+            .away
+            .as_ref()
+            .filter(|_| Instant::now() < self.next_look);
+        if let Some(reason) = self.broken.as_ref().or(away) {
             let reason = reason.clone();
             return self.refuse(jobs, &reason);
         }
@@ -186,7 +191,7 @@ impl Batcher {
             let overtaken = match self.store.append(&batch.rows).await {
                 Ok(Appended::Written) => {
                     self.ledger.shared.newest(begun_ms);
-                    self.next_look = Instant::now() + LOOK;
+                    self.reached();
                     return self.written(jobs, batch);
                 }
                 Ok(Appended::Behind) => self.overtaken().await,
@@ -336,10 +341,13 @@ impl Batcher {
 
 // Until somebody is heard to have written after `known`.
 async fn news(hints: &mut Option<watch::Receiver<Seq>>, known: Seq) {
-    if let Some(hints) = hints
-        && hints.wait_for(|seq| *seq > known).await.is_ok()
-    {
-        return;
+    if let Some(hints) = hints {
+        // Each hint is looked at once, whatever it says.
+        while hints.changed().await.is_ok() {
+            if *hints.borrow_and_update() > known {
+                return;
+            }
+        }
     }
     std::future::pending().await
 }

@@ -11,6 +11,7 @@ use gpuquota_core::{Broken, Record};
 use super::Committed;
 use super::batch::caller_op;
 use super::snapshot::{Candidate, Snapshots};
+use super::whole::whole;
 use crate::store::{ChainError, Row, Store, StoreError};
 
 const PAGE: u32 = 10_000;
@@ -43,6 +44,14 @@ pub enum FoldError {
         /// Which row.
         seq: Seq,
     },
+    /// What stands for the archived rows is not what the journal says it is.
+    #[error("the base that stands for the journal rows up to {seq} {reason}")]
+    Base {
+        /// Last row that it stands for.
+        seq: Seq,
+        /// What is wrong, with what to do.
+        reason: String,
+    },
     /// The rows fold, but not into a state that may be.
     #[error(transparent)]
     Broken(#[from] Broken),
@@ -68,9 +77,7 @@ pub async fn fold(
             );
         }
     }
-    let committed = fold_rows(store, Committed::empty(), |_| {}).await?;
-    committed.state.verify()?;
-    Ok(committed)
+    Ok(whole(store, |_, _| {}).await?.committed)
 }
 
 /// What other writers did since.
@@ -141,11 +148,14 @@ pub(super) async fn rows_since(
         return Ok(store.catch_up(seq, most).await?);
     };
     let mut rows = store.catch_up(Seq(before), most.saturating_add(1)).await?;
-    if rows.first().map(|row| (row.seq, row.hash)) != Some((seq, from.head)) {
-        return Err(FoldError::WentBack { seq });
+    if rows.first().map(|row| (row.seq, row.hash)) == Some((seq, from.head)) {
+        rows.remove(0);
+        return Ok(rows);
     }
-    rows.remove(0);
-    Ok(rows)
+    if archived(store, from).await? {
+        return Ok(rows);
+    }
+    Err(FoldError::WentBack { seq })
 }
 
 // Whether the journal holds the last row of `committed`, and not another in its place.
@@ -155,7 +165,17 @@ async fn stands(store: &dyn Store, committed: &Committed) -> Result<bool, FoldEr
         return Ok(true);
     };
     let row = store.rows_after(Seq(before), 1).await?;
-    Ok(row.first().map(|row| (row.seq, row.hash)) == Some((seq, committed.head)))
+    if let Some(row) = row.first().filter(|row| row.seq == seq) {
+        return Ok(row.hash == committed.head);
+    }
+    archived(store, committed).await
+}
+
+// Whether the last row of `committed` is the last of those that were archived.
+async fn archived(store: &dyn Store, committed: &Committed) -> Result<bool, FoldError> {
+    let base = store.base().await?;
+    let end = (committed.state.seq(), committed.head);
+    Ok(base.is_some_and(|base| (base.seq, base.head) == end))
 }
 
 // A snapshot counts only when the row that it ends at has its hash and a later row notes its digest.
@@ -166,28 +186,28 @@ async fn fold_from(
     if !stands(store, &candidate.committed).await? {
         return Ok(None);
     }
-    let seq = candidate.committed.state.seq();
     let mut noted = false;
-    let committed = fold_rows(store, candidate.committed.clone(), |event| {
-        if let Event::SnapshotTaken { seq: of, digest } = event {
-            noted |= *of == seq && *digest == candidate.digest;
-        }
+    let committed = fold_rows(store, candidate.committed.clone(), |_, record| {
+        noted |= candidate.noted_by(record);
     })
     .await?;
     Ok((noted || planted(Mutant::TrustAnySnapshot)).then_some(committed))
 }
 
-async fn fold_rows(
+pub(super) async fn fold_rows(
     store: &dyn Store,
     mut committed: Committed,
-    mut seen: impl FnMut(&Event) + Send,
+    mut seen: impl FnMut(&Committed, &Record) + Send,
 ) -> Result<Committed, FoldError> {
     loop {
         let rows = store.rows_after(committed.state.seq(), PAGE).await?;
         if rows.is_empty() {
             return Ok(committed);
         }
-        fold_page(&mut committed, &rows, &mut seen)?;
+        for row in &rows {
+            let record = step(&mut committed, row)?;
+            seen(&committed, &record);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Committed;
 use super::fold::{FoldError, read_record, step};
+use super::whole::beginning;
 use crate::store::{Row, Store};
 
 /// Rows folded between two looks at whether others want to work.
@@ -55,6 +56,14 @@ pub enum HistoryError {
     Future {
         /// Its last row.
         last: Seq,
+    },
+    /// The rows up to then are in archives.
+    #[error(
+        "the journal's rows before {first} are archived; ask for {first} or later, or look into the archives"
+    )]
+    Archived {
+        /// The first row as of which can be asked.
+        first: Seq,
     },
     /// Others ask for the past too, or it is long.
     #[error(
@@ -122,11 +131,18 @@ impl History {
         Ok(folded)
     }
 
-    async fn fold(&self, moment: Moment) -> Result<Arc<Committed>, FoldError> {
-        let nearest = self.nearest(moment);
-        let mut committed = nearest.map_or_else(Committed::empty, |kept| Committed::clone(&kept));
+    async fn fold(&self, moment: Moment) -> Result<Arc<Committed>, HistoryError> {
+        let mut committed = match self.nearest(moment) {
+            Some(kept) => Committed::clone(&kept),
+            None => beginning(&*self.store).await?.0,
+        };
+        let first = committed.state.seq();
+        if first > Seq(0) && !moment.follows(&committed) {
+            return Err(HistoryError::Archived { first });
+        }
         loop {
-            let rows = self.store.rows_after(committed.state.seq(), PAGE).await?;
+            let rows = self.store.rows_after(committed.state.seq(), PAGE).await;
+            let rows = rows.map_err(FoldError::from)?;
             for row in &rows {
                 if !moment.includes(row) {
                     return Ok(Arc::new(committed));

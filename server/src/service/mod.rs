@@ -13,25 +13,32 @@ mod snapshot;
 pub mod sweep;
 mod trouble;
 mod turns;
+mod usage;
+mod whole;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use gpuquota_core::id::{OpId, Seq};
+use gpuquota_core::id::{OpId, Seq, Timestamp};
 use gpuquota_core::{Command, Denied, Outcome, State};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use audit::Denials;
 pub use batcher::{BatcherSettings, start};
+pub(crate) use fold::step;
 pub use fold::{FoldError, fold};
 use history::History;
 pub use replicas::Replicas;
 pub use shared::Shared;
 pub use snapshot::Snapshots;
+pub(crate) use snapshot::read as read_snapshot;
+pub use usage::{store_usage, store_usage_once};
+pub(crate) use whole::begin;
+pub use whole::{Whole, base_of, whole};
 
-use crate::store::Hash;
+use crate::store::{Hash, Store, StoreError, UsageQuery, UsageSum};
 
 /// The ledger after its last durable row.
 #[derive(Clone, Debug)]
@@ -118,6 +125,7 @@ pub struct Ledger {
     denials: Arc<Denials>,
     history: Arc<History>,
     fatal: CancellationToken,
+    store: Arc<dyn Store>,
     shared: Arc<Shared>,
 }
 
@@ -134,6 +142,10 @@ pub struct Counters {
     pub denied: AtomicU64,
     /// Commands that could not be answered.
     pub failed: AtomicU64,
+    /// Milliseconds by which metered classes and the existence of devices differed.
+    pub usage_error_ms: AtomicU64,
+    /// Attempts to store hours of which other rows are stored.
+    pub usage_conflicts: AtomicU64,
 }
 
 impl Counters {
@@ -165,6 +177,22 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Adds up the usage of hours that are stored. Those from [`State::stored_before`] on are in the state instead.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stored_usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        self.store.usage(query).await
+    }
+
+    /// What a command would be answered at `now`; nothing is written, and nothing is promised.
+    ///
+    /// # Errors
+    /// When it would not be granted.
+    pub fn preview(&self, command: &Command, now: Timestamp) -> Result<Outcome, LedgerError> {
+        Ok(batch::preview(&self.read(), command, now)?)
     }
 
     /// The journal's past.

@@ -80,7 +80,7 @@ fn ms(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Appended, Beat, Row, StoreError};
+    use crate::store::{Appended, Base, Beat, Row, StoreError};
     use async_trait::async_trait;
     use gpuquota_core::id::Seq;
     use std::sync::Mutex;
@@ -101,6 +101,18 @@ mod tests {
             let age_ms = age_ms.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))?;
             let writer = "other".to_owned();
             Ok(vec![Beat { writer, age_ms }])
+        }
+        async fn last(&self) -> Result<Option<Row>, StoreError> {
+            Ok(None)
+        }
+        async fn base(&self) -> Result<Option<Base>, StoreError> {
+            Ok(None)
+        }
+        async fn put_base(&self, _: &Base) -> Result<(), StoreError> {
+            Ok(())
+        }
+        async fn drop_archived(&self, _: &Base) -> Result<u64, StoreError> {
+            Ok(0)
         }
         async fn close(&self) {}
     }

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use gpuquota_core::State;
 use gpuquota_core::id::Seq;
+use gpuquota_core::{Event, Record, State};
 use serde::{Deserialize, Serialize};
 
 use super::Committed;
 use crate::store::Hash;
 
 /// Grows with every change of what a state's JSON means.
-const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 const KEEP: usize = 3;
 
 /// Where snapshots are kept and how often one is due.
@@ -39,10 +39,22 @@ struct Header {
 }
 
 /// A readable snapshot, not yet vouched for.
-pub(super) struct Candidate {
-    pub(super) path: PathBuf,
-    pub(super) committed: Committed,
-    pub(super) digest: String,
+pub(crate) struct Candidate {
+    pub(crate) path: PathBuf,
+    pub(crate) committed: Committed,
+    pub(crate) digest: String,
+}
+
+impl Candidate {
+    /// Whether a journal row notes this very file.
+    pub(crate) fn noted_by(&self, record: &Record) -> bool {
+        record.events.iter().any(|event| match event {
+            Event::SnapshotTaken { seq, digest } => {
+                *seq == self.committed.state.seq() && *digest == self.digest
+            }
+            _ => false,
+        })
+    }
 }
 
 impl Snapshots {
@@ -101,7 +113,11 @@ impl Snapshots {
         }
     }
 
-    fn write_file(&self, committed: &Committed) -> io::Result<(Seq, String)> {
+    /// Writes one now; its last row and digest.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub(crate) fn write_file(&self, committed: &Committed) -> io::Result<(Seq, String)> {
         fs::create_dir_all(&self.dir)?;
         let seq = committed.state.seq();
         let header = Header {
@@ -141,7 +157,8 @@ impl Snapshots {
             })
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    /// All files that are called snapshots, newest first.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&self.dir) else {
             return Vec::new();
         };
@@ -161,14 +178,19 @@ fn put(temporary: &Path, bytes: &[u8], path: &Path) -> io::Result<()> {
     fs::rename(temporary, path)
 }
 
-fn read(path: &Path) -> io::Result<Candidate> {
+/// Reads a snapshot.
+///
+/// # Errors
+/// When it cannot be read, or is none that this program understands.
+pub(crate) fn read(path: &Path) -> io::Result<Candidate> {
     let bytes = fs::read(path)?;
     let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let (header, state) = bytes.split_at(end.ok_or_else(|| broken("no header"))?);
     let header: Header = serde_json::from_slice(header)?;
     if header.format != FORMAT {
-        return Err(broken("it has another format"));
+        let reason = "it has another format";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
     }
     let state: State = serde_json::from_slice(state)?;
     if state.seq() != header.seq {

@@ -42,7 +42,7 @@ impl Trouble {
                     "its database cannot be reached ({source}); reads go on; try again"
                 ))
             }
-            error @ (StoreError::Fatal(_) | StoreError::Open { .. }) => {
+            error @ (StoreError::Fatal(_) | StoreError::NoUsage | StoreError::Open { .. }) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the ledger's storage failed"
@@ -66,7 +66,7 @@ impl Trouble {
                     "a newer program writes to the journal; start that one here too".into(),
                 )
             }
-            error @ (FoldError::Chain(_) | FoldError::WentBack { .. }) => {
+            error @ (FoldError::Chain(_) | FoldError::Base { .. } | FoldError::WentBack { .. }) => {
                 tracing::error!(error = %error, "cannot catch up with the journal");
                 Self::Ended("the journal cannot be read on".into())
             }

@@ -1,17 +1,23 @@
 //! Where the journal is kept. The rest of the program knows only this trait, not which database is behind it.
 
+mod base;
 mod place;
 pub mod postgres;
 mod row;
 mod sql;
 pub mod sqlite;
+mod sqlite_usage;
+mod usage;
+mod usage_sql;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
 use tokio::sync::watch;
 
+pub use base::Base;
 pub use place::{Place, open, open_read_only};
-pub use row::{ChainError, Hash, Row};
+pub use row::{ChainError, Hash, InvalidHash, Row};
+pub use usage::{UsageBy, UsageHours, UsageKept, UsageQuery, UsageSum, WALL};
 
 /// A journal on some database.
 #[async_trait]
@@ -27,6 +33,28 @@ pub trait Store: Send + Sync + 'static {
 
     /// Adds rows, all or none, if the highest row is still the one right before the first of them. Durable on return.
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError>;
+
+    /// Keeps what was metered in whole hours. Storing the same again changes nothing.
+    async fn put_usage(&self, _hours: &UsageHours) -> Result<UsageKept, StoreError> {
+        Err(StoreError::NoUsage)
+    }
+
+    /// Adds stored usage up, in the order of period and group.
+    async fn usage(&self, _query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        Err(StoreError::NoUsage)
+    }
+    /// The last row; `None` while there is none.
+    async fn last(&self) -> Result<Option<Row>, StoreError>;
+
+    /// The base that the oldest row follows; `None` while the journal begins with its first row.
+    async fn base(&self) -> Result<Option<Base>, StoreError>;
+
+    /// Puts a base beside the rows, in place of one that ends at the same row.
+    async fn put_base(&self, base: &Base) -> Result<(), StoreError>;
+
+    /// Deletes the rows that this base stands for, and every base before it, in one transaction; how many rows there
+    /// were. Nothing is deleted when the base is not there.
+    async fn drop_archived(&self, base: &Base) -> Result<u64, StoreError>;
 
     /// For a database that other servers write to as well: the highest row that somebody is heard to have written. Only a
     /// hint; it may be late or missing. `None`: nobody else writes.
@@ -89,6 +117,9 @@ pub enum StoreError {
     /// The database cannot be trusted any more, such as after a failed fsync: stop, restart, replay.
     #[error("the ledger's storage failed")]
     Fatal(#[source] sqlx::Error),
+    /// This kind of store has no place for usage.
+    #[error("this store keeps no usage")]
+    NoUsage,
     /// The database cannot be opened or brought to this program's schema.
     #[error("cannot open the ledger at {path}: {reason}")]
     Open {

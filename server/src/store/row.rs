@@ -1,6 +1,7 @@
 //! A journal row and the chain of hashes that ties it to the row before.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use gpuquota_core::id::{OpId, Seq, Timestamp};
@@ -18,6 +19,27 @@ impl Hash {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// SHA-256 of everything that there is to read.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn of_all(mut from: impl Read) -> io::Result<Self> {
+        let mut digest = Sha256::new();
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            match from.read(&mut bytes)? {
+                0 => return Ok(Self::from_digest(digest)),
+                read => digest.update(bytes.get(..read).unwrap_or_default()),
+            }
+        }
+    }
+
+    /// What was fed to a digest.
+    #[must_use]
+    pub(crate) fn from_digest(digest: Sha256) -> Self {
+        Self(digest.finalize().into())
     }
 
     /// The first 6 bytes as a number, which a metric can carry exactly.
@@ -44,13 +66,15 @@ impl fmt::Debug for Hash {
 
 /// A text that is no hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a hash is 64 hexadecimal digits")]
+#[error("a hash is 64 of 0-9 a-f")]
 pub struct InvalidHash;
 
 impl FromStr for Hash {
     type Err = InvalidHash;
     fn from_str(text: &str) -> Result<Self, InvalidHash> {
-        if text.len() != 64 || !text.is_ascii() {
+        // One spelling only, so that a text that changed is another hash.
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 64 || !text.bytes().all(digit) {
             return Err(InvalidHash);
         }
         let mut bytes = [0; 32];
@@ -178,6 +202,10 @@ mod tests {
             later.check(Seq(1), first.hash),
             Err(ChainError::Gap { .. })
         ));
-        assert!("zz".parse::<Hash>().is_err());
+        let text = first.hash.to_string();
+        let (upper, signed) = (text.to_uppercase(), format!("+{}", &text[1..]));
+        for bad in ["zz", &upper, &signed, &text[1..]] {
+            assert!(bad.parse::<Hash>().is_err(), "{bad}");
+        }
     }
 }

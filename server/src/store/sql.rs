@@ -8,12 +8,15 @@ use super::{Row, StoreError};
 pub(super) const ROWS_AFTER: &str = "\
 SELECT seq, at, writer, op, body, hash FROM journal WHERE seq > $1 ORDER BY seq LIMIT $2";
 
+pub(super) const LAST: &str = "\
+SELECT seq, at, writer, op, body, hash FROM journal ORDER BY seq DESC LIMIT 1";
+
 /// The columns of `journal`, in order.
 pub(super) type Columns = (i64, i64, String, Option<String>, String, String);
 
 pub(super) fn row((seq, at, writer, op, body, hash): Columns) -> Result<Row, StoreError> {
     Ok(Row {
-        seq: Seq(u64::try_from(seq).map_err(decoding)?),
+        seq: number(seq)?,
         at: Timestamp(at),
         writer,
         op: match op {
@@ -30,7 +33,12 @@ pub(super) fn signed(seq: Seq) -> Result<i64, StoreError> {
     i64::try_from(seq.0).map_err(|e| StoreError::Fatal(sqlx::Error::Encode(e.into())))
 }
 
-fn decoding(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+/// The row number that a database keeps.
+pub(super) fn number(seq: i64) -> Result<Seq, StoreError> {
+    u64::try_from(seq).map(Seq).map_err(decoding)
+}
+
+pub(super) fn decoding(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::Fatal(sqlx::Error::Decode(error.into()))
 }
 

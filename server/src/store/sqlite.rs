@@ -10,8 +10,12 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use super::sql::{Columns, ROWS_AFTER, migration_refused, row, signed};
-use super::{Appended, Row, Store, StoreError};
+use super::base::{BASE, BaseColumns, DROP_BASES, DROP_ROWS, PUT_BASE, base};
+use super::sql::{Columns, LAST, ROWS_AFTER, migration_refused, row, signed};
+use super::{
+    Appended, Base, Row, Store, StoreError, UsageHours, UsageKept, UsageQuery, UsageSum,
+    sqlite_usage,
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -20,7 +24,10 @@ const APPEND: &str = "\
 INSERT INTO journal (seq, at, writer, op, body, hash)
 SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5
 FROM json_each(?1) AS r
-WHERE (SELECT coalesce(max(seq), 0) FROM journal) = ?2";
+WHERE coalesce((SELECT max(seq) FROM journal), (SELECT max(seq) FROM base), 0) = ?2";
+
+// A ledger that an earlier version made and that is only looked at has no such table.
+const HAS_BASES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'base'";
 
 // SQLite result codes, https://www.sqlite.org/rescode.html
 const SQLITE_BUSY: i32 = 5;
@@ -94,6 +101,21 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Writes a copy of everything as it is at one moment to a new file, also while others write. The copy needs no other
+    /// file beside it; it is on the disk when its caller syncs it.
+    ///
+    /// # Errors
+    /// When the file exists or cannot be written.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let done = sqlx::query("VACUUM INTO ?1")
+            .bind(path.to_string_lossy())
+            .execute(&self.readers)
+            .await;
+        done.map(|_| ()).map_err(classify)
+    }
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn rows_after(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError> {
@@ -135,6 +157,70 @@ impl Store for SqliteStore {
             0 => Ok(Appended::Behind),
             _ => Ok(Appended::Written),
         }
+    }
+
+    async fn put_usage(&self, hours: &UsageHours) -> Result<UsageKept, StoreError> {
+        let kept = sqlite_usage::put(&self.writer, hours).await;
+        kept.map_err(classify)
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        let sums = sqlite_usage::sums(&self.readers, query).await;
+        sums.map_err(classify)
+    }
+
+    async fn last(&self) -> Result<Option<Row>, StoreError> {
+        let found: Option<Columns> = sqlx::query_as(LAST)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(classify)?;
+        found.map(row).transpose()
+    }
+
+    async fn base(&self) -> Result<Option<Base>, StoreError> {
+        let tables: i64 = sqlx::query_scalar(HAS_BASES)
+            .fetch_one(&self.readers)
+            .await
+            .map_err(classify)?;
+        if tables == 0 {
+            return Ok(None);
+        }
+        let found: Option<BaseColumns> = sqlx::query_as(BASE)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(classify)?;
+        found.map(base).transpose()
+    }
+
+    async fn put_base(&self, base: &Base) -> Result<(), StoreError> {
+        sqlx::query(PUT_BASE)
+            .bind(signed(base.seq)?)
+            .bind(base.at.0)
+            .bind(base.head.to_string())
+            .bind(i64::from(base.format))
+            .bind(base.digest.to_string())
+            .bind(&base.state)
+            .execute(&self.writer)
+            .await
+            .map_err(classify)?;
+        Ok(())
+    }
+
+    async fn drop_archived(&self, base: &Base) -> Result<u64, StoreError> {
+        let mut transaction = self.writer.begin().await.map_err(classify)?;
+        let mut deleted = [0; 2];
+        for (statement, deleted) in [DROP_ROWS, DROP_BASES].into_iter().zip(&mut deleted) {
+            let done = sqlx::query(statement)
+                .bind(signed(base.seq)?)
+                .bind(base.digest.to_string())
+                .execute(&mut *transaction)
+                .await
+                .map_err(classify)?;
+            *deleted = done.rows_affected();
+        }
+        transaction.commit().await.map_err(classify)?;
+        let [rows, _bases] = deleted;
+        Ok(rows)
     }
 
     async fn close(&self) {

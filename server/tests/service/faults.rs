@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use gpuquota_core::id::Seq;
 use gpuquota_core::limit::Limit;
 use gpuquota_server::service::{LedgerError, Origin};
-use gpuquota_server::store::{Appended, Row, Store, StoreError};
+use gpuquota_server::store::{self, Appended, Row, Store, StoreError};
 
 use crate::databases::{Base, both};
 use crate::running::{Running, START, SetClock, limit_of, set};
@@ -41,6 +41,22 @@ impl Store for Faulty {
             return Err(StoreError::Fatal(sqlx::Error::WorkerCrashed));
         }
         written
+    }
+
+    async fn last(&self) -> Result<Option<Row>, StoreError> {
+        self.inner.last().await
+    }
+
+    async fn base(&self) -> Result<Option<store::Base>, StoreError> {
+        self.inner.base().await
+    }
+
+    async fn put_base(&self, base: &store::Base) -> Result<(), StoreError> {
+        self.inner.put_base(base).await
+    }
+
+    async fn drop_archived(&self, base: &store::Base) -> Result<u64, StoreError> {
+        self.inner.drop_archived(base).await
     }
 
     async fn close(&self) {

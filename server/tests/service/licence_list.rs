@@ -83,6 +83,7 @@ async fn filled() -> Portal {
             max: None,
             expires_at: None,
             is_active: Some(false),
+            expected: None,
         };
         portal
             .running

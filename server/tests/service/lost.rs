@@ -13,6 +13,7 @@ use crate::directory::{licence, name, product, tenant};
 use crate::leaky::{Break, Line, MARKER};
 use crate::postgres::Cluster;
 use crate::running::{Running, START, SetClock};
+use crate::skip::{skipped, slow};
 
 const KINDS: [Break; 3] = [Break::BeforeSend, Break::AfterSend, Break::AfterAnswer];
 
@@ -96,4 +97,49 @@ async fn an_append_that_was_given_up_has_no_effect_later() {
     assert_eq!(store.catch_up(Seq(1), 10).await.unwrap(), row("2"));
     store.close().await;
     other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_standby_has_is_not_taken_for_durable_after_a_reconnection() {
+    let what = "a standby that is away";
+    if !slow() {
+        return skipped(what, "it waits for long deadlines; GPUQUOTA_SLOW=1");
+    }
+    let cluster = match Cluster::start() {
+        Ok(cluster) => cluster,
+        Err(why) => return skipped(what, &why),
+    };
+    let store = Base::on(&cluster.database()).store().await;
+    let standby = |name: &str| {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'");
+        cluster.psql("postgres", &set).unwrap();
+        cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
+    };
+    standby("nobody");
+    let row = [Row::new(
+        Hash::EMPTY,
+        Seq(1),
+        Timestamp(1),
+        "w",
+        None,
+        "{}".into(),
+    )];
+    let lost = store.append(&row).await;
+    assert!(matches!(lost, Err(StoreError::Unknown(_))), "{lost:?}");
+    let unsure = store.catch_up(Seq(0), 10).await;
+    assert!(
+        matches!(unsure, Err(StoreError::Unavailable(_))),
+        "{unsure:?}"
+    );
+    standby("");
+    let settled = async {
+        loop {
+            if let Ok(rows) = store.catch_up(Seq(0), 10).await {
+                return rows;
+            }
+        }
+    };
+    let settled = tokio::time::timeout(Duration::from_secs(20), settled).await;
+    assert_eq!(settled.unwrap(), row);
+    store.close().await;
 }

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gpuquota_core::id::{Seq, Timestamp};
+use gpuquota_server::init;
+use gpuquota_server::journal::archive::{Before, archive};
+use gpuquota_server::journal::verify;
 use gpuquota_server::migrate::sqlite_to_postgres;
 use gpuquota_server::service::Origin;
 use gpuquota_server::store::{self, Appended, Hash, Place, Row};
-use gpuquota_server::{init, verify};
 
 use crate::databases::Base;
 use crate::running::{Running, START, SetClock, keyed, set};
@@ -63,9 +65,9 @@ async fn the_copy_is_the_same_ledger_and_a_repetition_changes_nothing() {
     );
     let proof = |text: &str| text.split("40 rows, head ").nth(1).map(ToOwned::to_owned);
     assert_eq!(proof(&report), proof(&again));
-    let before = verify::verify(&dir).await.unwrap();
+    let before = verify::verify(Some(&dir), &[]).await.unwrap();
     named(&dir, &file);
-    assert_eq!(verify::verify(&dir).await.unwrap(), before);
+    assert_eq!(verify::verify(Some(&dir), &[]).await.unwrap(), before);
     // From now on the copy is a ledger of its own, and never overwritten.
     let running = Running::of(&base, SetClock::new(START)).await;
     running
@@ -79,6 +81,28 @@ async fn the_copy_is_the_same_ledger_and_a_repetition_changes_nothing() {
         format!("{refused:#}").contains("another journal"),
         "{refused:#}"
     );
+}
+
+#[tokio::test]
+async fn a_journal_whose_old_rows_are_archived_is_copied_with_the_base_that_stands_for_them() {
+    let Some((base, dir, file)) = ground("an archived journal is copied").await else {
+        return;
+    };
+    let out = base.dir.path().join("old.jsonl");
+    let before = Before::Row(Seq(30));
+    let archived = archive(&dir, before, &out, SetClock::new(START)).await;
+    archived.unwrap();
+    for copied in [12, 0] {
+        let report = sqlite_to_postgres(&dir, &file).await.unwrap();
+        let copied = format!("copied {copied} rows");
+        assert!(report.contains(&copied), "{report}");
+    }
+    named(&dir, &file);
+    let told = verify::verify(Some(&dir), &[out]).await.unwrap();
+    assert!(told.contains("nothing is missing since row 1"), "{told}");
+    let running = Running::of(&base, SetClock::new(START)).await;
+    assert_eq!(running.ledger.read().state.seq(), Seq(41));
+    running.end().await;
 }
 
 #[tokio::test]

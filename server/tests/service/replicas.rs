@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use gpuquota_core::id::{Seq, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_server::service::{self, Origin};
-use gpuquota_server::store::{Appended, Beat, Hash, Row, Store, StoreError};
+use gpuquota_server::store::{self, Appended, Beat, Hash, Row, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::databases::Base;
@@ -33,6 +33,18 @@ impl Store for Deaf {
     }
     fn hints(&self) -> Option<watch::Receiver<Seq>> {
         Some(self.silence.subscribe())
+    }
+    async fn last(&self) -> Result<Option<Row>, StoreError> {
+        self.inner.last().await
+    }
+    async fn base(&self) -> Result<Option<store::Base>, StoreError> {
+        self.inner.base().await
+    }
+    async fn put_base(&self, base: &store::Base) -> Result<(), StoreError> {
+        self.inner.put_base(base).await
+    }
+    async fn drop_archived(&self, base: &store::Base) -> Result<u64, StoreError> {
+        self.inner.drop_archived(base).await
     }
     async fn close(&self) {
         self.inner.close().await;

@@ -95,7 +95,7 @@ impl Running {
         Self::opened(store, base.dir.path(), clock, snapshot_every).await
     }
 
-    async fn opened(
+    pub(crate) async fn opened(
         store: Arc<dyn Store>,
         dir: &Path,
         clock: Arc<SetClock>,

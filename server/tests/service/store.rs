@@ -131,6 +131,8 @@ async fn a_database_that_is_not_fit_is_refused_with_what_to_do() {
     };
     let made = "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
     cluster.psql("postgres", made).unwrap();
+    let by_socket = Base::on(&cluster.socket_url("postgres"));
+    by_socket.store().await.close().await;
     for (url, what) in [
         (cluster.url("latin"), "ENCODING 'UTF8'"),
         (cluster.url("nowhere"), "check the URL"),

@@ -183,6 +183,7 @@ fn renew_lease(ground: &mut Ground<'_>) -> Command {
     Command::RenewLease {
         lease: ground.lease(),
         ttl_ms: Some(ground.ttl_ms().into()),
+        expected: None,
     }
 }
 
@@ -190,6 +191,7 @@ fn release_lease(ground: &mut Ground<'_>) -> Command {
     Command::ReleaseLease {
         lease: ground.lease(),
         forced: ground.dice.chance(100),
+        expected: None,
     }
 }
 
@@ -233,6 +235,7 @@ fn change_licence_quota(ground: &mut Ground<'_>) -> Command {
         max,
         expires_at: moved.then_some(end),
         is_active: switched.then_some(is_active),
+        expected: None,
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gpuquota_core::id::{OpId, Seq};
-use gpuquota_server::store::{Appended, Beat, Row, Store, StoreError};
+use gpuquota_server::store::{Appended, Base, Beat, Row, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -251,6 +251,23 @@ impl Store for SimJournal {
         let mut under_way = self.under_way.subscribe();
         under_way.wait_for(|count| *count == 0).await.unwrap();
         self.rows_after(seq, most).await
+    }
+
+    async fn last(&self) -> Result<Option<Row>, StoreError> {
+        Ok(self.database.table.lock().unwrap().rows.last().cloned())
+    }
+
+    async fn base(&self) -> Result<Option<Base>, StoreError> {
+        Ok(None)
+    }
+
+    // Nobody archives here.
+    async fn put_base(&self, _base: &Base) -> Result<(), StoreError> {
+        Err(unreachable())
+    }
+
+    async fn drop_archived(&self, _base: &Base) -> Result<u64, StoreError> {
+        Err(unreachable())
     }
 
     fn hints(&self) -> Option<watch::Receiver<Seq>> {

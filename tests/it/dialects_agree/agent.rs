@@ -52,7 +52,13 @@ impl Writer<'_> {
                     (0..self.below(most + 1)).map(|_| self.tenant()).collect();
                 tenants.sort_unstable();
                 tenants.dedup();
+                let key = match kind {
+                    "flexible" => format!("GPU-{node}-{number}"),
+                    "mig" => format!("GPU-{node}-p/{number}/0"),
+                    _ => format!("vgpu:v-{node}-{number}"),
+                };
                 let device = Device {
+                    key,
                     node,
                     kind,
                     model,

@@ -3,6 +3,7 @@
 //! its other spellings.
 
 mod agent;
+mod leases;
 mod model;
 mod pools;
 mod reading;
@@ -76,6 +77,7 @@ async fn history(seed: u64) {
     for step in 1..=STEPS {
         writer.step().await;
         if step % BETWEEN_READINGS == 0 {
+            writer.world.leases = leases::read(&writer.admin).await;
             let found = reading::differences(&server, &tokens, &writer.world).await;
             assert!(
                 found.is_empty(),

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::leases::Leased;
+
 pub(super) const TENANTS: [(&str, u64); 3] = [("t1", 1), ("t2", 2), ("t3", 3)];
 /// Regions with their sites; those without one are the central site's.
 pub(super) const REGIONS: [(&str, Option<&str>); 4] = [
@@ -73,6 +75,8 @@ pub(super) struct Quota {
 /// A device as its agent reported it.
 #[derive(Clone, Debug)]
 pub(super) struct Device {
+    /// Its address as the ledger writes it.
+    pub(super) key: String,
     pub(super) node: usize,
     pub(super) kind: &'static str,
     pub(super) model: &'static str,
@@ -95,6 +99,8 @@ pub(super) struct Licence {
 pub(super) struct World {
     pub(super) quotas: BTreeMap<Key, Quota>,
     pub(super) devices: Vec<Device>,
+    /// As the native API listed them last.
+    pub(super) leases: Vec<Leased>,
     pub(super) alias: bool,
     pub(super) hosts: BTreeMap<&'static str, BTreeSet<&'static str>>,
     /// -1 is unlimited.
@@ -114,7 +120,7 @@ pub(super) fn site_of(region: &str) -> Option<&'static str> {
 }
 
 impl World {
-    fn model<'a>(&self, name: &'a str) -> &'a str {
+    pub(super) fn model(&self, name: &'static str) -> &'static str {
         if name == ALIAS && self.alias {
             MIG
         } else {
@@ -122,37 +128,12 @@ impl World {
         }
     }
 
-    /// Type and region of what each held device is charged to, by tenant.
+    /// Type and region of each charge, by tenant.
     pub(super) fn charged(&self) -> Vec<(&'static str, &'static str, &'static str)> {
-        let mut charged = Vec::new();
-        for device in &self.devices {
-            let node = NODES[device.node];
-            for tenant in &device.tenants {
-                let of_tenant = || self.quotas.iter().filter(|(key, _)| key.0 == *tenant);
-                let bound = |expired: bool| {
-                    of_tenant().any(|(key, quota)| {
-                        quota.node == Some(node.name)
-                            && quota.expired == expired
-                            && self.model(key.4) == device.model
-                    })
-                };
-                let regional = || {
-                    of_tenant().any(|(key, _)| {
-                        key.1 == node.region
-                            && key.3 == device.kind
-                            && self.model(key.4) == device.model
-                    })
-                };
-                if bound(false) {
-                    charged.push((*tenant, "dedicated", node.region));
-                } else if regional() {
-                    charged.push((*tenant, device.kind, node.region));
-                } else if bound(true) {
-                    charged.push((*tenant, "dedicated", node.region));
-                }
-            }
-        }
-        charged
+        let charges = self.charges().into_iter();
+        charges
+            .map(|charge| (charge.tenant, charge.kind, charge.region))
+            .collect()
     }
 
     /// Nodes that serve a tenant alone.

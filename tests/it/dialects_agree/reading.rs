@@ -8,6 +8,7 @@ use gpuquota_tests::scrape::Scrape;
 use gpuquota_tests::server::Server;
 use serde_json::Value;
 
+use super::leases::Charge;
 use super::model::{GROUPS, HOSTS, REGIONS, SITES, TENANTS, World, site_of};
 use super::pools;
 
@@ -109,7 +110,7 @@ pub(super) fn whole(value: f64) -> u64 {
 }
 
 fn quotas(found: &mut Found, world: &World, listed: &Value, scrape: &Scrape) {
-    let charged = world.charged();
+    let (charged, charges) = (world.charged(), world.charges());
     let items = listed["data"]["items"].as_array().unwrap();
     for (tenant, _) in TENANTS {
         let of_tenant = items.iter().filter(|item| item["tenant_name"] == tenant);
@@ -177,6 +178,24 @@ fn quotas(found: &mut Found, world: &World, listed: &Value, scrape: &Scrape) {
                     metric("gpuquota_quota_used"),
                     used,
                 );
+                let of = |wanted: fn(&Charge) -> bool| {
+                    let here = charges.iter().filter(|it| {
+                        (it.tenant, it.kind, it.region) == (tenant, kind, region) && wanted(it)
+                    });
+                    here.count() as u64
+                };
+                found.compare(
+                    &format!("metric observed {labels:?}"),
+                    metric("gpuquota_quota_observed"),
+                    of(|it| it.observed),
+                );
+                if !world.open(tenant) {
+                    found.compare(
+                        &format!("metric leased {labels:?}"),
+                        metric("gpuquota_quota_leased"),
+                        of(|it| it.leased),
+                    );
+                }
                 found.compare(
                     &format!("metric limit {labels:?}"),
                     metric("gpuquota_quota_limit"),

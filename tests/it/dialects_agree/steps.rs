@@ -39,7 +39,13 @@ impl Writer<'_> {
     }
 
     // Sends it; the status must be one of these.
-    async fn send(&mut self, method: &str, path: &str, body: Value, statuses: &[u16]) -> Answer {
+    pub(super) async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Value,
+        statuses: &[u16],
+    ) -> Answer {
         let answer = self.admin.json(method, path, &body).await;
         self.log.push(format!(
             "{method} {path} {body}: {} {}",
@@ -56,7 +62,7 @@ impl Writer<'_> {
 
     /// Does one thing.
     pub(super) async fn step(&mut self) {
-        match self.below(23) {
+        match self.below(28) {
             0..=3 => self.put_quota().await,
             4 | 5 => self.put_dedicated().await,
             6 => self.delete_quota().await,
@@ -77,7 +83,9 @@ impl Writer<'_> {
                 let node = self.below(NODES.len());
                 self.goodbye(node).await;
             }
-            _ => self.alias().await,
+            22 => self.alias().await,
+            23..=25 => self.lease().await,
+            _ => self.end_lease().await,
         }
     }
 

@@ -92,7 +92,11 @@ impl State {
             | Event::HostLimitSet { .. }
             | Event::CounterSet { .. }
             | Event::TokenRevoked { .. }
-            | Event::SnapshotTaken { .. } => {}
+            | Event::SnapshotTaken { .. }
+            | Event::HourClosed { .. }
+            | Event::UsageStored { .. }
+            | Event::Archived(_)
+            | Event::Restored { .. } => {}
         }
     }
 
@@ -102,13 +106,15 @@ impl State {
         }
     }
 
-    // Those who held it, and those who hold it now. Whom the ledger does not know has no figures that could be kept, and
+    // Those who held it, those who hold it now and whose lease it is. Whom the ledger does not know has no figures that could be kept, and
     // agents may name anybody.
     fn note_devices(&mut self, seq: Seq, reports: &[DeviceReport]) {
         for report in reports {
             let old = self.rows.devices.get(&report.key);
             let before = old.into_iter().flat_map(|device| device.holders.keys());
-            for tenant in before.chain(&report.tenants) {
+            let lease = self.lease_on(&report.key);
+            let lessee = lease.map(|lease| &lease.terms.tenant).cloned();
+            for tenant in before.chain(&report.tenants).chain(&lessee) {
                 if self.rows.tenants.contains_key(tenant) {
                     self.changes.tenant(tenant, seq);
                 }

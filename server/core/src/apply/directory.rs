@@ -15,6 +15,10 @@ impl State {
         if let Some(old) = &old {
             self.index.remove_tenant(&old.profile);
         }
+        let confined = old.as_ref().is_some_and(|old| old.profile.confined);
+        if confined != profile.confined {
+            self.touch_tenant(&profile.tenant);
+        }
         self.index.add_tenant(profile);
         let tenant = Tenant {
             order: old
@@ -120,6 +124,7 @@ impl State {
         }
         self.index.catalogue = catalogue;
         self.recount();
+        self.touch_all();
     }
 }
 

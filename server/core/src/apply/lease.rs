@@ -35,6 +35,7 @@ impl State {
             granted_at: at,
             expires_at,
             phase: LeasePhase::Active,
+            changed: self.rows.seq,
         };
         self.rows.last_epoch = epoch;
         self.rows.next_lease = id.0 + 1;
@@ -124,7 +125,8 @@ impl State {
     }
 
     // What the old row occupied and the new one does not is free, or only held.
-    fn put_lease(&mut self, old: Option<Lease>, new: Lease) {
+    fn put_lease(&mut self, old: Option<Lease>, mut new: Lease) {
+        new.changed = self.rows.seq;
         let tenant = new.terms.tenant.clone();
         let before: BTreeSet<DeviceKey> = old
             .iter()

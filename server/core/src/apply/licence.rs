@@ -15,6 +15,7 @@ impl State {
             expired: terms.expires_at.is_some_and(|end| end <= at),
             created_at: old.map_or(at, |old| old.created_at),
             updated_at: at,
+            changed: self.rows.seq,
         };
         self.index.add_licence(&quota);
         let next = self.rows.next_licence_quota.max(terms.quota.0 + 1);
@@ -27,6 +28,7 @@ impl State {
             self.index.remove_licence(&old);
             let expired = LicenceQuota {
                 expired: true,
+                changed: self.rows.seq,
                 ..old
             };
             self.index.add_licence(&expired);

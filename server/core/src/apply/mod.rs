@@ -4,8 +4,10 @@
 mod change;
 mod directory;
 mod drain;
+mod incarnation;
 mod lease;
 mod licence;
+mod meter;
 mod node;
 
 use crate::event::{Event, Record};
@@ -29,6 +31,7 @@ impl State {
             self.note_change(seq, event);
             self.apply_event(at, event);
         }
+        self.meter_touched(at);
         if let (Some(op), Some(replay)) = (op, &record.replay) {
             let operation = Operation {
                 at,
@@ -134,9 +137,10 @@ impl State {
                         .as_ref()
                         .filter(|old| old.expires_at == *expires_at)
                         .and_then(|old| old.noticed),
-                    created_at: old.map_or(at, |old| old.created_at),
+                    created_at: old.as_ref().map_or(at, |old| old.created_at),
                     updated_at: at,
                 };
+                self.touch_quota(old.as_ref(), Some(&quota));
                 self.index.add_quota(&self.rows, &quota);
                 self.rows.next_quota = self.rows.next_quota.max(id.0 + 1);
                 self.rows.quotas.insert(*id, quota);
@@ -149,8 +153,9 @@ impl State {
                     self.index.remove_quota(&self.rows, &old);
                     let expired = Quota {
                         expired: true,
-                        ..old
+                        ..old.clone()
                     };
+                    self.touch_quota(Some(&old), Some(&expired));
                     self.index.add_quota(&self.rows, &expired);
                     let (tenant, bound) = (expired.key.tenant.clone(), !expired.nodes.is_empty());
                     self.rows.quotas.insert(*quota, expired);
@@ -162,6 +167,7 @@ impl State {
             Event::QuotaReleased { quota, forced: _ } => {
                 if let Some(old) = self.rows.quotas.remove(quota) {
                     self.index.remove_quota(&self.rows, &old);
+                    self.touch_quota(Some(&old), None);
                     if !old.nodes.is_empty() {
                         self.recharge_tenant(&old.key.tenant);
                     }
@@ -187,6 +193,7 @@ impl State {
                 entry.session = *session;
                 entry.state = NodeState::Up;
                 entry.owner.clone_from(owner);
+                self.touch_node(node);
             }
             Event::NodeReported {
                 node,
@@ -263,6 +270,14 @@ impl State {
                 self.index.revoked.insert((*until, token.clone()));
             }
             Event::SnapshotTaken { seq, digest: _ } => self.rows.snapshot = Some(*seq),
+            Event::HourClosed { from, to } => self.close_hours(at, *from, *to),
+            Event::UsageStored { through } => self.usage_stored(*through),
+            // Where the rows are kept changes nothing of what they say.
+            Event::Archived(_) => {}
+            Event::Restored {
+                incarnation,
+                replaced: _,
+            } => self.begin(*incarnation),
         }
     }
 }

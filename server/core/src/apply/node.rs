@@ -70,6 +70,7 @@ impl State {
         if let Some(node) = self.rows.nodes.get_mut(node) {
             node.state = state;
         }
+        self.touch_node(node);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one event")]

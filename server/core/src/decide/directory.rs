@@ -15,6 +15,9 @@ use super::done;
 /// Counters of one project at most.
 const MOST_COUNTERS: usize = 256;
 
+/// Portals take numbers up to 2^31, so an incarnation has fewer of them than of other ids.
+const NUMBERS_OF_AN_INCARNATION: u32 = 1_000_000;
+
 impl State {
     pub(super) fn decide_declare_node(&self, declared: &DeclareNode) -> Decision {
         let DeclareNode {
@@ -111,8 +114,13 @@ impl State {
 
     /// The number of a tenant that nobody numbered.
     pub(crate) fn free_number(&self) -> TenantNumber {
-        let first = self.rows.tenants.len() + 1;
-        let first = u32::try_from(first).unwrap_or(LARGEST_NUMBER);
+        let first = u32::try_from(self.rows.tenants.len() + 1).unwrap_or(LARGEST_NUMBER);
+        // Portals know the numbers of an earlier incarnation, also those that a restored journal has lost.
+        let skipped = self
+            .incarnation()
+            .0
+            .saturating_mul(NUMBERS_OF_AN_INCARNATION);
+        let first = first.saturating_add(skipped).min(LARGEST_NUMBER);
         let mut numbers = (first..=LARGEST_NUMBER).chain(1..first).map(TenantNumber);
         let free = numbers.find(|number| !self.index.numbers.contains_key(number));
         free.unwrap_or(TenantNumber(LARGEST_NUMBER))

@@ -10,7 +10,7 @@ use crate::mutant::{Mutant, planted};
 use crate::state::State;
 
 use super::directory::{changed, too_many, unknown};
-use super::done;
+use super::{done, unchanged};
 
 impl State {
     pub(super) fn decide_set_product(&self, product: &Product) -> Result<Decision, Denied> {
@@ -74,6 +74,7 @@ impl State {
         let old = self
             .licence_quota(change.quota)
             .ok_or_else(|| unknown("licence quota", &change.quota.0.to_string()))?;
+        unchanged("licence quota", change.expected, old.changed)?;
         let terms = LicenceTerms {
             max: change.max.unwrap_or(old.terms.max),
             expires_at: change.expires_at.unwrap_or(old.terms.expires_at),

@@ -13,7 +13,8 @@ pub use drain::Preview;
 use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;
 use crate::explain::Denied;
-use crate::id::Timestamp;
+use crate::id::{Seq, Timestamp};
+use crate::meter::Hour;
 use crate::state::State;
 
 impl State {
@@ -60,10 +61,16 @@ impl State {
             Command::ChangeLicenceQuota(change) => self.decide_change_licence_quota(change),
             Command::SetSettings(settings) => Ok(self.decide_set_settings(settings)),
             Command::RequestLease(request) => self.decide_request_lease(request, now),
-            Command::RenewLease { lease, ttl_ms } => self.decide_renew_lease(*lease, *ttl_ms, now),
-            Command::ReleaseLease { lease, forced } => {
-                self.decide_release_lease(*lease, *forced, now)
-            }
+            Command::RenewLease {
+                lease,
+                ttl_ms,
+                expected,
+            } => self.decide_renew_lease(*lease, *ttl_ms, *expected, now),
+            Command::ReleaseLease {
+                lease,
+                forced,
+                expected,
+            } => self.decide_release_lease(*lease, *forced, *expected, now),
             Command::ConfirmReleases {
                 node,
                 session,
@@ -77,7 +84,7 @@ impl State {
                 default_region,
                 boot_id,
                 agent_version,
-            } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version)),
+            } => Ok(self.decide_open_session(node, default_region, boot_id, agent_version, now)),
             Command::Report(report) => self.decide_report(report, now),
             Command::RetireNode { node, forced } => self.decide_retire(node, *forced, now),
             Command::ForgetGpu { gpu, forced } => self.decide_forget_gpu(gpu, *forced, now),
@@ -86,12 +93,18 @@ impl State {
                 session,
                 reason,
             } => self.decide_silence(node, *session, *reason),
-            Command::MarkHeard { node, session } => self.decide_heard(node, *session),
+            Command::MarkHeard { node, session } => self.decide_heard(node, *session, now),
             Command::RevokeToken { token, until } => Ok(self.decide_revoke(token, *until, now)),
             Command::Sweep => Ok(self.decide_sweep(now)),
+            Command::NoteUsage { through } => Ok(self.decide_note_usage(*through)),
             Command::NoteSnapshot { seq, digest } => Ok(done(vec![Event::SnapshotTaken {
                 seq: *seq,
                 digest: digest.clone(),
+            }])),
+            Command::NoteArchive(archive) => Ok(done(vec![Event::Archived(archive.clone())])),
+            Command::Restore(at_least, replaced) => Ok(done(vec![Event::Restored {
+                incarnation: self.rows.incarnation.next().max(*at_least),
+                replaced: replaced.clone(),
             }])),
         }
     }
@@ -107,7 +120,27 @@ impl State {
         let seats = index.seats_expiring.iter().take_while(|(at, _)| *at <= now);
         let seats = seats.map(|(_, seat)| Event::SeatExpired { seat: *seat });
         let leases = self.leases_due(now);
-        done(quotas.chain(licences).chain(seats).chain(leases).collect())
+        let hours = self.hours_due(now);
+        let rest = quotas.chain(licences).chain(seats).chain(leases);
+        done(hours.into_iter().chain(rest).collect())
+    }
+
+    // One event, however long nobody was there to close them.
+    fn hours_due(&self, now: Timestamp) -> Option<Event> {
+        let due = self.hour_due().filter(|due| *due <= now);
+        due.map(|_| Event::HourClosed {
+            from: self.closed_before().start(),
+            to: Hour::of(now).start(),
+        })
+    }
+
+    // Another server may have stored them too, and later ones.
+    fn decide_note_usage(&self, through: Hour) -> Decision {
+        let new = through > self.stored_before() && through <= self.closed_before();
+        let stored = new.then(|| Event::UsageStored {
+            through: through.start(),
+        });
+        done(stored.into_iter().collect())
     }
 
     fn decide_revoke(&self, token: &str, until: Timestamp, now: Timestamp) -> Decision {
@@ -119,6 +152,14 @@ impl State {
             token: token.to_owned(),
             until,
         }])
+    }
+}
+
+// Checked where it is decided: between a caller's reading and its writing somebody else may have written.
+fn unchanged(what: &str, expected: Option<Seq>, changed: Seq) -> Result<(), Denied> {
+    match expected {
+        Some(expected) if expected != changed => Err(Denied::Changed { what: what.into() }),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -20,22 +20,29 @@ impl State {
         default_region: &Region,
         boot_id: &str,
         agent_version: &str,
+        now: Timestamp,
     ) -> Decision {
         let known = self.node(node);
         let before = known.map(|known| known.session);
         let before = before.or_else(|| self.rows.retired.get(node).copied());
-        let session = SessionId(before.map_or(0, |before| before.0) + 1);
+        let before = before.map_or(0, |before| before.0);
+        // Above any that the node had, also in what a restored journal has lost.
+        let session = SessionId(before.max(self.incarnation().first_id()) + 1);
         let region = known.map_or(default_region, |known| &known.region);
+        let mut events = vec![Event::SessionOpened {
+            node: node.clone(),
+            region: region.clone(),
+            session,
+            boot_id: boot_id.to_owned(),
+            agent_version: agent_version.to_owned(),
+            // Written in by whoever journals it.
+            owner: None,
+        }];
+        if known.is_some_and(|known| known.state != NodeState::Up) {
+            events.extend(self.wait_anew(node, now));
+        }
         Decision {
-            events: vec![Event::SessionOpened {
-                node: node.clone(),
-                region: region.clone(),
-                session,
-                boot_id: boot_id.to_owned(),
-                agent_version: agent_version.to_owned(),
-                // Written in by whoever journals it.
-                owner: None,
-            }],
+            events,
             outcome: Outcome::Session(session),
         }
     }
@@ -60,12 +67,15 @@ impl State {
         &self,
         name: &NodeName,
         session: SessionId,
+        now: Timestamp,
     ) -> Result<Decision, Denied> {
         let node = self.in_session(name, session)?;
         if node.state == NodeState::Up {
             return Ok(done(Vec::new()));
         }
-        Ok(done(vec![Event::NodeHeard { node: name.clone() }]))
+        let mut events = vec![Event::NodeHeard { node: name.clone() }];
+        events.extend(self.wait_anew(name, now));
+        Ok(done(events))
     }
 
     pub(super) fn decide_report(
@@ -96,13 +106,16 @@ impl State {
             devices: report.devices.clone(),
             gone: report.gone.clone(),
         }];
-        events.extend(self.confirmed_by_report(
-            &report.node,
-            observed_at,
-            report.full,
-            &report.devices,
-            &report.gone,
-        ));
+        // Its own age only: of a report that waited over a boot nobody knows whether it is older than a release.
+        if let Some(age_ms) = report.age_ms {
+            events.extend(self.confirmed_by_report(
+                &report.node,
+                now.before(age_ms),
+                report.full,
+                &report.devices,
+                &report.gone,
+            ));
+        }
         Ok(Decision {
             events,
             outcome: Outcome::Reported(report.number),

@@ -3,15 +3,17 @@
 //! For one tenant, region, type and model: `used = |placed leased devices ∪ observed devices| + max(0, unplaced leased −
 //! observed devices that no lease placed)`.
 
-use imbl::{OrdMap, OrdSet};
+use std::collections::BTreeSet;
+
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::device::{Device, DeviceHealth, DeviceKey, DeviceKind};
+use crate::device::{Device, DeviceKey, DeviceKind};
 use crate::id::{LeaseId, NodeName, QuotaId, Region, TenantName};
 use crate::lease::Lease;
 use crate::profile::CanonicalModel;
-use crate::quota::QuotaType;
+use crate::quota::{Quota, QuotaType};
 
 /// Devices that the same quotas of a tenant are about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,9 +68,6 @@ pub(crate) struct Charge {
     pub(crate) observed: bool,
 }
 
-/// Free devices by what they are: on which node, which.
-pub(crate) type Stock = OrdMap<(Region, CanonicalModel), OrdMap<NodeName, OrdSet<DeviceKey>>>;
-
 impl State {
     /// What a tenant is charged for in one group.
     #[must_use]
@@ -89,7 +88,7 @@ impl State {
         &'a self,
         tenant: &TenantName,
         group: &Group,
-    ) -> impl Iterator<Item = &'a crate::quota::Quota> + use<'a> {
+    ) -> impl Iterator<Item = &'a Quota> + use<'a> {
         let groups = self.index.in_group.get(tenant);
         let quotas = groups.and_then(|groups| groups.get(group));
         let quotas: Vec<QuotaId> = quotas.into_iter().flatten().copied().collect();
@@ -112,28 +111,20 @@ impl State {
         self.lease(*self.index.lease_on.get(device)?)
     }
 
-    /// Free devices of a model in a region, by node.
-    pub(crate) fn stock(
-        &self,
-        region: &Region,
-        model: &CanonicalModel,
-    ) -> impl Iterator<Item = (&NodeName, &OrdSet<DeviceKey>)> {
-        let nodes = self.index.stock.get(&(region.clone(), model.clone()));
-        nodes.into_iter().flatten()
-    }
-
-    /// Whether a device could be given to somebody, as far as it goes for itself.
-    pub(crate) fn is_free(&self, key: &DeviceKey, device: &Device) -> bool {
-        let report = &device.report;
-        let readable = match report.health {
-            DeviceHealth::Ok => true,
-            DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
-        };
-        readable
-            && !report.partitioned
-            && !report.unattributed
-            && device.holders.is_empty()
-            && !self.index.lease_on.contains_key(key)
+    /// Groups in which a live lease counts now.
+    pub(crate) fn groups_of_lease(&self, lease: &Lease) -> BTreeSet<Group> {
+        if lease.devices.is_empty() {
+            return [Group {
+                region: lease.terms.region.clone(),
+                quota_type: lease.terms.quota_type,
+                model: lease.model.clone(),
+            }]
+            .into();
+        }
+        let charges = self.index.charges.get(&lease.terms.tenant);
+        let occupied = lease.occupied();
+        let charges = occupied.filter_map(|(key, _)| charges?.get(key));
+        charges.map(|charge| charge.group.clone()).collect()
     }
 
     // How `key` is charged to `tenant` by the rows as they are.
@@ -149,10 +140,10 @@ impl State {
         }
         let group = match (device, lease) {
             (Some(device), _) => self.group_of(tenant, device),
-            // Its device is gone, as after MIG was laid out anew; the promise stands.
+            // Its device is gone, as after MIG was laid out anew; the promise stands, where it was made.
             (None, Some(lease)) => Group {
                 region: lease.terms.region.clone(),
-                quota_type: lease.terms.quota_type,
+                quota_type: self.type_at(tenant, lease.devices.get(key)?, &lease.model, key.kind()),
                 model: lease.model.clone(),
             },
             (None, None) => return None,
@@ -164,19 +155,38 @@ impl State {
         })
     }
 
-    pub(crate) fn group_of(&self, tenant: &TenantName, device: &Device) -> Group {
-        let quotas = self.index.binding.get(&device.node).into_iter().flatten();
-        let mut quotas = quotas.filter_map(|quota| self.rows.quotas.get(quota));
-        let dedicated = quotas.any(|quota| {
-            quota.key.tenant == *tenant
-                && quota.binds(&device.node)
-                && quota.model == device.canonical
-        });
-        let quota_type = if dedicated {
+    /// Quotas by which a node serves the tenant alone with devices of a model.
+    pub(crate) fn dedicated_at<'a>(
+        &'a self,
+        tenant: &TenantName,
+        node: &NodeName,
+        model: &CanonicalModel,
+    ) -> impl Iterator<Item = &'a Quota> {
+        let quotas = self.index.binding.get(node).into_iter().flatten();
+        let quotas = quotas.filter_map(|quota| self.rows.quotas.get(quota));
+        quotas.filter(move |quota| {
+            quota.key.tenant == *tenant && quota.binds(node) && quota.model == *model
+        })
+    }
+
+    // To quotas of which type a device of such a node is charged.
+    fn type_at(
+        &self,
+        tenant: &TenantName,
+        node: &NodeName,
+        model: &CanonicalModel,
+        kind: DeviceKind,
+    ) -> QuotaType {
+        if self.dedicated_at(tenant, node, model).next().is_some() {
             QuotaType::Dedicated
         } else {
-            type_of(device.report.key.kind())
-        };
+            type_of(kind)
+        }
+    }
+
+    pub(crate) fn group_of(&self, tenant: &TenantName, device: &Device) -> Group {
+        let kind = device.report.key.kind();
+        let quota_type = self.type_at(tenant, &device.node, &device.canonical, kind);
         // A device's node is always there; without one it would be charged nowhere.
         let region = self.node(&device.node).map(|node| node.region.clone());
         let region = region.unwrap_or_else(|| unreachable!("device {} has no node", device.node));
@@ -263,42 +273,6 @@ impl State {
         if groups.is_empty() {
             self.index.demand.remove(tenant);
         }
-    }
-
-    /// Takes a device out of the stock, before it changes.
-    pub(crate) fn unstock(&mut self, key: &DeviceKey) {
-        let Some((place, node)) = self.shelf(key) else {
-            return;
-        };
-        if let Some(nodes) = self.index.stock.get_mut(&place) {
-            if let Some(keys) = nodes.get_mut(&node) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    nodes.remove(&node);
-                }
-            }
-            if nodes.is_empty() {
-                self.index.stock.remove(&place);
-            }
-        }
-    }
-
-    /// Puts a device into the stock if it is free, after it changed.
-    pub(crate) fn restock(&mut self, key: &DeviceKey) {
-        let free = self.rows.devices.get(key);
-        if free.is_none_or(|device| !self.is_free(key, device)) {
-            return;
-        }
-        if let Some((place, node)) = self.shelf(key) {
-            let nodes = self.index.stock.entry(place).or_default();
-            nodes.entry(node).or_default().insert(key.clone());
-        }
-    }
-
-    fn shelf(&self, key: &DeviceKey) -> Option<((Region, CanonicalModel), NodeName)> {
-        let device = self.rows.devices.get(key)?;
-        let region = self.node(&device.node)?.region.clone();
-        Some(((region, device.canonical.clone()), device.node.clone()))
     }
 
     /// Counts everything anew, as after the catalogue changed what things are.

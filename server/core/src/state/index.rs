@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use imbl::{OrdMap, OrdSet};
 
 use super::Rows;
-use super::demand::{Charge, Demand, Group, Stock};
+use super::demand::{Charge, Demand, Group};
 use super::drain::next_notice;
+use super::stock::Stock;
 use crate::catalogue::Catalogue;
 use crate::device::{DeviceKey, DeviceKind};
 use crate::id::{

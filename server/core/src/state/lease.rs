@@ -1,5 +1,7 @@
 //! Reading leases and settings.
 
+use std::ops::Bound;
+
 use super::State;
 use crate::id::{LeaseId, NodeName, Region, TenantName};
 use crate::lease::Lease;
@@ -21,6 +23,24 @@ impl State {
     /// All leases in order of their grant, ended ones while they are kept.
     pub fn leases(&self) -> impl DoubleEndedIterator<Item = &Lease> {
         self.rows.leases.values()
+    }
+
+    /// Leases that were granted after this one, in order of their grant, ended ones while they are kept.
+    pub fn leases_after(&self, lease: LeaseId) -> impl Iterator<Item = &Lease> {
+        let after = (Bound::Excluded(lease), Bound::Unbounded);
+        self.rows.leases.range(after).map(|(_, lease)| lease)
+    }
+
+    /// Leases that are charged, in order of their grant.
+    pub fn live_leases(&self) -> impl Iterator<Item = &Lease> {
+        self.live_leases_after(LeaseId(0))
+    }
+
+    /// Those of them that were granted after this one.
+    pub fn live_leases_after(&self, lease: LeaseId) -> impl Iterator<Item = &Lease> {
+        let after = (Bound::Excluded(lease), Bound::Unbounded);
+        let live = self.index.live.range(after);
+        live.filter_map(|lease| self.lease(*lease))
     }
 
     /// A tenant's live leases, in order of their grant.

@@ -10,8 +10,12 @@ mod drain;
 mod index;
 mod lease;
 mod licence;
+mod meter;
 mod pairs;
+mod stock;
 mod verify;
+
+use std::collections::BTreeSet;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -20,9 +24,9 @@ use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{Device, DeviceKey};
 use crate::id::{
-    Epoch, GpuModel, GroupName, HostResourceName, LeaseId, LicenceQuotaId, NodeName, OpId,
-    ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
-    TenantName, Timestamp,
+    Epoch, GpuModel, GroupName, HostResourceName, Incarnation, LeaseId, LicenceQuotaId, NodeName,
+    OpId, ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId,
+    SiteId, TenantName, Timestamp,
 };
 use crate::lease::Lease;
 use crate::licence::{LicenceQuota, Product, Seat};
@@ -38,6 +42,7 @@ pub(crate) use demand::{Charge, type_of};
 pub use demand::{Demand, Group};
 pub(crate) use drain::{Drains, NOTICES, notice_at};
 pub(crate) use index::{Index, add_to, remove_from};
+pub(crate) use meter::Meter;
 pub use verify::Broken;
 
 /// How long the answer to an operation id is kept, milliseconds (dialects D0.11).
@@ -54,9 +59,12 @@ pub struct Operation {
     pub answer: Answer,
 }
 
-/// What a snapshot holds.
+/// What a snapshot holds, and what a base holds for ever: it is only added to, and what an earlier version did not write
+/// has a default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Rows {
+    pub(crate) incarnation: Incarnation,
     pub(crate) seq: Seq,
     pub(crate) at: Timestamp,
     pub(crate) next_quota: u64,
@@ -85,6 +93,7 @@ pub(crate) struct Rows {
     pub(crate) last_epoch: Epoch,
     pub(crate) leases: OrdMap<LeaseId, Lease>,
     pub(crate) drains: OrdMap<TenantName, Drains>,
+    pub(crate) meter: Meter,
     /// Last sessions of nodes that were retired.
     pub(crate) retired: OrdMap<NodeName, SessionId>,
 }
@@ -102,6 +111,8 @@ pub struct State {
     pub(crate) rows: Rows,
     pub(crate) index: Index,
     pub(crate) changes: Changes,
+    /// Devices that the row being folded may have changed; empty between rows.
+    pub(crate) touched: BTreeSet<DeviceKey>,
 }
 
 impl PartialEq for State {
@@ -116,8 +127,10 @@ impl From<Rows> for State {
             index: Index::of(&rows),
             changes: Changes::at(rows.seq),
             rows,
+            touched: BTreeSet::new(),
         };
         state.recount();
+        state.touched.clear();
         state
     }
 }
@@ -133,6 +146,12 @@ impl State {
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.rows.seq
+    }
+
+    /// How often the journal was put back from a backup.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.rows.incarnation
     }
 
     /// Time of that row; no later row has an earlier one.
@@ -234,6 +253,7 @@ impl State {
             self.index.leases_due.get_min().map(|(at, _)| *at),
             self.index.notices.get_min().map(|(at, _)| *at),
             self.index.drains_due.get_min().map(|(at, ..)| *at),
+            self.hour_due(),
         ];
         due.into_iter().flatten().min()
     }

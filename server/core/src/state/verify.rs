@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::id::TenantName;
+use crate::lease::{LeasePhase, LeasePlacement};
 
 /// An invariant does not hold; the ledger must not be written to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,8 @@ impl State {
         }
         self.verify_directory()?;
         self.verify_models()?;
+        self.verify_leases()?;
+        self.verify_meter()?;
         for quota in self.rows.quotas.values() {
             if !self.rows.tenants.contains_key(&quota.key.tenant) {
                 return Err(Broken(format!("quota {} has no tenant", quota.id.0)));
@@ -57,6 +60,68 @@ impl State {
                 if self.bound_tenant(node) != Some(&quota.key.tenant) {
                     return Err(Broken(format!("node {node} is bound to two tenants")));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    // That no device has two live leases the index itself asserts, also where it is recounted.
+    fn verify_leases(&self) -> Result<(), Broken> {
+        for lease in self.rows.leases.values() {
+            let id = lease.id.0;
+            if id >= self.rows.next_lease || lease.epoch > self.rows.last_epoch {
+                return Err(Broken(format!("lease {id} would be given out again")));
+            }
+            if lease.model != self.catalogue().canonical(&lease.terms.gpu_model) {
+                return Err(Broken(format!("lease {id} has another model")));
+            }
+            let named = match lease.terms.placement {
+                LeasePlacement::Devices => u64::from(lease.terms.count),
+                LeasePlacement::CountOnly => 0,
+            };
+            if lease.devices.len() as u64 != named {
+                return Err(Broken(format!(
+                    "lease {id} has not as many devices as it says"
+                )));
+            }
+            if lease.live() && !self.rows.tenants.contains_key(&lease.terms.tenant) {
+                return Err(Broken(format!("lease {id} has no tenant")));
+            }
+            match &lease.phase {
+                LeasePhase::Active => {}
+                LeasePhase::Releasing { waiting, .. } => {
+                    let own = waiting.iter().all(|key| lease.devices.contains_key(key));
+                    if waiting.is_empty() || !own {
+                        return Err(Broken(format!("lease {id} waits for nothing of its own")));
+                    }
+                }
+                LeasePhase::Ended { unconfirmed, .. } => {
+                    if !unconfirmed
+                        .keys()
+                        .all(|key| lease.devices.contains_key(key))
+                    {
+                        return Err(Broken(format!("lease {id} ended for another's device")));
+                    }
+                }
+            }
+        }
+        let epochs = self.rows.leases.values().map(|lease| lease.epoch);
+        if !epochs.is_sorted_by(|one, next| one < next) {
+            return Err(Broken("fencing epochs do not grow with leases".into()));
+        }
+        Ok(())
+    }
+
+    fn verify_meter(&self) -> Result<(), Broken> {
+        let metered = self.rows.devices.iter();
+        let metered = metered.filter(|(_, device)| !device.report.partitioned);
+        if metered.count() != self.rows.meter.running.len() {
+            return Err(Broken("the meter has other devices than the ledger".into()));
+        }
+        for (key, running) in &self.rows.meter.running {
+            let is = self.metered_as(key);
+            if is.as_ref() != Some(&(running.place.clone(), running.class.clone())) {
+                return Err(Broken(format!("the meter takes device {key} for another")));
             }
         }
         Ok(())

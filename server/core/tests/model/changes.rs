@@ -34,7 +34,9 @@ pub(crate) fn kept(before: &State, after: &State) {
 fn of_tenant(state: &State, name: &TenantName) -> String {
     let quotas: Vec<_> = state.quotas_of(name).collect();
     let profile = state.tenant(name).map(|tenant| &tenant.profile);
-    format!("{profile:?} {quotas:?} {:?}", usage(state, name).used)
+    let usage = usage(state, name);
+    let figures = (usage.used, usage.leased, usage.observed);
+    format!("{profile:?} {quotas:?} {figures:?}")
 }
 
 fn nodes(state: &State) -> Vec<String> {

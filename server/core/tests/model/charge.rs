@@ -1,89 +1,283 @@
-//! What a tenant uses, told as naively as possible: device by device, each time looking at every quota.
+//! What a tenant uses, told as naively as possible: device by device, each time looking at every quota and lease.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use gpuquota_core::device::DeviceKey;
-use gpuquota_core::id::{GpuModel, QuotaId, TenantName, Timestamp};
+use gpuquota_core::id::{GpuModel, NodeName, QuotaId, Region, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
+use gpuquota_core::settings::LeaseMode;
 
-use crate::reference::{Charged, Entitled, Held, Naive};
+use crate::promised::Promise;
+use crate::reference::{Charged, Entitled, Naive};
+
+/// What the same quotas are about: region, type, model.
+pub(crate) type Kin = (Region, QuotaType, String);
+
+/// A device that a tenant holds or leases.
+struct Unit {
+    key: DeviceKey,
+    node: NodeName,
+    region: Region,
+    model: String,
+    leased: bool,
+    observed: bool,
+    since: Timestamp,
+}
+
+/// What a tenant uses of one kin, by sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) leased: BTreeSet<DeviceKey>,
+    pub(crate) observed: BTreeSet<DeviceKey>,
+    pub(crate) number: u64,
+}
+
+impl Counted {
+    pub(crate) fn used(&self) -> u64 {
+        let union = self.leased.union(&self.observed).count() as u64;
+        let bare = self.observed.difference(&self.leased).count() as u64;
+        union + self.number.saturating_sub(bare)
+    }
+}
 
 impl Naive {
     pub(crate) fn charge(&self, tenant: &TenantName, now: Timestamp) -> Charged {
+        let mut charged = self.lay(tenant, now);
+        charged.over.clear();
+        charged
+    }
+
+    /// The same with the kin of what nothing bears.
+    pub(crate) fn lay(&self, tenant: &TenantName, now: Timestamp) -> Charged {
         let mine: Vec<&Entitled> = self.quotas.iter().filter(|q| q.tenant == *tenant).collect();
         let mut charged = Charged::default();
         for quota in &mine {
-            charged.used.insert(quota.id, 0);
+            for column in [
+                &mut charged.used,
+                &mut charged.leased,
+                &mut charged.observed,
+            ] {
+                column.insert(quota.id, 0);
+            }
         }
-        let mut waiting: Vec<&Held> = self.devices.iter().collect();
-        waiting.retain(|d| d.since.contains_key(tenant) && !d.report.partitioned);
-        waiting.sort_by(|a, b| a.report.key.cmp(&b.report.key));
-        waiting.sort_by_key(|d| d.since[tenant]);
-        for device in waiting {
-            let mut violate = |class| {
-                let key = device.report.key.clone();
-                charged.violations.insert((class, device.node.clone(), key));
-            };
-            if self.bound(&device.node, now).is_some_and(|t| t != tenant) {
-                violate("foreign");
-            }
-            let fitting = self.fitting(&mine, device, now);
-            if fitting.is_empty() {
-                violate("squatter");
-                charged.excess += 1;
-                continue;
-            }
-            let (mut best, mut last): (Option<&Entitled>, Option<&Entitled>) = (None, None);
-            for quota in &fitting {
-                let free = !quota.over(now) && room(quota.limit, charged.used[&quota.id]);
-                if free && best.is_none_or(|b| filled(quota, b) == Ordering::Less) {
-                    best = Some(quota);
-                }
-                let later = |l: &Entitled| match (quota.over(now), l.over(now)) {
-                    (false, true) => true,
-                    (true, false) => false,
-                    _ => filled(quota, l) == Ordering::Greater,
-                };
-                if last.is_none_or(later) {
-                    last = Some(quota);
-                }
+        let mut numbers: Vec<(Kin, u64)> = Vec::new();
+        for promise in self.promises.iter().filter(|it| it.tenant == *tenant) {
+            numbers.push((kin_asked(promise), promise.number()));
+        }
+        for unit in self.units(tenant) {
+            let kin = self.kin(tenant, &unit, now);
+            let covering = numbers
+                .iter_mut()
+                .find(|(of, left)| *of == kin && *left > 0);
+            let covered = covering
+                .filter(|_| !unit.leased)
+                .map(|(_, left)| *left -= 1)
+                .is_some();
+            let leased = unit.leased || covered;
+            let (best, last) = self.best_and_last(&self.fitting(&mine, &unit, now), &charged, now);
+            if let Some(quota) = best.or(last) {
+                *charged.used.entry(quota).or_default() += 1;
+                *charged.leased.entry(quota).or_default() += u64::from(leased);
+                *charged.observed.entry(quota).or_default() += u64::from(unit.observed);
             }
             if best.is_none() {
-                violate("over_quota");
                 charged.excess += 1;
+                charged.over.insert(kin);
             }
-            if let Some(quota) = best.or(last) {
-                add_one(&mut charged, quota.id);
+            let mut violate = |class| {
+                let seen = (class, unit.node.clone(), unit.key.clone());
+                charged.violations.insert(seen);
+            };
+            if !unit.observed {
+                continue;
+            }
+            let kept = self.kept_for(&unit.key).map(|promise| &promise.tenant);
+            if self.bound(&unit.node, now).is_some_and(|t| t != tenant)
+                || kept.is_some_and(|t| t != tenant)
+                || self.kept_on(tenant, now) && self.bound(&unit.node, now) != Some(tenant)
+            {
+                violate("foreign");
+            }
+            let mode = self.known(tenant).and_then(|known| known.mode);
+            let required = mode.unwrap_or(self.settings.lease_mode) == LeaseMode::Required;
+            match (best, last) {
+                (None, None) => violate("squatter"),
+                (None, Some(_)) => violate("over_quota"),
+                (Some(_), _) if !leased && required => violate("squatter"),
+                (Some(_), _) => {}
+            }
+        }
+        for (kin, left) in numbers {
+            let mut fitting = mine.clone();
+            fitting.retain(|q| kin == (q.region.clone(), q.quota_type, meaning(&q.model)));
+            for _ in 0..left {
+                let (best, last) = self.best_and_last(&fitting, &charged, now);
+                if let Some(quota) = best.or(last) {
+                    *charged.used.entry(quota).or_default() += 1;
+                    *charged.leased.entry(quota).or_default() += 1;
+                }
+                if best.is_none() {
+                    charged.excess += 1;
+                    charged.over.insert(kin.clone());
+                }
             }
         }
         charged
     }
 
-    fn fitting<'a>(
-        &self,
-        mine: &[&'a Entitled],
-        device: &Held,
-        now: Timestamp,
-    ) -> Vec<&'a Entitled> {
-        let host = self.hosts.iter().find(|h| h.name == device.node);
-        let wanted = match device.report.key {
-            DeviceKey::Gpu(_) => QuotaType::Flexible,
-            DeviceKey::Mig { .. } => QuotaType::Mig,
-            DeviceKey::Vgpu(_) => QuotaType::Vgpu,
+    /// What a tenant uses of one kin.
+    pub(crate) fn count(&self, tenant: &TenantName, kin: &Kin, now: Timestamp) -> Counted {
+        let mut counted = Counted::default();
+        for unit in self.units(tenant) {
+            if self.kin(tenant, &unit, now) != *kin {
+                continue;
+            }
+            if unit.leased {
+                counted.leased.insert(unit.key.clone());
+            }
+            if unit.observed {
+                counted.observed.insert(unit.key);
+            }
+        }
+        let mine = self.promises.iter().filter(|it| it.tenant == *tenant);
+        let mine = mine.filter(|it| kin_asked(it) == *kin);
+        counted.number = mine.map(Promise::number).sum();
+        counted
+    }
+
+    /// Every kin in which a tenant uses something.
+    pub(crate) fn kins(&self, tenant: &TenantName, now: Timestamp) -> BTreeSet<Kin> {
+        let units = self.units(tenant);
+        let mut kins: BTreeSet<Kin> = units.iter().map(|u| self.kin(tenant, u, now)).collect();
+        let mine = self.promises.iter().filter(|it| it.tenant == *tenant);
+        kins.extend(mine.filter(|it| it.number() > 0).map(kin_asked));
+        kins
+    }
+
+    /// Every kin in which a lease counts.
+    pub(crate) fn kin_of(&self, promise: &Promise, now: Timestamp) -> BTreeSet<Kin> {
+        if promise.devices.is_empty() {
+            return [kin_asked(promise)].into();
+        }
+        let units = self.units(&promise.tenant).into_iter();
+        let own = units.filter(|unit| promise.keeps(&unit.key));
+        own.map(|unit| self.kin(&promise.tenant, &unit, now))
+            .collect()
+    }
+
+    // Longest held or leased first.
+    fn units(&self, tenant: &TenantName) -> Vec<Unit> {
+        let mut units = Vec::new();
+        for held in &self.devices {
+            let key = &held.report.key;
+            let lease = self.kept_for(key).filter(|it| it.tenant == *tenant);
+            let since = held.since.get(tenant).copied();
+            let since = since.filter(|_| !held.report.partitioned);
+            let leased = lease.map(|it| it.granted);
+            let first = since.into_iter().chain(leased).min();
+            let host = self.hosts.iter().find(|host| host.name == held.node);
+            if let (Some(first), Some(host)) = (first, host) {
+                units.push(Unit {
+                    key: key.clone(),
+                    node: held.node.clone(),
+                    region: host.region.clone(),
+                    model: meaning(&held.report.gpu_model),
+                    leased: lease.is_some(),
+                    observed: since.is_some(),
+                    since: first,
+                });
+            }
+        }
+        for promise in self.promises.iter().filter(|it| it.tenant == *tenant) {
+            for (key, node) in promise.devices.iter().filter(|(key, _)| promise.keeps(key)) {
+                if self.devices.iter().all(|held| held.report.key != *key) {
+                    units.push(Unit {
+                        key: key.clone(),
+                        node: node.clone(),
+                        region: promise.region.clone(),
+                        model: meaning(&promise.model),
+                        leased: true,
+                        observed: false,
+                        since: promise.granted,
+                    });
+                }
+            }
+        }
+        units.sort_by(|a, b| (a.since, &a.key).cmp(&(b.since, &b.key)));
+        units
+    }
+
+    fn kin(&self, tenant: &TenantName, unit: &Unit, now: Timestamp) -> Kin {
+        let quota_type = match self.dedicated(tenant, &unit.node, &unit.model, now) {
+            true => QuotaType::Dedicated,
+            false => own_type(&unit.key),
         };
+        (unit.region.clone(), quota_type, unit.model.clone())
+    }
+
+    /// Whether a node serves this tenant with devices of this model.
+    pub(crate) fn dedicated(
+        &self,
+        tenant: &TenantName,
+        node: &NodeName,
+        model: &str,
+        now: Timestamp,
+    ) -> bool {
+        self.quotas.iter().any(|q| {
+            q.tenant == *tenant
+                && q.nodes.contains(node)
+                && !q.over(now)
+                && meaning(&q.model) == model
+        })
+    }
+
+    /// Whether a tenant is granted nothing outside its dedicated nodes.
+    pub(crate) fn kept_on(&self, tenant: &TenantName, now: Timestamp) -> bool {
+        let mut own = self.quotas.iter().filter(|q| q.tenant == *tenant);
+        self.known(tenant).is_some_and(|known| known.confined)
+            && own.any(|q| !q.nodes.is_empty() && !q.over(now))
+    }
+
+    // The quota that has room, and the one on which what is over stays.
+    fn best_and_last(
+        &self,
+        fitting: &[&Entitled],
+        charged: &Charged,
+        now: Timestamp,
+    ) -> (Option<QuotaId>, Option<QuotaId>) {
+        let (mut best, mut last): (Option<&Entitled>, Option<&Entitled>) = (None, None);
+        for quota in fitting {
+            let free = !quota.over(now) && room(quota.limit, charged.used[&quota.id]);
+            if free && best.is_none_or(|b| self.filled(quota, b) == Ordering::Less) {
+                best = Some(quota);
+            }
+            let later = |l: &Entitled| match (quota.over(now), l.over(now)) {
+                (false, true) => true,
+                (true, false) => false,
+                _ => self.filled(quota, l) == Ordering::Greater,
+            };
+            if last.is_none_or(later) {
+                last = Some(quota);
+            }
+        }
+        (best.map(|q| q.id), last.map(|q| q.id))
+    }
+
+    fn fitting<'a>(&self, mine: &[&'a Entitled], unit: &Unit, now: Timestamp) -> Vec<&'a Entitled> {
         let (mut bound, mut ended, mut plain) = (Vec::new(), Vec::new(), Vec::new());
         for quota in mine {
-            if meaning(&quota.model) != meaning(&device.report.gpu_model) {
+            if meaning(&quota.model) != unit.model {
                 continue;
             }
             if quota.quota_type == QuotaType::Dedicated {
-                match (quota.nodes.contains(&device.node), quota.over(now)) {
+                match (quota.nodes.contains(&unit.node), quota.over(now)) {
                     (true, false) => bound.push(*quota),
                     (true, true) => ended.push(*quota),
                     (false, _) => {}
                 }
-            } else if quota.quota_type == wanted && host.is_some_and(|h| h.region == quota.region) {
+            } else if quota.quota_type == own_type(&unit.key) && quota.region == unit.region {
                 plain.push(*quota);
             }
         }
@@ -93,10 +287,32 @@ impl Naive {
         }
         if plain.is_empty() { ended } else { plain }
     }
+
+    // The source that the settings name first, then the sooner end, no end last, then the older quota.
+    pub(crate) fn filled(&self, a: &Entitled, b: &Entitled) -> Ordering {
+        let second = |source: QuotaSource| source != self.settings.consume_first;
+        match (a.end, b.end) {
+            _ if second(a.source) != second(b.source) => second(a.source).cmp(&second(b.source)),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(x), Some(y)) if x != y => x.cmp(&y),
+            _ => a.id.cmp(&b.id),
+        }
+    }
 }
 
-fn add_one(charged: &mut Charged, quota: QuotaId) {
-    *charged.used.entry(quota).or_default() += 1;
+/// What a lease counts in while it names no devices.
+pub(crate) fn kin_asked(promise: &Promise) -> Kin {
+    let model = meaning(&promise.model);
+    (promise.region.clone(), promise.quota_type, model)
+}
+
+fn own_type(key: &DeviceKey) -> QuotaType {
+    match key {
+        DeviceKey::Gpu(_) => QuotaType::Flexible,
+        DeviceKey::Mig { .. } => QuotaType::Mig,
+        DeviceKey::Vgpu(_) => QuotaType::Vgpu,
+    }
 }
 
 fn room(limit: Limit, used: u64) -> bool {
@@ -106,27 +322,12 @@ fn room(limit: Limit, used: u64) -> bool {
     }
 }
 
-// Purchase first, then the sooner end, no end last, then the older quota.
-fn filled(a: &Entitled, b: &Entitled) -> Ordering {
-    match (a.source, b.source) {
-        (QuotaSource::Purchase, QuotaSource::Assign) => return Ordering::Less,
-        (QuotaSource::Assign, QuotaSource::Purchase) => return Ordering::Greater,
-        _ => {}
-    }
-    match (a.end, b.end) {
-        (Some(_), None) => return Ordering::Less,
-        (None, Some(_)) => return Ordering::Greater,
-        (Some(x), Some(y)) if x != y => return x.cmp(&y),
-        _ => {}
-    }
-    a.id.cmp(&b.id)
-}
-
-// The spellings that the histories use.
-fn meaning(model: &GpuModel) -> &str {
-    match model.as_str() {
+/// The spellings that the histories use.
+pub(crate) fn meaning(model: &GpuModel) -> String {
+    let plain = match model.as_str() {
         "nvidia.com/mig-1g.10gb" | "nvidia.com/mig-1c10g" | "1g.10gb" => "1g.10gb",
         "nvidia.com/mig-1g.10gb.me" | "1g.10gb+me" => "1g.10gb+me",
         other => other,
-    }
+    };
+    plain.to_owned()
 }

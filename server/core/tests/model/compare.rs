@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gpuquota_core::State;
-use gpuquota_core::id::{NodeName, Timestamp};
+use gpuquota_core::id::{GpuModel, NodeName, Timestamp};
+use gpuquota_core::lease::LeasePhase;
+use gpuquota_core::profile::CanonicalModel;
 use gpuquota_core::usage::usage;
+use gpuquota_core::{Group, State};
 
 use crate::charged;
 use crate::reference::Naive;
@@ -84,12 +86,32 @@ pub(crate) fn compare(state: &State, naive: &Naive, now: Timestamp) {
             naive.charge(&name, now),
             "usage of {name}"
         );
+        let kins = naive.kins(&name, now);
+        assert_eq!(state.demands(&name).count(), kins.len(), "{kins:?}");
+        for kin in kins {
+            let group = Group {
+                region: kin.0.clone(),
+                quota_type: kin.1,
+                model: CanonicalModel::of(&GpuModel::new(&kin.2).unwrap()),
+            };
+            let (demand, counted) = (state.demand(&name, &group), naive.count(&name, &kin, now));
+            assert_eq!(demand.used(), counted.used(), "{demand:?} {counted:?}");
+            assert_eq!(demand.observed, counted.observed.len() as u64);
+            let leased = counted.leased.len() as u64 + counted.number;
+            assert_eq!(demand.leased(), leased, "{demand:?} {counted:?}");
+        }
         let own = state.quotas_of(&name).map(|q| q.id);
         let told = told.iter().filter(|q| q.tenant == name).map(|q| q.id);
         assert!(own.eq(told), "quotas of {name}");
     }
+    leases(state, naive);
     let mut ends = told.iter().filter_map(|q| q.end).collect::<Vec<_>>();
     ends.retain(|end| *end > now);
+    ends.extend(naive.promises.iter().filter_map(|it| match it.phase {
+        LeasePhase::Active => it.end,
+        LeasePhase::Releasing { deadline, .. } => Some(deadline),
+        LeasePhase::Ended { .. } => None,
+    }));
     // Notices and deadlines of drains may come before.
     let next = ends.into_iter().min();
     assert!(
@@ -99,7 +121,7 @@ pub(crate) fn compare(state: &State, naive: &Naive, now: Timestamp) {
     assert!(
         state
             .next_due()
-            .is_none_or(|due| due > now || state.at() < now),
+            .is_none_or(|due| due >= now || state.at() < now),
         "what was due is done"
     );
     for (token, until) in naive.revoked.iter().filter(|(_, until)| *until > now) {
@@ -118,7 +140,29 @@ pub(crate) fn compare(state: &State, naive: &Naive, now: Timestamp) {
     );
 }
 
-/// What a report may touch: its own node's devices, and the numbers of tenants that hold or held some of them.
+fn leases(state: &State, naive: &Naive) {
+    assert_eq!(state.leases().count(), naive.promises.len());
+    for (lease, promise) in state.leases().zip(&naive.promises) {
+        let (terms, told) = (&lease.terms, promise);
+        assert_eq!((lease.id, lease.epoch), (told.id, told.epoch));
+        assert_eq!(lease.phase, told.phase, "{:?}", lease.id);
+        assert_eq!(
+            (&terms.tenant, &terms.region, &terms.gpu_model),
+            (&told.tenant, &told.region, &told.model)
+        );
+        assert_eq!(
+            (terms.quota_type, terms.count, terms.placement),
+            (told.quota_type, told.count, told.placement)
+        );
+        assert_eq!((lease.source, &lease.devices), (told.source, &told.devices));
+        assert_eq!(
+            (lease.granted_at, lease.expires_at),
+            (told.granted, told.end)
+        );
+    }
+}
+
+/// What a report may touch: its own node's devices, and the numbers of tenants that hold, held or lease some of them.
 pub(crate) fn report_stays_home(before: &State, after: &State, node: &NodeName) {
     let elsewhere = |state: &State| -> Vec<_> {
         let devices = state.devices().filter(|(_, d)| d.node != *node);
@@ -129,7 +173,12 @@ pub(crate) fn report_stays_home(before: &State, after: &State, node: &NodeName) 
         "a device of another node changed"
     );
     for tenant in TENANTS.map(tenant) {
-        let at_home = |s: &State| s.devices_of(&tenant).any(|(_, d)| d.node == *node);
+        let at_home = |s: &State| {
+            let mut leased = s.leases_of(&tenant).flat_map(|lease| lease.occupied());
+            s.devices_of(&tenant).any(|(_, d)| d.node == *node)
+                || leased
+                    .any(|(key, at)| at == node || s.device(key).is_some_and(|d| d.node == *node))
+        };
         if !at_home(before) && !at_home(after) {
             assert_eq!(usage(before, &tenant), usage(after, &tenant));
         }

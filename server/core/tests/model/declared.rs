@@ -29,7 +29,7 @@ const PRODUCTS: [u32; 2] = [1, 2];
 #[derive(Clone, Debug)]
 enum Act {
     Command(Command),
-    // Devices 5 and 6 are vGPU instances of the first product's type; who holds them, and are they licensed.
+    // Devices 7 and 8 are vGPU instances of the first product's type; who holds them, and are they licensed.
     Vgpus(Vec<&'static str>, bool),
     Wait(i64),
 }
@@ -87,7 +87,7 @@ fn licence_command() -> impl Strategy<Value = Command> {
         ),
         3 => (quota(), prop::option::of(0..4_u32), prop::option::of(any_end()), prop::option::of(any::<bool>()))
             .prop_map(|(quota, max, expires_at, is_active)| {
-                Command::ChangeLicenceQuota(ChangeLicenceQuota { quota, max, expires_at, is_active })
+                Command::ChangeLicenceQuota(ChangeLicenceQuota { quota, max, expires_at, is_active, expected: None })
             }),
         4 => (any_tenant(), any_product(), 1..30_u32).prop_map(|(tenant, product, ttl_ms)| {
             let owner = DisplayName::new("somebody").unwrap();
@@ -244,7 +244,7 @@ proptest! {
                 Act::Vgpus(held, licensed) => {
                     let state = if licensed { LicenceState::Licensed } else { LicenceState::Unlicensed };
                     let devices = held.iter().enumerate().map(|(at, name)| {
-                        let mut report = seen_at(device(5 + at), &seen_once());
+                        let mut report = seen_at(device(7 + at), &seen_once());
                         report.tenants = vec![tenant(name)];
                         report.licence = Some(state);
                         report

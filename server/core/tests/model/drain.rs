@@ -228,6 +228,7 @@ fn c074_a_limit_that_is_raised_again_withdraws_the_drain() {
     let forced = |lease| Command::ReleaseLease {
         lease: LeaseId(lease),
         forced: true,
+        expected: None,
     };
     granted(&mut ledger, &forced(3), at(10_001));
     let (_, group, _) = ledger.state.drains().next().unwrap();

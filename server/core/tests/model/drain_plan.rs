@@ -163,6 +163,7 @@ fn world(asks: &[Asked], held: &[BTreeSet<usize>]) -> Ledger {
             let back = Command::ReleaseLease {
                 lease: lease.id,
                 forced: false,
+                expected: None,
             };
             granted(&mut ledger, &back, at(ms));
         }

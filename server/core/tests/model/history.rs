@@ -4,10 +4,7 @@
 use std::collections::BTreeSet;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{
-    DeclareNode, NodeReport, OnExcess, QuotaName, ReleaseQuota, SetQuota,
-};
-use gpuquota_core::device::{DeviceKey, DeviceReport};
+use gpuquota_core::command::{DeclareNode, OnExcess, QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::id::{NodeName, Reference, Region, Seq, SessionId, Timestamp};
 use gpuquota_core::limit::Limit;
@@ -17,10 +14,11 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use crate::lease_history::{LeaseAct, lease_act};
 use crate::reference::{DAY, Entitled, Naive};
+use crate::saying::{Saying, saying};
 use crate::world::{
-    NODES, REGIONS, TENANTS, TOKENS, any_source, device, limit, model, node, region, seen, seen_at,
-    tenant,
+    NODES, REGIONS, TENANTS, TOKENS, any_source, limit, model, node, region, tenant,
 };
 
 /// One thing to try, so many milliseconds after the one before.
@@ -43,6 +41,7 @@ enum Act {
     Revoke(usize, i64),
     Sweep,
     Note,
+    Lease(LeaseAct),
 }
 
 /// A name of its own, or that of a quota there is, whose limit and end may be meant to stay.
@@ -54,44 +53,24 @@ struct Naming {
     own: QuotaName,
 }
 
-#[derive(Clone, Debug)]
-struct Saying {
-    node: usize,
-    session_behind: u64,
-    spool: Spool,
-    number: Number,
-    full: bool,
-    age_ms: Option<u64>,
-    devices: Vec<(usize, bool, DeviceReport)>,
-    gone: Vec<usize>,
-    stray: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Spool {
-    Same,
-    New,
-    Before,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Number {
-    Next,
-    Again(u64),
-    Skip(u64),
-}
-
 /// Steps to try one after the other.
 pub(crate) fn history(steps: usize) -> impl Strategy<Value = Vec<Step>> {
-    let opening = prop::bool::weighted(0.9).prop_map(|opened| {
+    let opening = (prop::bool::weighted(0.9), vec(naming(), 0..4), 0..4_u32);
+    let opening = opening.prop_map(|(opened, quotas, num)| {
         let nodes = NODES.iter().filter(|_| opened);
-        nodes
-            .map(|n| Step {
-                wait: 1,
-                op: None,
-                act: Act::Open(node(n), region("bj")),
-            })
-            .collect()
+        let opens = nodes.map(|n| Act::Open(node(n), region("bj")));
+        // Something to give away, and quotas to give it by.
+        let reports = (0..NODES.len()).filter(|_| opened && num > 0);
+        let reports = reports.map(|node| Act::Report(Saying::all_free(node)));
+        let quotas = quotas.into_iter();
+        let quotas = quotas.map(|naming| Act::Set(naming, Limit::Finite(num), None, None));
+        let acts = opens.chain(reports).chain(quotas);
+        acts.map(|act| Step {
+            wait: 1,
+            op: None,
+            act,
+        })
+        .collect()
     });
     (opening, vec(step(), 1..steps)).prop_map(|(mut opening, rest): (Vec<Step>, _)| {
         opening.extend(rest);
@@ -120,6 +99,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (any_node(), behind.clone()).prop_map(|(n, b)| Act::Silent(n, b)),
         1 => (any_node(), behind).prop_map(|(n, b)| Act::Heard(n, b)),
         1 => (0..2_usize, select(vec![-1, 0, 1, 5, 100, DAY])).prop_map(|(t, e)| Act::Revoke(t, e)),
+        20 => lease_act().prop_map(Act::Lease),
         1 => Just(Act::Sweep),
         1 => Just(Act::Note),
     ]
@@ -171,33 +151,6 @@ fn naming() -> impl Strategy<Value = Naming> {
     })
 }
 
-fn saying() -> impl Strategy<Value = Saying> {
-    let spool =
-        prop_oneof![12 => Just(Spool::Same), 2 => Just(Spool::New), 2 => Just(Spool::Before)];
-    let number = prop_oneof![
-        8 => Just(Number::Next), 1 => (0..2_u64).prop_map(Number::Again), 1 => (1..3_u64).prop_map(Number::Skip),
-    ];
-    let behind = prop_oneof![20 => Just(0), 1 => Just(1_u64)];
-    let age = option::of(select(vec![0_u64, 1, 50, 5_000]));
-    let devices = vec((0..6_usize, prop::bool::weighted(0.95), seen()), 0..4);
-    let said = (0..3_usize, behind, spool, number, any::<bool>(), age);
-    let seen = (devices, vec(0..6_usize, 0..2), prop::bool::weighted(0.05));
-    (said, seen).prop_map(|(said, (devices, gone, stray))| {
-        let (node, session_behind, spool, number, full, age_ms) = said;
-        Saying {
-            node,
-            session_behind,
-            spool,
-            number,
-            full,
-            age_ms,
-            devices,
-            gone,
-            stray,
-        }
-    })
-}
-
 impl Step {
     /// The command that this step means where the ledger stands now.
     pub(crate) fn command(&self, ledger: &Naive, now: Timestamp) -> Command {
@@ -245,6 +198,7 @@ impl Step {
                 token: TOKENS[*token].into(),
                 until: Timestamp(now.0 + end),
             },
+            Act::Lease(act) => act.command(ledger, session),
             Act::Sweep => Command::Sweep,
             Act::Note => Command::NoteSnapshot {
                 seq: Seq(1),
@@ -277,55 +231,6 @@ impl Naming {
             } else {
                 quota.reference
             },
-        }
-    }
-}
-
-impl Saying {
-    fn resolve(&self, ledger: &Naive, session: impl Fn(&NodeName, u64) -> SessionId) -> NodeReport {
-        let name = node(NODES[self.node]);
-        let spools = ledger
-            .hosts
-            .iter()
-            .find(|h| h.name == name)
-            .map(|h| h.spools.as_slice());
-        let spools = spools.unwrap_or_default();
-        let fresh = (format!("{name}-{}", spools.len()), 0);
-        let (spool, last) = match self.spool {
-            Spool::Same => spools.last().cloned().unwrap_or(fresh),
-            Spool::New => fresh,
-            Spool::Before => spools.iter().rev().nth(1).cloned().unwrap_or(fresh),
-        };
-        let number = match self.number {
-            Number::Next => last + 1,
-            Number::Again(back) => last.saturating_sub(back),
-            Number::Skip(over) => last + 1 + over,
-        };
-        let home = |at: usize, at_home: bool| if at_home { self.node * 2 + at % 2 } else { at };
-        let named = self.devices.iter();
-        let mut devices: Vec<DeviceReport> = named
-            .map(|(at, at_home, seen)| seen_at(device(home(*at, *at_home)), seen))
-            .collect();
-        let mut gone: Vec<DeviceKey> = self
-            .gone
-            .iter()
-            .map(|at| device(home(*at, !self.stray)))
-            .collect();
-        if !self.stray {
-            let mut once = BTreeSet::new();
-            devices.retain(|device| once.insert(device.key.clone()));
-            gone.retain(|key| once.insert(key.clone()));
-        }
-        NodeReport {
-            session: session(&name, self.session_behind),
-            node: name,
-            spool,
-            number,
-            age_ms: self.age_ms,
-            full: self.full,
-            facts: None,
-            devices,
-            gone,
         }
     }
 }

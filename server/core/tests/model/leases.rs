@@ -18,11 +18,11 @@ use crate::properties::{full_report, held_gpu, with_nodes};
 use crate::world::{model, node, region, tenant};
 use crate::{Ledger, START};
 
-fn at(ms: i64) -> Timestamp {
+pub(crate) fn at(ms: i64) -> Timestamp {
     Timestamp(START.0 + ms)
 }
 
-fn ask_for(who: &str, count: u32) -> RequestLease {
+pub(crate) fn ask_for(who: &str, count: u32) -> RequestLease {
     RequestLease::of(
         tenant(who),
         region("bj"),
@@ -32,7 +32,7 @@ fn ask_for(who: &str, count: u32) -> RequestLease {
     )
 }
 
-fn number_for(who: &str, count: u32) -> RequestLease {
+pub(crate) fn number_for(who: &str, count: u32) -> RequestLease {
     RequestLease {
         placement: LeasePlacement::CountOnly,
         ..ask_for(who, count)
@@ -40,7 +40,11 @@ fn number_for(who: &str, count: u32) -> RequestLease {
 }
 
 impl Ledger {
-    fn lease(&mut self, request: &RequestLease, now: Timestamp) -> Result<Lease, Box<Explanation>> {
+    pub(crate) fn lease(
+        &mut self,
+        request: &RequestLease,
+        now: Timestamp,
+    ) -> Result<Lease, Box<Explanation>> {
         match self.ask(&Command::RequestLease(request.clone()), now, None) {
             Answer::Granted(Outcome::Lease(lease)) => {
                 assert_eq!(
@@ -56,8 +60,16 @@ impl Ledger {
         }
     }
 
-    fn give_back(&mut self, lease: LeaseId, forced: bool, now: Timestamp) -> Lease {
-        match self.ask(&Command::ReleaseLease { lease, forced }, now, None) {
+    pub(crate) fn give_back(&mut self, lease: LeaseId, forced: bool, now: Timestamp) -> Lease {
+        match self.ask(
+            &Command::ReleaseLease {
+                lease,
+                forced,
+                expected: None,
+            },
+            now,
+            None,
+        ) {
             Answer::Granted(Outcome::Lease(lease)) => {
                 assert_eq!(
                     self.state.lease(lease.id),
@@ -71,14 +83,20 @@ impl Ledger {
         }
     }
 
-    fn say(&mut self, name: &str, number: u64, devices: Vec<DeviceReport>, now: Timestamp) {
+    pub(crate) fn say(
+        &mut self,
+        name: &str,
+        number: u64,
+        devices: Vec<DeviceReport>,
+        now: Timestamp,
+    ) {
         let report = full_report(name, number, devices);
         let answer = self.ask(&Command::Report(report), now, None);
         assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
         self.state.verify().unwrap();
     }
 
-    fn confirm(&mut self, name: &str, age_ms: u64, now: Timestamp) {
+    pub(crate) fn confirm(&mut self, name: &str, age_ms: u64, now: Timestamp) {
         let confirm = Command::ConfirmReleases {
             node: node(name),
             session: SessionId(1),
@@ -89,19 +107,19 @@ impl Ledger {
         self.state.verify().unwrap();
     }
 
-    fn used(&self, who: &str) -> Vec<u64> {
+    pub(crate) fn used(&self, who: &str) -> Vec<u64> {
         self.usage(who).used.into_values().collect()
     }
 }
 
-fn free(from: usize, to: usize) -> Vec<DeviceReport> {
+pub(crate) fn free(from: usize, to: usize) -> Vec<DeviceReport> {
     (from..to)
         .map(|at| held_gpu(&format!("GPU-{at}"), &[]))
         .collect()
 }
 
 // Tenant a with four GPUs by purchase, on node n0 with four free GPUs.
-fn four() -> Ledger {
+pub(crate) fn four() -> Ledger {
     let mut ledger = with_nodes(&["n0"]);
     ledger.put(put(bought("a", GPU), 4)).unwrap();
     ledger.say("n0", 1, free(0, 4), START);
@@ -329,7 +347,11 @@ fn case_51_waiting_ends_after_a_bounded_time_but_never_while_the_node_is_silent(
         session: SessionId(1),
     };
     ledger.ask(&heard, at(100 + 4 * wait - 1), None);
-    ledger.sweep(at(100 + 4 * wait));
+    // The time while it was silent does not count.
+    ledger.sweep(at(100 + 5 * wait - 2));
+    assert_eq!(ledger.state.lease(lease.id).unwrap().state(), "releasing");
+    let now = at(100 + 5 * wait - 1);
+    ledger.sweep(now);
     let ended = ledger.state.lease(lease.id).unwrap().clone();
     let LeasePhase::Ended {
         reason: EndReason::Expired,
@@ -342,7 +364,6 @@ fn case_51_waiting_ends_after_a_bounded_time_but_never_while_the_node_is_silent(
     assert_eq!(unconfirmed[&key], Unconfirmed::StillHeld);
     // It still runs there, so it is still charged and nobody else gets it.
     assert_eq!(ledger.used("a"), [1]);
-    let now = at(100 + 4 * wait);
     assert!(
         ledger
             .lease(&ask_for("a", 3), now)
@@ -385,6 +406,7 @@ fn only_an_active_lease_within_its_quotas_is_renewed() {
     let renew = |ttl| Command::RenewLease {
         lease: lease.id,
         ttl_ms: Some(ttl),
+        expected: None,
     };
     assert!(matches!(
         ledger.ask(&renew(200), at(50), None),

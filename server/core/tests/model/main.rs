@@ -1,6 +1,10 @@
 //! The ledger against a naive telling of it: random histories, properties of usage, and the documents' examples.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod admission;
+mod advice;
+mod bounds;
+mod broken;
 mod changes;
 mod charge;
 mod compare;
@@ -9,13 +13,24 @@ mod drain;
 mod drain_plan;
 mod earlier;
 mod examples;
+mod formula;
+mod generations;
+mod ghosts;
 mod history;
+mod incarnation;
+mod kept_promises;
+mod lease_history;
 mod leases;
+mod meter;
+mod metered;
 mod notices;
+mod promised;
 mod properties;
 mod reference;
+mod releases;
 mod retire;
 mod rules;
+mod saying;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +44,8 @@ use proptest::test_runner::Config;
 
 use compare::{compare, report_stays_home};
 use history::{Step, history};
+use kept_promises::Witness;
+use lease_history::patient;
 use reference::{Charged, DAY, Naive, Said};
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -52,6 +69,14 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// One that goes on from a state.
+    pub(crate) fn of(state: State) -> Self {
+        Self {
+            state,
+            journal: Vec::new(),
+        }
+    }
+
     pub(crate) fn write(
         &mut self,
         now: Timestamp,
@@ -122,7 +147,13 @@ impl Ledger {
 /// An answer in the words of the naive telling.
 pub(crate) fn said(answer: &Answer) -> Said {
     match answer {
+        // The row itself is compared.
+        Answer::Granted(Outcome::Lease(_)) => Ok(Outcome::Done),
         Answer::Granted(outcome) => Ok(outcome.clone()),
+        Answer::Denied(Denied::Lease { because }) => {
+            let rule = serde_json::to_value(because.rule).unwrap();
+            Err(format!("lease: {}", rule.as_str().unwrap_or_default()))
+        }
         Answer::Denied(Denied::BelowUse { excess, .. }) => Err(format!("below_use by {excess}")),
         Answer::Denied(Denied::InUse { used, .. }) => Err(format!("in_use by {used}")),
         Answer::Denied(denied) => {
@@ -146,7 +177,10 @@ pub(crate) fn charged(state: &State, tenant: &TenantName) -> Charged {
     Charged {
         excess: usage.excess(),
         used: usage.used,
+        leased: usage.leased,
+        observed: usage.observed,
         violations: listed,
+        over: BTreeSet::new(),
     }
 }
 
@@ -155,6 +189,7 @@ fn said_again(state: &State, command: &Command, answer: &Said, now: Timestamp) {
     let once = match command {
         Command::OpenSession { .. } | Command::NoteSnapshot { .. } => true,
         Command::ReleaseQuota(release) => release.must_exist,
+        Command::RequestLease(_) => true,
         _ => false,
     };
     if answer.is_ok() && !once {
@@ -168,9 +203,13 @@ fn said_again(state: &State, command: &Command, answer: &Said, now: Timestamp) {
 
 fn live(steps: &[Step]) {
     let (mut ledger, mut naive, mut now) = (Ledger::default(), Naive::default(), START);
+    let settings = Command::SetSettings(patient());
+    ledger.ask(&settings, START, None);
+    naive.obey(&settings, START).unwrap();
     let mut answered: BTreeMap<u8, (Timestamp, Said)> = BTreeMap::new();
     let mut counted: BTreeSet<(NodeName, String, u64)> = BTreeSet::new();
     let mut given: BTreeSet<QuotaId> = BTreeSet::new();
+    let mut witness = Witness::default();
     for step in steps {
         now = Timestamp(now.0 + step.wait);
         let op = step.op.map(|op| OpId::new(&format!("PUT k{op}")).unwrap());
@@ -186,10 +225,37 @@ fn live(steps: &[Step]) {
             }
         }
         let command = step.command(&naive, now);
-        ledger.sweep(now);
         let before = ledger.state.clone();
-        let answer = said(&ledger.ask(&command, now, op));
-        assert_eq!(answer, naive.obey(&command, now), "{command:?}");
+        ledger.sweep(now);
+        if let Some((seq, .., record)) = ledger.journal.last()
+            && *seq > before.seq()
+        {
+            witness.judge(&before, &ledger.state, &Command::Sweep, &record.events, now);
+        }
+        naive.pass(now);
+        let before = ledger.state.clone();
+        let answered_now = ledger.ask(&command, now, op);
+        let answer = said(&answered_now);
+        let told = match &command {
+            Command::RequestLease(asked) => naive.admit(asked, &answered_now, now),
+            command => naive.obey(command, now),
+        };
+        assert_eq!(answer, told, "{command:?}");
+        if let Command::ReleaseQuota(release) = &command {
+            naive.revoked_as_in(&ledger.state, &release.name.tenant, now);
+        }
+        if let (Command::RequestLease(asked), Answer::Denied(Denied::Lease { because })) =
+            (&command, &answered_now)
+        {
+            advice::judge(&ledger.state, asked, because, now);
+        }
+        if let Answer::Granted(Outcome::Lease(lease)) = &answered_now {
+            assert_eq!(
+                ledger.state.lease(lease.id),
+                Some(&**lease),
+                "the answer is the row"
+            );
+        }
         if let Some(number) = step.op {
             answered.insert(number, (now, answer.clone()));
         }
@@ -199,6 +265,9 @@ fn live(steps: &[Step]) {
             .journal
             .last()
             .filter(|(seq, ..)| *seq > before.seq());
+        if let Some((.., record)) = last {
+            witness.judge(&before, &ledger.state, &command, &record.events, now);
+        }
         for event in last.iter().flat_map(|(.., record)| &record.events) {
             if let Event::NodeReported {
                 node,
@@ -218,7 +287,7 @@ fn live(steps: &[Step]) {
             let known = &ledger.state.node(node).unwrap().region;
             let told =
                 |e: &Event| matches!(e, Event::SessionOpened { region, .. } if region == known);
-            assert!(record.events.iter().all(told), "{record:?}");
+            assert!(record.events.first().is_some_and(told), "{record:?}");
         }
         said_again(&ledger.state, &command, &answer, now);
         if let (Command::SetQuota(set), Ok(Outcome::Quota(id))) = (&command, &answer) {

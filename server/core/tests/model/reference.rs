@@ -13,6 +13,10 @@ use gpuquota_core::id::{
 use gpuquota_core::limit::Limit;
 use gpuquota_core::node::NodeState;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
+use gpuquota_core::settings::Settings;
+
+use crate::charge::Kin;
+use crate::promised::{Known, Promise};
 
 pub(crate) const DAY: i64 = 24 * 60 * 60 * 1000;
 
@@ -67,8 +71,11 @@ pub(crate) struct Held {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Charged {
     pub(crate) used: BTreeMap<QuotaId, u64>,
+    pub(crate) leased: BTreeMap<QuotaId, u64>,
+    pub(crate) observed: BTreeMap<QuotaId, u64>,
     pub(crate) violations: BTreeSet<(&'static str, NodeName, DeviceKey)>,
     pub(crate) excess: u64,
+    pub(crate) over: BTreeSet<Kin>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -78,6 +85,11 @@ pub(crate) struct Naive {
     pub(crate) hosts: Vec<Host>,
     pub(crate) devices: Vec<Held>,
     pub(crate) revoked: Vec<(String, Timestamp)>,
+    pub(crate) tenants: Vec<Known>,
+    pub(crate) settings: Settings,
+    pub(crate) promises: Vec<Promise>,
+    /// Cards of a tenant, or of everybody else, on a node with GPUs.
+    pub(crate) cards: Vec<(Option<TenantName>, u32)>,
 }
 
 /// Granted, or the rule that stands against it with the numbers it tells.
@@ -98,9 +110,14 @@ impl Naive {
                 ..
             } => {
                 let host = self.host_or_new(node, default_region);
+                let was = host.state;
                 host.session += 1;
                 host.state = NodeState::Up;
-                Ok(Outcome::Session(SessionId(host.session)))
+                let session = SessionId(host.session);
+                if was != NodeState::Up {
+                    self.heard_again(node, now);
+                }
+                Ok(Outcome::Session(session))
             }
             Command::Report(report) => self.report(report, now),
             Command::MarkSilent { node, session, .. } => {
@@ -108,7 +125,11 @@ impl Naive {
                 Ok(Outcome::Done)
             }
             Command::MarkHeard { node, session } => {
-                self.in_session(node, *session)?.state = NodeState::Up;
+                let host = self.in_session(node, *session)?;
+                if host.state != NodeState::Up {
+                    host.state = NodeState::Up;
+                    self.heard_again(node, now);
+                }
                 Ok(Outcome::Done)
             }
             Command::RevokeToken { token, until } => {
@@ -116,7 +137,7 @@ impl Naive {
                 Ok(Outcome::Done)
             }
             Command::Sweep | Command::NoteSnapshot { .. } => Ok(Outcome::Done),
-            other => unreachable!("{other:?} stands in no history of this model"),
+            other => self.obey_of_leases(other, now),
         }
     }
 
@@ -142,7 +163,11 @@ impl Naive {
         &mut self.hosts[at]
     }
 
-    fn in_session(&mut self, name: &NodeName, session: SessionId) -> Result<&mut Host, String> {
+    pub(crate) fn in_session(
+        &mut self,
+        name: &NodeName,
+        session: SessionId,
+    ) -> Result<&mut Host, String> {
         let mut hosts = self.hosts.iter_mut();
         let host = hosts.find(|h| h.name == *name && h.session == session.0 && h.session > 0);
         host.ok_or_else(|| "stale_session".to_owned())
@@ -230,6 +255,7 @@ impl Naive {
             return Err(format!("below_use by {}", later - before));
         }
         *self = after;
+        self.know(&name.tenant);
         Ok(Outcome::Quota(id))
     }
 
@@ -313,6 +339,7 @@ impl Naive {
                 since: held.collect(),
             });
         }
+        self.read(&report.node, report.age_ms, now);
         Ok(Outcome::Reported(report.number))
     }
 }

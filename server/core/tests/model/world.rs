@@ -28,11 +28,16 @@ pub(crate) fn model(name: &str) -> GpuModel {
     GpuModel::new(name).unwrap()
 }
 
-/// Devices 0 and 1 are at home on node 0, and so on; the three kinds are spread over the nodes.
+/// Devices at home on one node.
+pub(crate) const PER_NODE: usize = 3;
+/// All devices.
+pub(crate) const DEVICES: usize = PER_NODE * NODES.len();
+
+/// Devices 0 to 2 are at home on node 0, and so on; the three kinds are spread over the nodes.
 pub(crate) fn device(number: usize) -> DeviceKey {
     match number {
-        0..=2 => DeviceKey::gpu(&format!("GPU-{number}")).unwrap(),
-        3 | 4 => DeviceKey::mig("GPU-9", 1, u32::try_from(number).unwrap()).unwrap(),
+        0..=4 => DeviceKey::gpu(&format!("GPU-{number}")).unwrap(),
+        5 | 6 => DeviceKey::mig("GPU-4", 1, u32::try_from(number).unwrap()).unwrap(),
         _ => DeviceKey::vgpu(&format!("{number}")).unwrap(),
     }
 }
@@ -47,37 +52,53 @@ pub(crate) fn limit() -> impl Strategy<Value = Limit> {
 
 /// A device that some tenants hold; its address is filled in later.
 pub(crate) fn seen() -> impl Strategy<Value = DeviceReport> {
-    let held = prop::sample::subsequence(TENANTS.to_vec(), 0..=3);
-    (0..8_usize, prop::bool::weighted(0.1), held).prop_map(|(spelling, partitioned, tenants)| {
+    let some = prop::sample::subsequence(TENANTS.to_vec(), 0..=3);
+    let held = prop_oneof![1 => Just(Vec::new()), 2 => some];
+    (0..16_usize, prop::bool::weighted(0.1), held).prop_map(|(spelling, partitioned, tenants)| {
         let odd = match spelling {
             0 => "nvidia.com/gpu",
             1 => "1g.10gb+me",
             _ => "",
         };
         DeviceReport {
-            key: device(0),
-            health: DeviceHealth::Ok,
-            model: "H100".into(),
+            health: match spelling {
+                4 => DeviceHealth::Hung,
+                _ => DeviceHealth::Ok,
+            },
             gpu_model: model(if odd.is_empty() { "usual" } else { odd }),
-            profile: None,
-            memory_total_bytes: Some(80 << 30),
             partitioned,
             tenants: tenants.into_iter().map(tenant).collect(),
             unattributed: spelling == 3,
-            licence: None,
-            licence_expires_at: None,
-            vm: None,
-            parent: None,
-            numa: None,
-            nvlink: None,
+            ..free()
         }
     })
+}
+
+/// A device that nobody holds, with nothing odd about it.
+pub(crate) fn free() -> DeviceReport {
+    DeviceReport {
+        key: device(0),
+        health: DeviceHealth::Ok,
+        model: "H100".into(),
+        gpu_model: model("usual"),
+        profile: None,
+        memory_total_bytes: Some(80 << 30),
+        partitioned: false,
+        tenants: Vec::new(),
+        unattributed: false,
+        licence: None,
+        licence_expires_at: None,
+        vm: None,
+        parent: None,
+        numa: None,
+        nvlink: None,
+    }
 }
 
 fn usual_model(key: &DeviceKey) -> GpuModel {
     model(match key {
         DeviceKey::Gpu(_) => "nvidia.com/gpu",
-        DeviceKey::Mig { ci: 3, .. } => "1g.10gb",
+        DeviceKey::Mig { ci: 5, .. } => "1g.10gb",
         DeviceKey::Mig { .. } => "nvidia.com/mig-1c10g",
         DeviceKey::Vgpu(_) => "tyui-3",
     })

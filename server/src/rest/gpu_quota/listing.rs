@@ -60,7 +60,7 @@ struct Type<'a> {
     #[schema(value_type = names::GpuModel, required = false)]
     gpu_model: Option<&'a str>,
     quota_details: Vec<Detail<'a>>,
-    /// Devices that are held now; above `total_count` where more are held than granted.
+    /// Devices that are held or leased now; above `total_count` where more are than granted.
     used_count: u64,
     /// Sum of the counts.
     total_count: u64,

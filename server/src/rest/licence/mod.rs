@@ -83,7 +83,8 @@ pub(super) async fn statistics(api: &Api, call: &Call) -> Result<Reply, Problem>
 /// Shows one quota (dialects D4.13).
 pub(super) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let row = row_in_path(api, call).ok_or_else(no_quota)?;
-    Reply::ok(Answer::shown(row))
+    let changed = row.changed;
+    Ok(Reply::ok(Answer::shown(row))?.of(changed))
 }
 
 /// Makes a quota.
@@ -119,10 +120,11 @@ pub(super) async fn patch(api: &Api, call: &Call) -> Result<Reply, Problem> {
     }
     let patch = Patch::read(&Fields::parse(&call.body)?)?;
     let row = row_in_path(api, call).ok_or_else(no_quota)?;
-    let change = Command::ChangeLicenceQuota(patch.of(&row)?);
+    let change = Command::ChangeLicenceQuota(patch.of(&row, call.expected)?);
     call.submit(api, change).await.map_err(of_use)?;
     let row = row_of(api, row.id).ok_or_else(no_quota)?;
-    Reply::ok(Answer::updated(row))
+    let changed = row.changed;
+    Ok(Reply::ok(Answer::updated(row))?.of(changed))
 }
 
 // A tenant administrator sees what it has; how much that is, is not for it to say.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use gpuquota_core::State;
 use gpuquota_core::command::CreateLicenceQuota;
-use gpuquota_core::id::{LicenceQuotaId, Timestamp};
+use gpuquota_core::id::{LicenceQuotaId, Seq, Timestamp};
 use gpuquota_core::licence::{LicenceQuota, Product};
 use gpuquota_core::licence_usage::licence_usage;
 use gpuquota_core::tenant::TenantProfile;
@@ -56,6 +56,7 @@ pub(super) struct Row {
     pub(super) expired: bool,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
+    pub(super) changed: Seq,
     json: OnceLock<String>,
 }
 
@@ -78,6 +79,7 @@ impl Row {
             expired: quota.expired,
             created_at: quota.created_at,
             updated_at: quota.updated_at,
+            changed: quota.changed,
             json: OnceLock::new(),
         }
     }

@@ -3,7 +3,7 @@
 //! A quota names tenant and product by number when it is written and shows them as objects when it is read.
 
 use gpuquota_core::command::{ChangeLicenceQuota, CreateLicenceQuota};
-use gpuquota_core::id::{LicenceQuotaId, ProductId, TenantNumber, Timestamp};
+use gpuquota_core::id::{LicenceQuotaId, ProductId, Seq, TenantNumber, Timestamp};
 use serde::Serialize;
 
 use super::row::Row;
@@ -101,7 +101,11 @@ impl Patch {
     ///
     /// # Errors
     /// When it names another tenant or product (dialects D4.11).
-    pub(super) fn of(&self, row: &Row) -> Result<ChangeLicenceQuota, Problem> {
+    pub(super) fn of(
+        &self,
+        row: &Row,
+        expected: Option<Seq>,
+    ) -> Result<ChangeLicenceQuota, Problem> {
         let same = |name: &str, given: Option<Option<u32>>, id: u32| match given {
             Some(given) if given != Some(id) => {
                 let message = format!("{name} of a quota never changes; make another quota");
@@ -116,6 +120,7 @@ impl Patch {
             max: self.max,
             expires_at: self.expires_at,
             is_active: self.is_active,
+            expected,
         })
     }
 }

@@ -131,6 +131,8 @@ impl<'a> Wanted<'a> {
             Some(text) => {
                 let plain = text.bytes().all(|b| b.is_ascii_digit());
                 let number = text.parse().ok().filter(|_| plain);
+                // JSON's readers know whole numbers up to there.
+                let number = number.filter(|number| *number < 1_u64 << 53);
                 number.ok_or_else(|| invalid(name, "must be a whole number"))
             }
         };

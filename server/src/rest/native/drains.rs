@@ -57,7 +57,7 @@ impl<'a> DrainBody<'a> {
 
 /// `GET /api/v1/drains`: those that the caller sees.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let committed = api.ledger.read();
+    let committed = call.read(api).await?;
     let state = &committed.state;
     let drains = state.drains();
     let seen = drains.filter(|(tenant, ..)| call.principal.sees(tenant));

@@ -3,14 +3,18 @@
 pub(super) mod audit;
 pub(super) mod drains;
 mod fault;
+pub(super) mod leases;
 pub(super) mod models;
 pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod products;
 pub(super) mod projects;
 pub(super) mod seats;
+pub(super) mod settings;
 pub(super) mod tenants;
 pub(super) mod tokens;
+pub(super) mod usage;
+pub(super) mod violations;
 mod wire;
 
 use serde::Serialize;

@@ -11,7 +11,8 @@ use gpuquota_core::pool::{Accelerator, CardLimitKey, HostResource, RegionProfile
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::wire::number_of;
+use super::wire::{lease_mode, number_of};
+use crate::chosen_mode::ChosenMode;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
 use crate::rest::names;
@@ -29,6 +30,9 @@ pub(in crate::rest) struct RegionBody<'a> {
     /// Null where it is part of the central site.
     #[schema(value_type = Option<names::SiteId>, required)]
     site_id: Option<&'a SiteId>,
+    /// Whether what runs there needs a lease; `default` is as the settings say.
+    #[schema(value_type = names::ChosenLeaseMode)]
+    lease_mode: ChosenMode,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,6 +55,7 @@ pub(in crate::rest) async fn list_regions(api: &Api, call: &Call) -> Result<Repl
             region,
             name: name.map_or(region.as_str(), DisplayName::as_str),
             site_id: state.site_of(region),
+            lease_mode: ChosenMode(profile.and_then(|profile| profile.lease_mode)),
         }
     };
     Reply::ok(Regions {
@@ -58,14 +63,15 @@ pub(in crate::rest) async fn list_regions(api: &Api, call: &Call) -> Result<Repl
     })
 }
 
-/// `PUT /api/v1/regions/{region}`: the whole description; without `site_id` it is part of the central site.
+/// `PUT /api/v1/regions/{region}`: the whole description; without `site_id` it is part of the central site, without
+/// `lease_mode` the settings say whether leases are needed.
 pub(in crate::rest) async fn put_region(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
     let profile = RegionProfile {
         region: call.named("region", Region::new)?,
         display_name: fields.name("name", DisplayName::new)?,
         site: fields.name("site_id", SiteId::new)?,
-        lease_mode: None,
+        lease_mode: lease_mode(&fields)?.and_then(|mode| mode.0),
     };
     call.submit(api, Command::SetRegion(profile.clone()))
         .await?;
@@ -74,6 +80,7 @@ pub(in crate::rest) async fn put_region(api: &Api, call: &Call) -> Result<Reply,
         region: &profile.region,
         name: name.map_or(profile.region.as_str(), DisplayName::as_str),
         site_id: profile.site.as_ref(),
+        lease_mode: ChosenMode(profile.lease_mode),
     })
 }
 

@@ -7,7 +7,8 @@ use gpuquota_core::tenant::{MOST_PROJECTS, Tenant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::wire::{LimitField, number_of};
+use super::wire::{LimitField, lease_mode, number_of};
+use crate::chosen_mode::ChosenMode;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::Fields;
 use crate::rest::names;
@@ -30,6 +31,11 @@ pub(in crate::rest) struct TenantBody<'a> {
     projects: Vec<&'a ProjectId>,
     /// Nothing new is granted to it.
     frozen: bool,
+    /// While it has dedicated nodes it is granted nothing elsewhere.
+    confined: bool,
+    /// Whether what it runs needs a lease; `default` is as its region says.
+    #[schema(value_type = names::ChosenLeaseMode)]
+    lease_mode: ChosenMode,
     #[schema(value_type = names::Time)]
     created_at: String,
     #[schema(value_type = names::Time)]
@@ -51,6 +57,8 @@ impl<'a> TenantBody<'a> {
             code: profile.code(),
             projects: profile.projects.iter().collect(),
             frozen: profile.frozen,
+            confined: profile.confined,
+            lease_mode: ChosenMode(profile.lease_mode),
             created_at: time::format(tenant.created_at),
             updated_at: time::format(tenant.updated_at),
         }
@@ -89,8 +97,8 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         code: fields.name("code", Code::new)?,
         projects: fields.names("projects", MOST_PROJECTS, ProjectId::new)?,
         frozen: fields.flag("frozen")?,
-        confined: None,
-        lease_mode: None,
+        confined: fields.flag("confined")?,
+        lease_mode: lease_mode(&fields)?.map(|mode| mode.0),
     };
     call.submit(api, Command::SetTenant(set)).await?;
     let committed = api.ledger.read();

@@ -1,9 +1,12 @@
 //! Values that several bodies of the native API share.
 
+use std::str::FromStr;
+
 use gpuquota_core::limit::Limit;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::chosen_mode::ChosenMode;
 use crate::rest::json::{Fields, invalid, missing};
 use crate::rest::status::Problem;
 
@@ -41,6 +44,26 @@ impl Serialize for LimitField {
             Some(Limit::Finite(count)) => to.serialize_u32(count),
         }
     }
+}
+
+/// Reads one of a few words.
+pub(super) fn word_of<T: FromStr>(
+    fields: &Fields,
+    name: &str,
+    rule: &str,
+) -> Result<Option<T>, Problem> {
+    let text = fields.text(name)?;
+    text.map(|text| text.parse().map_err(|_| invalid(name, rule)))
+        .transpose()
+}
+
+/// Reads whether a tenant or a region needs leases.
+pub(super) fn lease_mode(fields: &Fields) -> Result<Option<ChosenMode>, Problem> {
+    word_of(
+        fields,
+        "lease_mode",
+        "must be optional, required or default",
+    )
 }
 
 /// Reads a number that names something: 1..=2147483647.

@@ -60,7 +60,11 @@ fn the_document_has_every_route_with_its_security_and_nothing_else() {
             .keys()
             .filter(|status| status.starts_with('2'))
             .collect();
-        assert_eq!(success.len(), 1, "{key:?}");
+        let dry_run = operation["parameters"]
+            .as_array()
+            .is_some_and(|list| list.iter().any(|it| it["name"] == "dry_run"));
+        let most = if dry_run { 2 } else { 1 };
+        assert!((1..=most).contains(&success.len()), "{key:?}");
     }
     assert!(described.is_empty(), "{:?}", described.keys());
 }

@@ -37,7 +37,7 @@ dialect. Fields are absent where they are not required, and null only where it i
 
 **Writes** take an `Idempotency-Key`: the same key with the same request answers again without a second effect, with \
 another request it is refused; keys are kept for 24 hours. Their answers have `Gpuquota-Seq`, the journal row at which \
-they can be read.
+they can be read. Where an answer has an `ETag`, a write may name it in `If-Match`.
 
 **Several servers.** A request with `Gpuquota-Seq: ROW` is served by a server that has that row, which it waits for up to \
 2 seconds; else it is 503. A server that cannot reach the ledger's database refuses writes with 503 and goes on to answer \
@@ -104,7 +104,7 @@ fn tag(dialect: Dialect) -> (&'static str, &'static str) {
         Dialect::QuotaSet => ("DeH quota sets", "Dedicated hosts of a tenant by kind."),
         Dialect::Native => (
             "Native",
-            "Tenants, regions, nodes, models, products, counters, seats and tokens.",
+            "Leases, tenants, regions, nodes, models, products, counters, seats and tokens.",
         ),
     }
 }
@@ -139,7 +139,17 @@ fn components() -> Components {
         .required(Required::False)
         .description(Some("One key has one effect. The same request with it answers again, another one is 409; kept 24 hours."))
         .schema(Some(text().pattern(Some("^[!-~](?:[ -~]*[!-~])?$")).min_length(Some(1)).max_length(Some(255))));
-    let parameters = [("RequestId", request_id), ("IdempotencyKey", key)];
+    let if_match = ParameterBuilder::new()
+        .name("If-Match")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("The `ETag` of an answer: where the object has changed since, nothing is done and the answer is 412. `*` asks for nothing."))
+        .schema(Some(text().pattern(Some("^(?:\\*|\"[0-9]{1,19}\")$"))));
+    let parameters = [
+        ("RequestId", request_id),
+        ("IdempotencyKey", key),
+        ("IfMatch", if_match),
+    ];
     let parameters = parameters.map(|(name, it)| (name.to_owned(), RefOr::T(it.build())));
     components.parameters = BTreeMap::from(parameters);
     components.headers =
@@ -147,7 +157,7 @@ fn components() -> Components {
     components
 }
 
-fn headers() -> [(&'static str, Header); 4] {
+fn headers() -> [(&'static str, Header); 5] {
     let header = |schema: ObjectBuilder, description: &str| {
         HeaderBuilder::new()
             .schema(Some(schema))
@@ -169,6 +179,13 @@ fn headers() -> [(&'static str, Header); 4] {
         ),
         ("Allow", header(text(), "The methods that the path takes.")),
         ("Challenge", header(text(), "`Bearer`.")),
+        (
+            "ETag",
+            header(
+                text(),
+                "The object's generation, for `If-Match`: a number in quotes.",
+            ),
+        ),
     ]
 }
 
@@ -214,12 +231,22 @@ fn path_operation(route: &Route, operation: Operation) -> PathOperation {
         }
     }
     built = built.response(success, answer(route, &operation));
+    if let Some((status, content)) = &operation.also {
+        let response = ResponseBuilder::new()
+            .description("Nothing was done: a dry run.")
+            .header_ref("X-Request-Id", header("RequestId"))
+            .content("application/json", content.clone());
+        built = built.response(status.as_u16().to_string(), response.build());
+    }
     for parameter in operation.parameters {
         built = built.parameter(parameter);
     }
     let shared = |name: &str| Ref::new(format!("#/components/parameters/{name}"));
     if route.method != Method::GET {
         built = built.parameter_ref(shared("IdempotencyKey"));
+    }
+    if operation.conditional {
+        built = built.parameter_ref(shared("IfMatch"));
     }
     built = built
         .parameter_ref(shared("RequestId"))
@@ -253,6 +280,9 @@ fn answer(route: &Route, operation: &Operation) -> Response {
     let mut response = ResponseBuilder::new()
         .description("Success.")
         .header_ref("X-Request-Id", header("RequestId"));
+    if operation.tagged {
+        response = response.header_ref("ETag", header("ETag"));
+    }
     let faults = problems::examples(route.dialect, operation.status);
     for (content_type, content) in &operation.content {
         let mut content = content.clone();

@@ -13,6 +13,7 @@ pub(in crate::rest) fn list() -> Operation {
         "A tenant that uses more than its quotas grant since one was lowered, ended or released has until a deadline to \
          end the excess; then leases are ended by the plan that is shown. Those of the token; an admin sees all.",
     )
+    .past()
     .answers::<Drains<'_>>(json!({
         "drains": [{
             "tenant": "demo", "cause": "shrink", "since": "2026-11-22T08:00:00Z", "deadline": "2026-11-23T08:00:00Z",

@@ -105,6 +105,7 @@ pub(in crate::rest) fn get() -> Operation {
     )
     .path::<names::LicenceQuotaId>("id", "The quota's number; anything else is 404.")
     .problem(Kind::NoSuchObject)
+    .tagged()
     .answers::<Shown>(example)
 }
 
@@ -135,6 +136,8 @@ pub(in crate::rest) fn patch() -> Operation {
     .problem(Kind::Contradiction)
     .problem(Kind::NoSuchObject)
     .problem(Kind::BelowUse)
+    .conditional()
+    .tagged()
     .answers::<Changed>(answer)
 }
 

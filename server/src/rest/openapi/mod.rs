@@ -12,6 +12,7 @@ pub(super) mod drains;
 mod faults;
 pub(super) mod gpu_quota;
 pub(super) mod instance;
+pub(super) mod leases;
 pub(super) mod licence;
 mod licence_answers;
 pub(super) mod native;
@@ -22,7 +23,9 @@ pub(super) mod products;
 pub(super) mod projects;
 pub(super) mod quota_set;
 pub(super) mod served;
+pub(super) mod settings;
 pub(super) mod tenants;
+pub(super) mod usage;
 pub(super) mod workspace;
 
 use std::sync::LazyLock;

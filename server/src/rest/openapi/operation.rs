@@ -22,6 +22,12 @@ pub(in crate::rest) struct Operation {
     pub(super) body: Option<RequestBody>,
     pub(super) status: StatusCode,
     pub(super) content: Vec<(&'static str, Content)>,
+    /// A further answer of success.
+    pub(super) also: Option<(StatusCode, Content)>,
+    /// It shows one object with its generation.
+    pub(super) tagged: bool,
+    /// It may be asked to write over one generation only.
+    pub(super) conditional: bool,
     /// What it may answer besides what every route of its kind may.
     pub(super) problems: Vec<Kind>,
     pub(super) schemas: Schemas,
@@ -38,6 +44,9 @@ impl Operation {
             body: None,
             status: StatusCode::OK,
             content: Vec::new(),
+            also: None,
+            tagged: false,
+            conditional: false,
             problems: Vec::new(),
             schemas: Vec::new(),
         }
@@ -114,6 +123,33 @@ impl Operation {
     pub(super) fn creates<T: ToSchema>(mut self, example: Value) -> Self {
         self.status = StatusCode::CREATED;
         self.answers::<T>(example)
+    }
+
+    /// 200 with this body instead, when nothing is done.
+    pub(super) fn answers_otherwise<T: ToSchema>(mut self, example: Value) -> Self {
+        collect::<T>(&mut self.schemas);
+        let content = ContentBuilder::new()
+            .schema(Some(reference::<T>()))
+            .example(Some(example));
+        self.also = Some((StatusCode::OK, content.build()));
+        self
+    }
+
+    /// Its answer has an `ETag`.
+    pub(super) fn tagged(self) -> Self {
+        Self {
+            tagged: true,
+            ..self
+        }
+    }
+
+    /// It takes `If-Match`.
+    pub(super) fn conditional(self) -> Self {
+        let conditional = Self {
+            conditional: true,
+            ..self
+        };
+        conditional.problem(Kind::Changed)
     }
 
     /// 200 with something that is not described further.

@@ -30,6 +30,10 @@ pub(in crate::rest) fn put_region() -> Operation {
         .optional::<names::SiteId>(
             "site_id",
             "The site that it is part of; left out, the central one.",
+        )
+        .optional::<names::ChosenLeaseMode>(
+            "lease_mode",
+            "Whether what runs there needs a lease; left out, `default`: as the settings say.",
         );
     Operation::new(
         "putRegion",
@@ -37,7 +41,10 @@ pub(in crate::rest) fn put_region() -> Operation {
         "The whole description: what is left out is taken away.",
     )
     .path::<names::Region>("region", "The region.")
-    .body(body, json!({ "name": "Edge 1", "site_id": "147258369" }))
+    .body(
+        body,
+        json!({ "name": "Edge 1", "site_id": "147258369", "lease_mode": "required" }),
+    )
     .answers::<RegionBody<'_>>(region())
 }
 
@@ -145,7 +152,7 @@ pub(in crate::rest) fn delete_host() -> Operation {
 }
 
 fn region() -> Value {
-    json!({ "region": "edge-1", "name": "Edge 1", "site_id": "147258369" })
+    json!({ "region": "edge-1", "name": "Edge 1", "site_id": "147258369", "lease_mode": "required" })
 }
 
 fn host() -> Value {

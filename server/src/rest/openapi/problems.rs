@@ -15,7 +15,7 @@ use crate::rest::routes::{Dialect, Route};
 use crate::rest::status::{Kind, Problem};
 
 /// Every kind with when it is answered.
-pub(super) const KINDS: [Kind; 27] = [
+pub(super) const KINDS: [Kind; 28] = [
     Kind::MalformedBody,
     Kind::MissingField,
     Kind::InvalidField,
@@ -38,6 +38,7 @@ pub(super) const KINDS: [Kind; 27] = [
     Kind::Frozen,
     Kind::NotGranted,
     Kind::LeaseOver,
+    Kind::Changed,
     Kind::TooLarge,
     Kind::Throttled,
     Kind::Overloaded,
@@ -71,6 +72,7 @@ fn meaning(kind: Kind) -> &'static str {
             "a limit, or the hardware, does not bear the lease; explain says which and what would"
         }
         Kind::LeaseOver => "the lease is to end or has ended",
+        Kind::Changed => "it has changed since it was read; If-Match named another generation",
         Kind::TooLarge => "the body is larger than 64 KiB",
         Kind::Throttled => "too many wrong tokens from this address",
         Kind::Overloaded => "more writes wait than the server takes",

@@ -47,7 +47,15 @@ pub(in crate::rest) fn put() -> Operation {
             0..=MOST_PROJECTS,
             "All its projects; none may be another tenant's.",
         )
-        .optional::<names::Flag>("frozen", "While it is, nothing new is granted to it.");
+        .optional::<names::Flag>("frozen", "While it is, nothing new is granted to it.")
+        .optional::<names::Flag>(
+            "confined",
+            "While it has dedicated nodes it is granted nothing elsewhere.",
+        )
+        .optional::<names::ChosenLeaseMode>(
+            "lease_mode",
+            "Whether what it runs needs a lease; `default` is as its region says.",
+        );
     let example = json!({ "id": 2, "name": "示例公司", "code": "DEMO_COMPANY", "projects": ["29dfe82ada564ac2b927e1ff036d9a9b"] });
     Operation::new(
         "putTenant",
@@ -83,6 +91,7 @@ fn tenant() -> Value {
     json!({
         "tenant": "demo", "id": 2, "name": "示例公司", "code": "DEMO_COMPANY",
         "projects": ["29dfe82ada564ac2b927e1ff036d9a9b"], "frozen": false,
+        "confined": false, "lease_mode": "default",
         "created_at": "2024-01-15T10:30:00Z", "updated_at": "2024-01-20T14:25:00Z"
     })
 }

@@ -147,6 +147,8 @@ impl Ground {
             ("POST", "/licenses/admin/quotas/", quota(3)),
             ("POST", "/seats", seat("own")),
             ("POST", "/seats", seat("other")),
+            ("POST", "/leases", lease_of("own")),
+            ("POST", "/leases", lease_of("other")),
         ] {
             let headers = [("authorization", format!("Bearer {admin}"))];
             let path = format!("/api/v1{path}");
@@ -287,6 +289,10 @@ fn quota_of(region: &str) -> Value {
     json!({"region": region, "quota_source": "purchase", "gpu_model": "nvidia.com/gpu", "num": 4})
 }
 
+fn lease_of(tenant: &str) -> Value {
+    json!({"tenant": tenant, "region": "own-region", "gpu_model": "nvidia.com/gpu", "count": 1, "placement": "count_only"})
+}
+
 /// The route's path about somebody's thing, with the query that it needs.
 pub(super) fn path_of(route: &Route, whose: Whose) -> String {
     let word = match whose {
@@ -359,7 +365,10 @@ fn body_of(route: &Route, whose: Whose) -> String {
         (_, "/api/v1/seats") => {
             json!({"tenant": tenant, "software_product": 1, "owner": "u", "ttl_seconds": 600})
         }
-        (_, "/api/v1/seats/{id}/renew") => json!({"ttl_seconds": 700}),
+        (_, "/api/v1/leases") => lease_of(tenant),
+        (_, "/api/v1/seats/{id}/renew" | "/api/v1/leases/{id}/renew") => {
+            json!({"ttl_seconds": 700})
+        }
         (_, "/api/v1/tokens/revoke") => json!({"token": "x"}),
         _ => json!({}),
     };

@@ -110,8 +110,9 @@ fn what_writes_asks_for_a_role_and_licence_quotas_always_do() {
     for route in closed() {
         let writes = route.method != Method::GET;
         let managed = route.dialect == Dialect::Licence || route.path.starts_with("/api/v1/seats");
-        let enough: &[Access] = match (managed, writes) {
-            // "Super administrator or tenant administrator", says the document; seats follow it.
+        let leased = route.path.starts_with("/api/v1/leases");
+        let enough: &[Access] = match (managed || (leased && writes), writes) {
+            // "Super administrator or tenant administrator", says the document; seats and leases follow it.
             (true, _) => &[Access::Manager, Access::Admin],
             (false, true) => &[Access::Admin],
             (false, false) => &[Access::Signed, Access::Manager, Access::Admin],
@@ -251,6 +252,7 @@ async fn case_17_what_is_anothers_answers_like_what_is_not_there() {
         "/api/v1/licenses/admin/quotas/",
         "/api/v1/tenants",
         "/api/v1/seats",
+        "/api/v1/leases",
     ] {
         let route = lists.iter().find(|route| route.path == path).unwrap();
         let seen = ground.call(route, Whose::Own, &admin).await;

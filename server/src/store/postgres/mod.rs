@@ -4,6 +4,7 @@ mod address;
 mod fault;
 mod listen;
 mod session;
+mod usage;
 
 use std::time::Duration;
 
@@ -14,8 +15,11 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::sql::{Columns, ROWS_AFTER, migration_refused, row, signed};
-use super::{Appended, Beat, Row, Store, StoreError};
+use super::base::{BASE, BaseColumns, DROP_BASES, DROP_ROWS, PUT_BASE, base};
+use super::sql::{Columns, LAST, ROWS_AFTER, migration_refused, row, signed};
+use super::{
+    Appended, Base, Beat, Row, Store, StoreError, UsageHours, UsageKept, UsageQuery, UsageSum,
+};
 use fault::{keeps_connection, of_append, of_read, within};
 use session::Session;
 
@@ -29,7 +33,7 @@ const APPEND: &str = "\
 WITH written AS (
     INSERT INTO journal (seq, at, writer, op, body, hash)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[])
-    WHERE (SELECT coalesce(max(seq), 0) FROM journal) = $7
+    WHERE coalesce((SELECT max(seq) FROM journal), (SELECT max(seq) FROM base), 0) = $7
     RETURNING seq)
 SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify('gpuquota_journal', max(seq)::text)::text END FROM written";
 
@@ -50,6 +54,8 @@ SELECT writer, greatest(0, (extract(epoch FROM clock_timestamp()) * 1000)::bigin
 const ANSWER: Duration = Duration::from_secs(8);
 /// For an answer to a large read.
 const READ: Duration = Duration::from_secs(30);
+/// For the deletion of millions of rows.
+const DROP: Duration = Duration::from_secs(601);
 /// For a connection of the pool.
 const ACQUIRE: Duration = Duration::from_secs(3);
 
@@ -184,6 +190,48 @@ impl Store for PostgresStore {
         }
     }
 
+    async fn last(&self) -> Result<Option<Row>, StoreError> {
+        let read = sqlx::query_as(LAST).fetch_optional(&self.readers);
+        let found: Option<Columns> = within(READ, read).await.map_err(of_read)?;
+        found.map(row).transpose()
+    }
+
+    async fn base(&self) -> Result<Option<Base>, StoreError> {
+        let read = sqlx::query_as(BASE).fetch_optional(&self.readers);
+        let found: Option<BaseColumns> = within(READ, read).await.map_err(of_read)?;
+        found.map(base).transpose()
+    }
+
+    async fn put_base(&self, base: &Base) -> Result<(), StoreError> {
+        let put = sqlx::query(PUT_BASE)
+            .bind(signed(base.seq)?)
+            .bind(base.at.0)
+            .bind(base.head.to_string())
+            .bind(i64::from(base.format))
+            .bind(base.digest.to_string())
+            .bind(&base.state)
+            .execute(&self.readers);
+        within(READ, put).await.map(|_| ()).map_err(of_read)
+    }
+
+    async fn drop_archived(&self, base: &Base) -> Result<u64, StoreError> {
+        let (seq, digest) = (signed(base.seq)?, base.digest.to_string());
+        let dropped = within(DROP, async {
+            let mut transaction = self.readers.begin().await?;
+            let patience = sqlx::query("SET LOCAL statement_timeout = '10min'");
+            patience.execute(&mut *transaction).await?;
+            let mut deleted = [0; 2];
+            for (statement, deleted) in [DROP_ROWS, DROP_BASES].into_iter().zip(&mut deleted) {
+                let drop = sqlx::query(statement).bind(seq).bind(&digest);
+                *deleted = drop.execute(&mut *transaction).await?.rows_affected();
+            }
+            transaction.commit().await?;
+            let [rows, _bases] = deleted;
+            Ok(rows)
+        });
+        dropped.await.map_err(of_read)
+    }
+
     fn hints(&self) -> Option<watch::Receiver<Seq>> {
         Some(self.hints.clone())
     }
@@ -230,6 +278,15 @@ impl Store for PostgresStore {
             age_ms: u64::try_from(age).unwrap_or(0),
         });
         Ok(beats.collect())
+    }
+
+    async fn put_usage(&self, hours: &UsageHours) -> Result<UsageKept, StoreError> {
+        usage::put(&self.readers, hours).await.map_err(of_read)
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
+        let sums = within(READ, usage::sums(&self.readers, query)).await;
+        sums.map_err(of_read)
     }
 
     async fn close(&self) {

@@ -33,6 +33,9 @@ SELECT pg_terminate_backend(pid) FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = $1
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()";
 const OWN_LOCK: &str = "SELECT pg_advisory_lock($1)";
+// Committed like any write, so it waits for a synchronous standby: what the older connection had committed and was still
+// waiting for is not taken for durable before it is.
+const DURABLE_SO_FAR: &str = "SELECT pg_logical_emit_message(true, 'gpuquota', '')::text";
 
 /// The connection that writes, or what is needed to make it.
 pub(super) struct Session {
@@ -78,6 +81,8 @@ impl Session {
             end.execute(&mut connection).await?;
             let lock = sqlx::query(OWN_LOCK).bind(self.key);
             lock.execute(&mut connection).await?;
+            let mark = sqlx::query(DURABLE_SO_FAR);
+            mark.execute(&mut connection).await?;
             Ok(())
         })
         .await?;

@@ -132,6 +132,9 @@ impl State {
         // A device of a node that is dedicated to the tenant is charged to that quota and to no other.
         let mut free: Vec<(&DeviceKey, &Device)> = free
             .filter(|(_, device)| self.group_of(tenant, device) == *group)
+            .filter(|(key, device)| {
+                self.lease_beside(key, device).is_none() && !self.held_beside(key)
+            })
             .collect();
         if free.is_empty() {
             return None;
@@ -155,7 +158,7 @@ impl State {
                 *of_gpu = (of_gpu.0 + 1, of_gpu.1 + in_use);
             }
         }
-        let room = self.room_on(tenant, name, &mut free, &instances);
+        let room = self.room_on(terms, name, &mut free, &instances);
         let dedicated = match group.quota_type {
             QuotaType::Dedicated => self.dedicated_room(tenant, group, name),
             QuotaType::Flexible | QuotaType::Mig | QuotaType::Vgpu => u32::MAX,
@@ -170,14 +173,15 @@ impl State {
     }
 
     // Per-node limits count cards: an instance on a card that the tenant has already costs none. Cards that are in use
-    // most come first, so that whole ones stay whole.
+    // most come first, so that whole ones stay whole; where those have too few free instances, the emptiest do.
     fn room_on(
         &self,
-        tenant: &TenantName,
+        terms: &LeaseTerms,
         name: &NodeName,
         free: &mut Vec<(&DeviceKey, &Device)>,
         instances: &BTreeMap<&str, (u32, u32)>,
     ) -> u32 {
+        let tenant = &terms.tenant;
         let Some(limit) = self.card_limit_on(tenant, name) else {
             return u32::MAX;
         };
@@ -187,18 +191,26 @@ impl State {
             return room;
         }
         let in_use = |gpu: &str| instances.get(gpu).map_or(0, |(_, in_use)| *in_use);
-        let mut others: Vec<&str> = free
-            .iter()
-            .filter_map(|(_, device)| device.report.gpu())
-            .filter(|gpu| !had.contains(gpu))
-            .collect();
-        others.sort_by_key(|gpu| (std::cmp::Reverse(in_use(gpu)), *gpu));
-        others.dedup();
-        others.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+        let mut on_card: BTreeMap<&str, usize> = BTreeMap::new();
+        for gpu in free.iter().filter_map(|(_, device)| device.report.gpu()) {
+            *on_card.entry(gpu).or_default() += 1;
+        }
+        let on_had = on_card.iter().filter(|(gpu, _)| had.contains(*gpu));
+        let on_had: usize = on_had.map(|(_, free)| free).sum();
+        let mut others: Vec<(&str, usize)> = on_card.into_iter().collect();
+        others.retain(|(gpu, _)| !had.contains(gpu));
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        others.sort_by_key(|(gpu, _)| (std::cmp::Reverse(in_use(gpu)), *gpu));
+        let on_fullest: usize = others.iter().take(room).map(|(_, free)| free).sum();
+        if on_had + on_fullest < usize::try_from(terms.count).unwrap_or(usize::MAX) {
+            others.sort_by_key(|(gpu, free)| (std::cmp::Reverse(*free), *gpu));
+        }
+        others.truncate(room);
+        let others: BTreeSet<&str> = others.into_iter().map(|(gpu, _)| gpu).collect();
         free.retain(|(_, device)| {
             let gpu = device.report.gpu();
             // Which card an instance without a parent is on is not known, so it may be any.
-            gpu.is_some_and(|gpu| had.contains(gpu) || others.contains(&gpu))
+            gpu.is_some_and(|gpu| had.contains(gpu) || others.contains(gpu))
         });
         u32::MAX
     }

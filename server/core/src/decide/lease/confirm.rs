@@ -21,6 +21,8 @@ enum Seen<'a> {
     Reported(&'a DeviceReport),
     /// It is no more.
     Gone,
+    /// Another node has it now, so this one cannot say who is on it.
+    Elsewhere,
 }
 
 impl State {
@@ -33,12 +35,37 @@ impl State {
     ) -> Result<Decision, Denied> {
         self.in_session(node, session)?;
         let read_at = now.before(age_ms);
-        Ok(done(self.confirmed(node, read_at, |key| {
-            match self.device(key).filter(|device| device.node == *node) {
-                Some(device) => Seen::Reported(&device.report),
-                None => Seen::Gone,
-            }
-        })))
+        Ok(done(
+            self.confirmed(node, read_at, |key| self.as_known(node, key)),
+        ))
+    }
+
+    fn as_known(&self, node: &NodeName, key: &DeviceKey) -> Seen<'_> {
+        match self.device(key) {
+            Some(device) if device.node == *node => Seen::Reported(&device.report),
+            Some(_) => Seen::Elsewhere,
+            None => Seen::Gone,
+        }
+    }
+
+    /// A node that was not heard is heard again: the time before does not count for the leases that wait for it.
+    pub(in crate::decide) fn wait_anew(&self, node: &NodeName, now: Timestamp) -> Vec<Event> {
+        let until = self.waits_until(now);
+        let waiting = self.leases_at(node).filter(|lease| match lease.phase {
+            LeasePhase::Releasing { deadline, .. } => deadline < until,
+            LeasePhase::Active | LeasePhase::Ended { .. } => false,
+        });
+        waiting
+            .map(|lease| Event::LeaseWaiting {
+                lease: lease.id,
+                deadline: until,
+            })
+            .collect()
+    }
+
+    /// When waiting that begins now ends; never now, or a sweep would find it due again.
+    pub(super) fn waits_until(&self, now: Timestamp) -> Timestamp {
+        now.after(self.settings().confirm_within_ms.max(1))
     }
 
     /// What a report ends: `devices` and `gone` are what it says, the rest is as the ledger has it.
@@ -58,10 +85,9 @@ impl State {
         let gone: BTreeSet<&DeviceKey> = gone.iter().collect();
         self.confirmed(node, observed_at, |key| match reported.get(key) {
             Some(report) => Seen::Reported(report),
-            None if full || gone.contains(key) => Seen::Gone,
-            None => match self.device(key).filter(|device| device.node == *node) {
-                Some(device) => Seen::Reported(&device.report),
-                None => Seen::Gone,
+            None => match self.as_known(node, key) {
+                Seen::Reported(_) if full || gone.contains(key) => Seen::Gone,
+                seen => seen,
             },
         })
     }
@@ -91,6 +117,7 @@ impl State {
                 .filter(|(key, _)| match seen(key) {
                     Seen::Reported(report) => free_of(&lease.terms.tenant, report),
                     Seen::Gone => true,
+                    Seen::Elsewhere => false,
                 })
                 .map(|(key, _)| key.clone())
                 .collect();
@@ -130,10 +157,14 @@ impl State {
     // What a node that is not heard holds stays charged: it is asked again later.
     fn waited(&self, lease: &Lease, reason: EndReason, now: Timestamp) -> Event {
         let heard = |node| self.node(node).is_some_and(|it| it.state == NodeState::Up);
-        if lease.occupied().any(|(_, node)| !heard(node)) {
+        let silent = lease.occupied().any(|(key, node)| {
+            let moved = self.device(key).map(|device| &device.node);
+            !heard(node) || moved.is_some_and(|node| !heard(node))
+        });
+        if silent {
             return Event::LeaseWaiting {
                 lease: lease.id,
-                deadline: now.after(self.settings().confirm_within_ms),
+                deadline: self.waits_until(now),
             };
         }
         let unconfirmed = lease.occupied().map(|(key, _)| {

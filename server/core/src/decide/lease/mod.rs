@@ -12,7 +12,7 @@ use crate::device::DeviceKey;
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, Rule};
-use crate::id::{Epoch, LeaseId, NodeName, TenantName, Timestamp};
+use crate::id::{Epoch, LeaseId, NodeName, Seq, Timestamp};
 use crate::lease::{
     EndReason, Lease, LeasePhase, LeasePlacement, LeaseTerms, MOST_LABELS, MOST_LEASED, Unconfirmed,
 };
@@ -24,7 +24,7 @@ use crate::state::{Group, State};
 use crate::usage::{in_order, usage};
 
 use super::directory::{too_many, unknown};
-use super::done;
+use super::{done, unchanged};
 
 impl State {
     pub(super) fn decide_set_settings(&self, settings: &Settings) -> Decision {
@@ -70,6 +70,7 @@ impl State {
             granted_at: now,
             expires_at: request.ttl_ms.map(|ttl| now.after(ttl)),
             phase: LeasePhase::Active,
+            changed: self.rows.seq.next(),
         };
         let granted = Event::LeaseGranted {
             lease: lease.id,
@@ -82,10 +83,7 @@ impl State {
         if lease.terms.quota_type == QuotaType::Dedicated {
             self.check_dedicated(&lease, &granted)?;
         }
-        Ok(Decision {
-            events: vec![granted],
-            outcome: Outcome::Lease(Box::new(lease)),
-        })
+        Ok(answered(vec![granted], lease))
     }
 
     // Dedicated quotas need not be about the same nodes, so their sum says too little: the devices are laid upon them.
@@ -113,9 +111,11 @@ impl State {
         &self,
         id: LeaseId,
         ttl_ms: Option<u64>,
+        expected: Option<Seq>,
         now: Timestamp,
     ) -> Result<Decision, Denied> {
         let lease = self.known_lease(id)?;
+        unchanged("lease", expected, lease.changed)?;
         if !lease.active() {
             return Err(Denied::LeaseOver {
                 lease: id,
@@ -126,32 +126,28 @@ impl State {
         if self.known_tenant(tenant)?.frozen {
             return Err(why::frozen(tenant));
         }
-        let excess = usage(self, tenant).excess();
-        if excess > 0 {
-            let group = Group {
-                region: lease.terms.region.clone(),
-                quota_type: lease.terms.quota_type,
-                model: lease.model.clone(),
-            };
-            self.check_not_over(tenant, &group)?;
+        let usage = usage(self, tenant);
+        if usage.excess() > 0 {
+            // Where its devices count now, which need not be where they were asked for.
+            let groups = self.groups_of_lease(lease);
+            if let Some(group) = groups.into_iter().find(|group| usage.over(group) > 0) {
+                return Err(self.not_kept(tenant, &group, usage.over(&group)));
+            }
         }
         let expires_at = ttl_ms.map(|ttl| now.after(ttl));
+        if lease.expires_at == expires_at {
+            return Ok(answered(Vec::new(), lease.clone()));
+        }
         let renewed = Lease {
             expires_at,
+            changed: self.rows.seq.next(),
             ..lease.clone()
         };
         let event = Event::LeaseRenewed {
             lease: id,
             expires_at,
         };
-        let events = match lease.expires_at == expires_at {
-            true => Vec::new(),
-            false => vec![event],
-        };
-        Ok(Decision {
-            events,
-            outcome: Outcome::Lease(Box::new(renewed)),
-        })
+        Ok(answered(vec![event], renewed))
     }
 
     /// Releasing what is to end already, or has ended, is no error: who asks twice gets the same answer.
@@ -159,15 +155,14 @@ impl State {
         &self,
         id: LeaseId,
         forced: bool,
+        expected: Option<Seq>,
         now: Timestamp,
     ) -> Result<Decision, Denied> {
         let lease = self.known_lease(id)?;
+        unchanged("lease", expected, lease.changed)?;
         let reason = match (&lease.phase, forced) {
             (LeasePhase::Ended { .. }, _) | (LeasePhase::Releasing { .. }, false) => {
-                return Ok(Decision {
-                    events: Vec::new(),
-                    outcome: Outcome::Lease(Box::new(lease.clone())),
-                });
+                return Ok(answered(Vec::new(), lease.clone()));
             }
             (LeasePhase::Releasing { reason, .. }, true) => *reason,
             (LeasePhase::Active, true) => EndReason::Forced,
@@ -192,10 +187,11 @@ impl State {
             };
             (event, after)
         };
-        Ok(Decision {
-            events: vec![event],
-            outcome: Outcome::Lease(Box::new(lease)),
-        })
+        let lease = Lease {
+            changed: self.rows.seq.next(),
+            ..lease
+        };
+        Ok(answered(vec![event], lease))
     }
 
     /// How a lease begins to end: one without devices has nothing that could be seen.
@@ -210,7 +206,7 @@ impl State {
         Event::LeaseReleasing {
             lease: lease.id,
             reason,
-            deadline: now.after(self.settings().confirm_within_ms),
+            deadline: self.waits_until(now),
         }
     }
 
@@ -298,19 +294,6 @@ impl State {
         Err(self.over_quota(terms, group, &granting))
     }
 
-    // What the group uses now may be more than its quotas grant, through holders or a limit that was lowered.
-    fn check_not_over(&self, tenant: &TenantName, group: &Group) -> Result<(), Denied> {
-        let granting: Vec<&Quota> = self
-            .quotas_in(tenant, group)
-            .filter(|quota| !quota.expired)
-            .collect();
-        let used = self.demand(tenant, group).used();
-        match total_limit(&granting) {
-            Some(limit) if used > limit => Err(self.not_kept(tenant, group, &granting)),
-            Some(_) | None => Ok(()),
-        }
-    }
-
     fn choose_devices(
         &self,
         request: &RequestLease,
@@ -330,6 +313,13 @@ impl State {
             .into_iter()
             .map(|(node, key)| (key.clone(), node.clone()));
         Ok(chosen.collect())
+    }
+}
+
+fn answered(events: Vec<Event>, lease: Lease) -> Decision {
+    Decision {
+        events,
+        outcome: Outcome::Lease(Box::new(lease)),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::command::RequestLease;
 use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, Holding, MOST_NAMED, Rule};
 use crate::id::{NodeName, QuotaId, TenantName, Timestamp};
-use crate::lease::LeaseTerms;
+use crate::lease::{Lease, LeaseTerms};
 use crate::limit::Limit;
 use crate::placement::NoPlace;
 use crate::quota::{Quota, QuotaType};
@@ -33,6 +33,7 @@ pub(super) fn frozen(tenant: &TenantName) -> Denied {
 impl State {
     /// No quota of the tenant grants anything of this group.
     pub(super) fn no_quota(&self, terms: &LeaseTerms, group: &Group, ended: &[&Quota]) -> Denied {
+        let used = self.demand(&terms.tenant, group).used();
         let asked = u64::from(terms.count);
         let because = ended.iter().map(|quota| Explanation {
             limit: Some(quota.limit),
@@ -48,11 +49,11 @@ impl State {
         });
         denied(Explanation {
             limit: Some(Limit::Finite(0)),
-            used: Some(self.demand(&terms.tenant, group).used()),
+            used: Some(used),
             asked: Some(asked),
             admit: Some(Change::RaiseLimit {
                 quota: ended.first().map(|quota| quota.id),
-                limit: asked,
+                limit: used.saturating_add(asked),
             }),
             because: because.collect(),
             ..Explanation::new(
@@ -118,11 +119,12 @@ impl State {
     }
 
     /// A lease that its quotas do not bear any more.
-    pub(super) fn not_kept(&self, tenant: &TenantName, group: &Group, quotas: &[&Quota]) -> Denied {
+    pub(super) fn not_kept(&self, tenant: &TenantName, group: &Group, over: u64) -> Denied {
+        let quotas = self.quotas_in(tenant, group);
+        let granting: Vec<&Quota> = quotas.filter(|quota| !quota.expired).collect();
         let demand = self.demand(tenant, group);
         let used = demand.used();
-        let limit = total_limit(quotas).unwrap_or(u64::MAX);
-        let over = used.saturating_sub(limit);
+        let limit = total_limit(&granting).unwrap_or(u64::MAX);
         denied(Explanation {
             limit: Some(u32::try_from(limit).map_or(Limit::Unlimited, Limit::Finite)),
             used: Some(used),
@@ -146,7 +148,7 @@ impl State {
         none: &NoPlace,
     ) -> Denied {
         let mut obstacles: BTreeMap<Rule, Obstacle> = BTreeMap::new();
-        let mut all = 0;
+        let (mut all, mut open) = (0, 0);
         for (name, node) in self.nodes().filter(|(_, node)| node.region == group.region) {
             let devices = node
                 .devices
@@ -157,11 +159,16 @@ impl State {
             });
             for (key, device) in devices {
                 all += 1;
-                let lease = self.lease_on(key);
+                let lease = self
+                    .lease_on(key)
+                    .or_else(|| self.lease_beside(key, device));
                 let rule = match self.obstacle(request, terms, name, node) {
                     Some(rule) => Some(rule),
                     None if lease.is_some() => Some(Rule::DeviceLeased),
-                    None if !device.holders.is_empty() || device.report.unattributed => {
+                    None if !device.holders.is_empty()
+                        || device.report.unattributed
+                        || self.held_beside(key) =>
+                    {
                         Some(Rule::DeviceHeld)
                     }
                     None if !self.is_free(key, device) => Some(Rule::DeviceUnreadable),
@@ -170,7 +177,10 @@ impl State {
                     }
                     None => None,
                 };
-                let Some(rule) = rule else { continue };
+                let Some(rule) = rule else {
+                    open += 1;
+                    continue;
+                };
                 let obstacle = obstacles.entry(rule).or_default();
                 obstacle.devices += 1;
                 obstacle.nodes.insert(name.clone());
@@ -187,7 +197,7 @@ impl State {
                 let others = whose.into_iter().filter(|whose| **whose != terms.tenant);
                 obstacle.tenants.extend(others.cloned());
                 if let Some(lease) = lease {
-                    obstacle.ends.extend(lease.expires_at);
+                    obstacle.ends.extend(lease.ends_at());
                 }
             }
         }
@@ -197,7 +207,7 @@ impl State {
             .into_iter()
             .map(|(rule, obstacle)| obstacle.explain(rule))
             .collect();
-        because.extend(self.too_scattered(terms, none));
+        because.extend(self.too_scattered(terms, none, open));
         if all == 0 {
             because.push(self.no_slice(terms, group));
         }
@@ -228,17 +238,18 @@ impl State {
         })
     }
 
-    // Devices that are free, but not where or not as many in one place as is asked.
-    fn too_scattered(&self, terms: &LeaseTerms, none: &NoPlace) -> Vec<Explanation> {
+    // Devices that are free, but not where or not as many in one place as is asked. `open` are free, also where a bound of
+    // cards offers only some of them.
+    fn too_scattered(&self, terms: &LeaseTerms, none: &NoPlace, open: u32) -> Vec<Explanation> {
         let mut because = Vec::new();
-        if none.admitted < none.free {
+        if none.admitted < open {
             because.push(Explanation {
                 asked: Some(u64::from(terms.count)),
                 ..Explanation::new(
                     Rule::NodeLimit,
                     format!(
                         "of {} free devices {} are within what the tenant may have on each node",
-                        none.free, none.admitted
+                        open, none.admitted
                     ),
                 )
             });
@@ -318,7 +329,7 @@ impl State {
                 since: held
                     .or(lease.map(|lease| lease.granted_at))
                     .unwrap_or_default(),
-                until: lease.and_then(|lease| lease.expires_at),
+                until: lease.and_then(Lease::ends_at),
             });
         }
         let counts = self.leases_of(tenant).filter(|lease| {
@@ -333,7 +344,7 @@ impl State {
             lease: Some(lease.id),
             count: lease.unplaced(),
             since: lease.granted_at,
-            until: lease.expires_at,
+            until: lease.ends_at(),
         }));
         own.sort_by_key(|holding| (holding.until.is_none(), holding.until, holding.since));
         own.truncate(MOST_NAMED);

@@ -1,0 +1,29 @@
+//! `If-Match`: the generation that a caller read, in the form in which `ETag` told it.
+
+use gpuquota_core::id::Seq;
+use http::HeaderMap;
+use http::header::IF_MATCH;
+
+use super::status::{Kind, Problem};
+
+/// The generation that a write is to replace. `*` asks for none in particular.
+///
+/// # Errors
+/// When the header names none of ours, which are numbers.
+pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
+    let mut values = headers.get_all(IF_MATCH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let number = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    let plain = number.filter(|it| it.bytes().all(|b| b.is_ascii_digit()));
+    match (text, plain.and_then(|it| it.parse().ok()), values.next()) {
+        ("*", _, None) => Ok(None),
+        (_, Some(seq), None) => Ok(Some(Seq(seq))),
+        _ => Err(Problem::new(
+            Kind::InvalidField,
+            "If-Match must be * or the one ETag of an answer, quotes included",
+        )),
+    }
+}
