@@ -83,7 +83,7 @@ impl Replica {
             let process = format!("{}.{incarnation}", self.name);
             let store = SimJournal::new(self.database.clone(), self.link.clone(), dice.fork());
             // A digest takes longer than most of what is done here.
-            let compared = dice.chance(300);
+            let compared = dice.chance(100);
             tokio::select! {
                 biased;
                 () = self.link.crashed() => {}

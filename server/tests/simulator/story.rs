@@ -110,7 +110,7 @@ async fn tell(world: &Arc<World>, dice: &mut Dice) {
                 until: Timestamp(i64::MAX - i64::try_from(until).unwrap()),
             };
             insist(world, dice, to, &format!("closing/{turn}/{to}"), command).await;
-            world.replicas[to].read(true);
+            world.replicas[to].read(turn > 0);
         }
     }
 }
