@@ -95,12 +95,17 @@ async fn d1_4_a_lowered_quota_is_looked_at_then_drained_and_the_drain_outlives_a
     assert_eq!(drains(&admin).await, json!([]), "it was withdrawn");
 }
 
+#[expect(clippy::disallowed_methods, reason = "quotas end by the wall clock")]
+fn today() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_secs() / 86_400
+}
+
 #[tokio::test]
 async fn an_end_that_is_near_shows_in_the_metrics_with_its_notice() {
     let server = Server::start().await;
     let admin = server.admin();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let today = now.unwrap().as_secs() / 86_400;
+    let today = today();
     for (tenant, days) in [("far", 40), ("near", 20), ("soon", 5)] {
         let end = with(purchase("TW", 1), "expired_at", date(today + days));
         admin.put(tenant, end).await.expect_done();

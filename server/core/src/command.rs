@@ -1,23 +1,21 @@
 //! What can be asked of the ledger, and what it answers.
 
+mod answer;
 mod quota;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use crate::archive::{Archive, Head};
 use crate::catalogue::ModelEntry;
 use crate::device::{DeviceKey, DeviceReport, GpuUuid};
-use crate::event::{Event, SilenceReason};
-use crate::explain::Denied;
+use crate::event::SilenceReason;
 use crate::id::{
     Code, DisplayName, GpuModel, GroupName, HostResourceName, Incarnation, LabelName, LeaseId,
-    LicenceQuotaId, NodeName, ProductId, ProjectId, QuotaId, Region, ResourceKind, SeatId, Seq,
-    SessionId, SiteId, TenantName, TenantNumber, Timestamp,
+    LicenceQuotaId, NodeName, ProductId, ProjectId, Region, ResourceKind, SeatId, Seq, SessionId,
+    SiteId, TenantName, TenantNumber, Timestamp,
 };
-use crate::lease::{Lease, LeasePlacement};
-use crate::licence::{Product, Seat};
+use crate::lease::LeasePlacement;
+use crate::licence::Product;
 use crate::limit::Limit;
 use crate::meter::Hour;
 use crate::node::NodeFacts;
@@ -27,6 +25,7 @@ use crate::pool::{
 use crate::quota::QuotaType;
 use crate::settings::{LeaseMode, Settings};
 
+pub use answer::{Answer, Decision, Outcome};
 pub use quota::{OnExcess, QuotaName, ReleaseQuota, SetQuota};
 
 /// Everything that can be asked to change.
@@ -367,43 +366,4 @@ pub struct NodeReport {
     pub devices: Vec<DeviceReport>,
     /// Devices that are no more.
     pub gone: Vec<DeviceKey>,
-}
-
-/// A decision in favour: what will have happened once it is in the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Possibly none: what was asked is so already.
-    pub events: Vec<Event>,
-    /// The answer.
-    pub outcome: Outcome,
-}
-
-/// Answer to a command that was granted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It is so.
-    Done,
-    /// The quota is so.
-    Quota(QuotaId),
-    /// The licence quota is so.
-    LicenceQuota(LicenceQuotaId),
-    /// The seat is so.
-    Seat(Seat),
-    /// The lease is so.
-    Lease(Box<Lease>),
-    /// The session's number.
-    Session(SessionId),
-    /// The highest report number of that spool in the journal.
-    Reported(u64),
-}
-
-/// What a command was answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// Granted.
-    Granted(Outcome),
-    /// Not granted.
-    Denied(Denied),
 }

@@ -3,7 +3,7 @@
 //! The order is fixed by dialects D0.7: authentication before authorisation before validation before existence.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody as _};
-use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
+use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::any;
 use futures_util::FutureExt as _;
@@ -22,6 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 
+use super::audited::{address, reason, turned_away};
 use super::call::{Answer, Api, Call, key_problem};
 use super::credential::{Credential, credential};
 use super::query::Query;
@@ -32,7 +33,6 @@ use super::status::{Kind, Problem};
 use super::{freshness, generation, gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, Role, SignedRequest};
-use crate::service::audit::Denial;
 
 const LARGEST_BODY: usize = 64 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -76,30 +76,6 @@ struct Progress {
     written: Option<Seq>,
 }
 
-// Whoever is turned away is in the audit; what the ledger grants is in its journal.
-fn audit(api: &Api, parts: &Parts, actor: Option<String>, request_id: &str, problem: &Problem) {
-    let denied = [
-        StatusCode::UNAUTHORIZED,
-        StatusCode::FORBIDDEN,
-        StatusCode::CONFLICT,
-    ];
-    if !denied.contains(&problem.kind.code().0) {
-        return;
-    }
-    let rule = problem.explain.as_ref().and_then(|it| it["rule"].as_str());
-    let denial = Denial {
-        actor: actor.unwrap_or_else(|| "anybody".into()),
-        rule: rule.unwrap_or(problem.kind.name()).to_owned(),
-        from: address(parts).map(|address| address.to_string()),
-    };
-    let denials = api.ledger.denials();
-    denials.count(api.clock.wall(), denial, request_id, &problem.message);
-}
-
-/// Why a change is made, for the audit.
-const REASON: &str = "x-audit-reason";
-const LONGEST_REASON: usize = 255;
-
 async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let request_id = request_id(&parts.headers);
@@ -115,7 +91,7 @@ async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Respo
     let mut response = match served {
         Ok(reply) => response_of(reply),
         Err(problem) => {
-            audit(api, &parts, progress.actor.take(), &request_id, &problem);
+            turned_away(api, &parts, progress.actor.take(), &request_id, &problem);
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {
                 set(&mut response, ALLOW, &allowed(routes));
@@ -290,11 +266,6 @@ fn refused(api: &Api, parts: &Parts, problem: Problem) -> Problem {
     }
 }
 
-fn address(parts: &Parts) -> Option<IpAddr> {
-    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    address.map(|info| info.0.ip())
-}
-
 async fn segments(parts: &mut Parts) -> Result<Vec<(String, String)>, Problem> {
     // Decoded once by axum; what is not UTF-8 then is refused.
     let params = RawPathParams::from_request_parts(parts, &())
@@ -324,27 +295,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 fn accept(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(http::header::ACCEPT)?;
     value.to_str().ok().map(str::to_owned)
-}
-
-// What the audit keeps beside the change.
-fn reason(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut values = headers.get_all(REASON).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(value.as_bytes()).ok();
-    let text = text.filter(|text| {
-        (1..=LONGEST_REASON).contains(&text.len()) && !text.contains(char::is_control)
-    });
-    match text.filter(|_| values.next().is_none()) {
-        Some(text) => Ok(Some(text.to_owned())),
-        None => Err(Problem::new(
-            Kind::InvalidField,
-            format!(
-                "{REASON} must stand once and be 1 to {LONGEST_REASON} bytes of UTF-8 without control characters"
-            ),
-        )),
-    }
 }
 
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {

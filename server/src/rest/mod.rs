@@ -3,6 +3,7 @@
 //! `routes` is the one table of what is served; `front` does for every request what all dialects share (request id,
 //! method, credential, role, body limits); a dialect's folder holds its handlers, its bodies and its error shape.
 
+mod audited;
 mod call;
 mod credential;
 mod docs;

@@ -133,6 +133,13 @@ async fn every_byte_of_an_export_counts() {
         fs::write(&path, &bytes[..end]).unwrap();
         refused(None, std::slice::from_ref(&path)).await;
     }
+    // What reads the same is still not what was written.
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    for (from, to) in [(",\"at\"", ", \"at\""), ("ä", "\\u00e4"), ("\n", "\r\n")] {
+        assert!(text.contains(from), "{from}");
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        refused(None, std::slice::from_ref(&path)).await;
+    }
     let mut more = bytes.clone();
     more.extend_from_slice(&bytes[lines[4] + 1..]);
     fs::write(&path, &more).unwrap();

@@ -1,9 +1,15 @@
 //! A journal that was put back from a backup: its next incarnation gives out numbers that no earlier one gave out.
 
+use std::collections::BTreeSet;
+
 use gpuquota_core::archive::Head;
-use gpuquota_core::command::RequestLease;
-use gpuquota_core::id::{Epoch, Incarnation, LeaseId, QuotaId, Seq, SessionId, TenantNumber};
+use gpuquota_core::command::{CheckOutSeat, CreateLicenceQuota, RequestLease};
+use gpuquota_core::id::{
+    Code, DisplayName, Epoch, Incarnation, LeaseId, ProductId, QuotaId, Seq, SessionId,
+    TenantNumber,
+};
 use gpuquota_core::lease::LeasePlacement;
+use gpuquota_core::licence::Product;
 use gpuquota_core::{Answer, Command, Event, Outcome, Record, State};
 
 use crate::START;
@@ -23,6 +29,13 @@ fn restore(at_least: u32) -> Command {
 fn every_number_of_an_incarnation_is_above_those_of_the_one_before() {
     let mut ledger = with_nodes(&["n0"]);
     ledger.put(put(bought("a", GPU), 2)).unwrap();
+    let product = Product {
+        id: ProductId(1),
+        name: DisplayName::new("product").unwrap(),
+        code: Code::new("P").unwrap(),
+        vgpu_types: BTreeSet::new(),
+    };
+    ledger.ask(&Command::SetProduct(product), START, None);
     let before = ledger.state.node(&node("n0")).unwrap().session;
     let mut highest = (QuotaId(1), before, TenantNumber(1), LeaseId(1), Epoch(1));
     for (at_least, incarnation, name) in [(0, 1, "b"), (1, 2, "c"), (7, 7, "d"), (3, 8, "e")] {
@@ -47,13 +60,35 @@ fn every_number_of_an_incarnation_is_above_those_of_the_one_before() {
         let Answer::Granted(Outcome::Lease(lease)) = leased else {
             unreachable!("{leased:?}");
         };
+        let terms = CreateLicenceQuota {
+            tenant: number,
+            product: ProductId(1),
+            max: 1,
+            expires_at: None,
+            is_active: true,
+        };
+        let made = ledger.ask(&Command::CreateLicenceQuota(terms), START, None);
+        let Answer::Granted(Outcome::LicenceQuota(licence)) = made else {
+            unreachable!("{made:?}");
+        };
+        let seat = CheckOutSeat {
+            tenant: tenant(name),
+            product: ProductId(1),
+            owner: DisplayName::new("o").unwrap(),
+            ttl_ms: 1000,
+        };
+        let taken = ledger.ask(&Command::CheckOutSeat(seat), START, None);
+        let Answer::Granted(Outcome::Seat(seat)) = taken else {
+            unreachable!("{taken:?}");
+        };
+        let first = Incarnation(incarnation).first_id();
+        assert_eq!((licence.0, seat.seat.0), (first, first));
         let now = (quota, session, number, lease.id, lease.epoch);
         assert!(
             now.0 > highest.0 && now.1 > highest.1 && now.2 > highest.2,
             "{now:?}"
         );
         assert!(now.3 > highest.3 && now.4 > highest.4, "{now:?}");
-        let first = Incarnation(incarnation).first_id();
         assert_eq!(now.0, QuotaId(first));
         assert_eq!(now.1, SessionId(first + 1));
         assert_eq!((now.3, now.4), (LeaseId(first), Epoch(first + 1)));

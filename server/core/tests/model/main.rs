@@ -20,6 +20,7 @@ mod history;
 mod incarnation;
 mod kept_promises;
 mod lease_history;
+mod lease_rules;
 mod leases;
 mod meter;
 mod metered;
