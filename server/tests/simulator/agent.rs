@@ -87,7 +87,7 @@ impl Agent {
         self
     }
 
-    /// Says all it has to say, and compares; then writes down what is true.
+    /// Says all it has to say, and compares; then notes what is true.
     pub(crate) async fn settle(&mut self) {
         for _ in 0..20 {
             self.flush().await;
@@ -281,7 +281,8 @@ impl Agent {
 
     // A stream that ended long ago still speaks.
     async fn ghost(&mut self) {
-        if self.former.is_empty() {
+        // Until a newer session is known, the last one may still speak.
+        if self.former.is_empty() || self.session.is_none() {
             return;
         }
         let session = self.dice.pick(&self.former);

@@ -200,7 +200,7 @@ impl Store for SimJournal {
     async fn rows_after(&self, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError> {
         let (delay, crash) = {
             let dice = &mut *self.dice.lock().unwrap();
-            let crash = dice.chance(10) && self.link.has(Fault::Crash);
+            let crash = dice.chance(2) && self.link.has(Fault::Crash);
             let slow = self.link.has(Fault::SlowJournal);
             (if slow { dice.delay() } else { dice.below(2) }, crash)
         };

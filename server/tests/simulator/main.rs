@@ -11,7 +11,7 @@
 //! ```text
 //! cargo test -p gpuquota-server --test simulator                     # many seeds, on two threads
 //! GPUQUOTA_SEED=17 cargo test -p gpuquota-server --test simulator    # this one
-//! GPUQUOTA_SLOW=1 cargo test -p gpuquota-server --test simulator     # 10,000; or GPUQUOTA_HISTORIES=N
+//! GPUQUOTA_SLOW=1 cargo test --release -p gpuquota-server --test simulator     # 10,000; or GPUQUOTA_HISTORIES=N
 //! cargo test -p gpuquota-server --test simulator --features mutants  # does it find planted bugs
 //! ```
 //!
