@@ -87,7 +87,9 @@ names! {
     /// A GPU.
     GpuUuid = slug(96, "A-Za-z0-9-", "UUID of a GPU, e.g. `GPU-8a56a4bc-6b3f-4e0f-9a3d-3f6a3a1c0b11`.");
     /// The address of a device.
-    DeviceKey = text(255).description(Some(
+    DeviceKey = text(120)
+        .pattern(Some("^(?:[A-Za-z0-9-]{1,96}(?:/[0-9]{1,9}/[0-9]{1,9})?|vgpu:[A-Za-z0-9-]{1,96})$"))
+        .description(Some(
         "UUID of a full GPU, `UUID/GI/CI` of a MIG instance, or `vgpu:UUID` of a vGPU instance.",
     ));
     /// A count.

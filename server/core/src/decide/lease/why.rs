@@ -254,7 +254,7 @@ impl State {
                 )
             });
         }
-        if none.within_most_nodes < none.admitted && none.admitted >= terms.count {
+        if none.within_most_nodes < none.admitted.min(terms.count) {
             because.push(Explanation {
                 asked: Some(u64::from(terms.count)),
                 ..Explanation::new(
