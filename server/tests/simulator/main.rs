@@ -85,7 +85,8 @@ fn no_history_breaks_a_rule() {
         assert!(failed.is_none(), "{}", shrink::report(seed, OPERATIONS));
         return;
     }
-    let slow = number("GPUQUOTA_SLOW").is_some_and(|slow| slow > 0);
+    // Without optimisation the long run would take half an hour.
+    let slow = number("GPUQUOTA_SLOW").is_some_and(|slow| slow > 0) && !cfg!(debug_assertions);
     let usual = if slow { LONG } else { SHORT };
     let end = number("GPUQUOTA_HISTORIES").unwrap_or(usual);
     let threads: Vec<_> = (0..THREADS)
