@@ -56,6 +56,9 @@ def filter_failure(context, failure, case, response):
             return False
         # Refused although the schema would have it.
         case "ST202" if response.status_code == 400:
+            # Which of two times comes first, and how far apart they are, is not for a schema to say.
+            if path == "/api/v1/usage" and any(name in response.json()["error"]["message"] for name in ("from", "to ")):
+                return False
             # Which rows there are, and which texts are times, is not for a schema to say.
             if "as_of=" in (response.request.url or "") and "as_of" in response.text:
                 return False
