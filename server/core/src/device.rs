@@ -302,6 +302,15 @@ pub struct DeviceReport {
 }
 
 impl DeviceReport {
+    /// Whether what it says of holders is fresh.
+    #[must_use]
+    pub fn readable(&self) -> bool {
+        match self.health {
+            DeviceHealth::Ok => true,
+            DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
+        }
+    }
+
     /// UUID of the physical GPU; `None` for a vGPU of which the agent does not say it.
     #[must_use]
     pub fn gpu(&self) -> Option<&str> {

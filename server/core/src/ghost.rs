@@ -1,6 +1,6 @@
 //! Ghosts: devices that are leased and that nothing runs on, the opposite of a squatter.
 
-use crate::device::{DeviceHealth, DeviceKey};
+use crate::device::DeviceKey;
 use crate::id::{NodeName, Timestamp};
 use crate::lease::Lease;
 use crate::node::NodeState;
@@ -28,10 +28,7 @@ pub fn ghosts(state: &State, now: Timestamp) -> impl Iterator<Item = Ghost<'_>> 
     devices.filter_map(move |(lease, key)| {
         let device = state.device(key)?;
         let heard = state.node(&device.node)?.state == NodeState::Up;
-        let readable = match device.report.health {
-            DeviceHealth::Ok => true,
-            DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
-        };
+        let readable = device.report.readable();
         let since = device.idle_since?.max(lease.granted_at);
         let idle = heard && readable && !device.report.unattributed && since < latest;
         idle.then_some(Ghost {

@@ -5,20 +5,13 @@ use gpuquota_core::id::Timestamp;
 use gpuquota_core::quota::Quota;
 use gpuquota_proto::exposition::{Families, Labels};
 
+use super::of_quota;
+
 /// Adds rows for each quota that ends, and for each drain.
 pub(super) fn drains(families: &mut Families, state: &State) {
     let ending: Vec<(Labels, Timestamp, &Quota)> = state
         .quotas()
-        .filter_map(|quota| {
-            let labels = Labels::new(&[
-                ("tenant", quota.key.tenant.as_str()),
-                ("region", quota.key.region.as_str()),
-                ("source", quota.key.source.as_str()),
-                ("type", quota.key.quota_type.as_str()),
-                ("gpu_model", quota.key.gpu_model.as_str()),
-            ]);
-            Some((labels, quota.expires_at?, quota))
-        })
+        .filter_map(|quota| Some((of_quota(quota), quota.expires_at?, quota)))
         .collect();
     let mut rows = families.gauge(
         "gpuquota_quota_expires_timestamp_seconds",

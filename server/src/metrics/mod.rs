@@ -231,18 +231,22 @@ fn usages(state: &State) -> BTreeMap<&TenantName, Usage> {
         .collect()
 }
 
+fn of_quota(quota: &Quota) -> Labels {
+    Labels::new(&[
+        ("tenant", quota.key.tenant.as_str()),
+        ("region", quota.key.region.as_str()),
+        ("source", quota.key.source.as_str()),
+        ("type", quota.key.quota_type.as_str()),
+        ("gpu_model", quota.key.gpu_model.as_str()),
+    ])
+}
+
 fn quotas(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName, Usage>) {
     // Labels are the same in every family, and with many quotas most of the work.
     let labelled: Vec<(Labels, Option<&Usage>, &Quota)> = state
         .quotas()
         .map(|quota| {
-            let labels = Labels::new(&[
-                ("tenant", quota.key.tenant.as_str()),
-                ("region", quota.key.region.as_str()),
-                ("source", quota.key.source.as_str()),
-                ("type", quota.key.quota_type.as_str()),
-                ("gpu_model", quota.key.gpu_model.as_str()),
-            ]);
+            let labels = of_quota(quota);
             (labels, usages.get(&quota.key.tenant), quota)
         })
         .collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::DeviceClass;
-use crate::device::{Device, DeviceHealth, DeviceKey};
+use crate::device::{Device, DeviceKey};
 use crate::id::TenantName;
 use crate::limit::Limit;
 use crate::node::NodeState;
@@ -24,10 +24,7 @@ impl State {
             NodeState::Expected | NodeState::Silent => false,
         };
         let node = self.node(&device.node);
-        let readable = match device.report.health {
-            DeviceHealth::Ok => node.is_some_and(|node| heard(node.state)),
-            DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
-        };
+        let readable = device.report.readable() && node.is_some_and(|node| heard(node.state));
         if !readable {
             return DeviceClass::Unknown;
         }

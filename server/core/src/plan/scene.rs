@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::{Activity, Target, Victim, granted};
-use crate::device::{DeviceHealth, DeviceKey};
+use crate::device::DeviceKey;
 use crate::id::{LeaseId, TenantName, Timestamp};
 use crate::lease::Lease;
 use crate::node::NodeState;
@@ -246,10 +246,7 @@ fn activity(state: &State, lease: &Lease) -> Activity {
         let heard = state
             .node(&device.node)
             .is_some_and(|node| node.state == NodeState::Up);
-        let readable = match device.report.health {
-            DeviceHealth::Ok => heard,
-            DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
-        };
+        let readable = heard && device.report.readable();
         match device.idle_since {
             None => return Activity::InUse,
             Some(idle) if readable && !device.report.unattributed => since = since.max(idle),

@@ -114,12 +114,7 @@ impl State {
     /// Groups in which a live lease counts now.
     pub(crate) fn groups_of_lease(&self, lease: &Lease) -> BTreeSet<Group> {
         if lease.devices.is_empty() {
-            return [Group {
-                region: lease.terms.region.clone(),
-                quota_type: lease.terms.quota_type,
-                model: lease.model.clone(),
-            }]
-            .into();
+            return [lease.group()].into();
         }
         let charges = self.index.charges.get(&lease.terms.tenant);
         let occupied = lease.occupied();
@@ -248,11 +243,7 @@ impl State {
 
     /// A lease without devices counts, or counts no more.
     pub(crate) fn charge_unplaced(&mut self, lease: &Lease, before: u64, after: u64) {
-        let group = Group {
-            region: lease.terms.region.clone(),
-            quota_type: lease.terms.quota_type,
-            model: lease.model.clone(),
-        };
+        let group = lease.group();
         self.change_demand(&lease.terms.tenant, &group, |demand| {
             demand.unplaced = demand.unplaced + after - before;
         });

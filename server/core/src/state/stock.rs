@@ -3,7 +3,7 @@
 use imbl::{OrdMap, OrdSet};
 
 use super::State;
-use crate::device::{Device, DeviceHealth, DeviceKey};
+use crate::device::{Device, DeviceKey};
 use crate::id::{NodeName, Region};
 use crate::lease::Lease;
 use crate::profile::CanonicalModel;
@@ -25,11 +25,7 @@ impl State {
     /// Whether a device could be given to somebody, as far as it goes for itself.
     pub(crate) fn is_free(&self, key: &DeviceKey, device: &Device) -> bool {
         let report = &device.report;
-        let readable = match report.health {
-            DeviceHealth::Ok => true,
-            DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
-        };
-        readable
+        report.readable()
             && !report.partitioned
             && !report.unattributed
             && device.holders.is_empty()

@@ -288,7 +288,7 @@ proptest! {
         let (mut gone, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for lease in before.leases().filter(|lease| lease.live() && !lease.active()) {
             gone.insert(lease.id);
-            keys.extend(lease.devices.keys().cloned());
+            keys.extend(lease.occupied().map(|(key, _)| key.clone()));
         }
         for group in &plan.plan.groups {
             prop_assert_eq!(over(&ledger.state, group), group.excess);

@@ -202,6 +202,24 @@ fn said_again(state: &State, command: &Command, answer: &Said, now: Timestamp) {
     }
 }
 
+/// The model does what the ledger did and answers what it answered.
+pub(crate) fn follow(
+    naive: &mut Naive,
+    after: &State,
+    command: &Command,
+    answer: &Answer,
+    now: Timestamp,
+) {
+    let told = match command {
+        Command::RequestLease(asked) => naive.admit(asked, answer, now),
+        command => naive.obey(command, now),
+    };
+    assert_eq!(said(answer), told, "{command:?}");
+    if let Command::ReleaseQuota(release) = command {
+        naive.revoked_as_in(after, &release.name.tenant, now);
+    }
+}
+
 fn live(steps: &[Step]) {
     let (mut ledger, mut naive, mut now) = (Ledger::default(), Naive::default(), START);
     let settings = Command::SetSettings(patient());
@@ -237,14 +255,7 @@ fn live(steps: &[Step]) {
         let before = ledger.state.clone();
         let answered_now = ledger.ask(&command, now, op);
         let answer = said(&answered_now);
-        let told = match &command {
-            Command::RequestLease(asked) => naive.admit(asked, &answered_now, now),
-            command => naive.obey(command, now),
-        };
-        assert_eq!(answer, told, "{command:?}");
-        if let Command::ReleaseQuota(release) = &command {
-            naive.revoked_as_in(&ledger.state, &release.name.tenant, now);
-        }
+        follow(&mut naive, &ledger.state, &command, &answered_now, now);
         if let (Command::RequestLease(asked), Answer::Denied(Denied::Lease { because })) =
             (&command, &answered_now)
         {

@@ -10,7 +10,7 @@ use gpuquota_core::limit::Limit;
 use gpuquota_core::meter::{DeviceClass, Hour, Place, UsageClass, UsageRow};
 use gpuquota_core::node::NodeState;
 use gpuquota_core::quota::QuotaType;
-use gpuquota_core::{Command, Outcome, State};
+use gpuquota_core::{Command, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -18,7 +18,7 @@ use proptest::sample::select;
 use crate::history::{Step, history};
 use crate::reference::{DAY, Naive};
 use crate::world::{TENANTS, model, region, tenant};
-use crate::{Ledger, START, cases};
+use crate::{Ledger, START, cases, follow, patient};
 
 const HOUR: i64 = 3_600_000;
 
@@ -267,9 +267,13 @@ pub(crate) fn store(ledger: &mut Ledger, now: Timestamp, stored: &mut Vec<UsageR
 fn live(tries: &[(Wait, Try)]) {
     let (mut ledger, mut naive, mut now) = (Ledger::default(), Naive::default(), START);
     let (mut film, mut stored) = (Film::default(), Vec::new());
+    let settings = Command::SetSettings(patient());
+    ledger.ask(&settings, now, None);
+    naive.obey(&settings, now).unwrap();
     for (wait, what) in tries {
         now = wait.from(now);
         ledger.sweep(now);
+        naive.pass(now);
         film.shoot(&ledger.state);
         match what {
             Try::Store => store(&mut ledger, now, &mut stored),
@@ -280,13 +284,7 @@ fn live(tries: &[(Wait, Try)]) {
             Try::Step(_) | Try::Lease(..) | Try::GiveBack(..) | Try::Confine(..) => {
                 if let Some(command) = command(what, &naive, now) {
                     let answer = ledger.ask(&command, now, None);
-                    let _ = match (what, &command) {
-                        (Try::Step(_), Command::RequestLease(asked)) => {
-                            naive.admit(asked, &answer, now)
-                        }
-                        (Try::Step(_), command) => naive.obey(command, now),
-                        _ => Ok(Outcome::Done),
-                    };
+                    follow(&mut naive, &ledger.state, &command, &answer, now);
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::Decision;
-use crate::device::{DeviceHealth, DeviceKey, DeviceReport};
+use crate::device::{DeviceKey, DeviceReport};
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{NodeName, SessionId, TenantName, Timestamp};
@@ -170,7 +170,7 @@ impl State {
         let unconfirmed = lease.occupied().map(|(key, _)| {
             let readable = self
                 .device(key)
-                .is_some_and(|device| readable(&device.report));
+                .is_some_and(|device| device.report.readable());
             let why = match readable {
                 true => Unconfirmed::StillHeld,
                 false => Unconfirmed::Unreadable,
@@ -186,13 +186,6 @@ impl State {
 }
 
 fn free_of(tenant: &TenantName, report: &DeviceReport) -> bool {
-    let free = readable(report) && !report.unattributed && !report.tenants.contains(tenant);
+    let free = report.readable() && !report.unattributed && !report.tenants.contains(tenant);
     free || planted(Mutant::EndUnconfirmed)
-}
-
-fn readable(report: &DeviceReport) -> bool {
-    match report.health {
-        DeviceHealth::Ok => true,
-        DeviceHealth::Lost | DeviceHealth::Hung | DeviceHealth::Unknown => false,
-    }
 }

@@ -94,11 +94,7 @@ impl State {
         if usage(&after, tenant).excess() <= usage(self, tenant).excess() {
             return Ok(());
         }
-        let group = Group {
-            region: lease.terms.region.clone(),
-            quota_type: lease.terms.quota_type,
-            model: lease.model.clone(),
-        };
+        let group = lease.group();
         let granting: Vec<&Quota> = self
             .quotas_in(tenant, &group)
             .filter(|quota| !quota.expired)
