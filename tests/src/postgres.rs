@@ -226,6 +226,11 @@ impl Cluster {
         }
     }
 
+    /// Path of a program that belongs to the server.
+    pub fn installed(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     fn server_id(&self) -> String {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         file.lines().next().unwrap().to_owned()

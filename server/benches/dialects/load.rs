@@ -1,4 +1,4 @@
-//! Clients that do as little as possible: one fixed request on a kept connection, again and again.
+//! Clients that do as little as possible: one request after the other on a kept connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,15 +13,24 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub(crate) struct Target {
     address: SocketAddr,
-    request: Arc<str>,
+    request: Arc<dyn Fn() -> Arc<str> + Send + Sync>,
 }
 
 impl Target {
-    pub(crate) fn new(address: SocketAddr, path: &str, header: &str) -> Self {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n\r\n");
+    /// The same request each time.
+    pub(crate) fn fixed(address: SocketAddr, request: &str) -> Self {
+        let request: Arc<str> = request.into();
+        Self::made(address, move || request.clone())
+    }
+
+    /// What `request` makes each time.
+    pub(crate) fn made(
+        address: SocketAddr,
+        request: impl Fn() -> Arc<str> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             address,
-            request: request.into(),
+            request: Arc::new(request),
         }
     }
 }
@@ -58,7 +67,7 @@ async fn client(target: Target, end: Instant) -> io::Result<Vec<Duration>> {
     while Instant::now() < end {
         let begin = Instant::now();
         let length = exchange(&mut stream, &target, &mut buffer).await?;
-        if !buffer.starts_with(b"HTTP/1.1 200") {
+        if !buffer.starts_with(b"HTTP/1.1 20") {
             let text = String::from_utf8_lossy(&buffer).into_owned();
             return Err(io::Error::other(text));
         }
@@ -89,7 +98,7 @@ async fn exchange(
     target: &Target,
     buffer: &mut Vec<u8>,
 ) -> io::Result<usize> {
-    stream.write_all(target.request.as_bytes()).await?;
+    stream.write_all((target.request)().as_bytes()).await?;
     loop {
         if let Some(length) = whole(buffer) {
             return Ok(length);

@@ -7,6 +7,7 @@
 mod ledger;
 mod load;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ async fn main() -> Result<(), Failure> {
         "", "bytes", "/s", "bare /s", "ratio", "p99", "bare p99"
     );
     for (name, header, path) in READS {
-        let target = Target::new(address, path, &format!("{header}{token}"));
+        let target = get(address, path, &format!("{header}{token}"));
         let (status, body) = once(&target).await?;
         if status != 200 {
             return Err(format!("{name}: {status}: {body}").into());
@@ -160,7 +161,12 @@ async fn bare(body: String) -> Result<Target, Failure> {
         ServeLimits::default(),
         CancellationToken::new(),
     ));
-    Ok(Target::new(address, "/", "X-None: none"))
+    Ok(get(address, "/", "X-None: none"))
+}
+
+fn get(address: SocketAddr, path: &str, header: &str) -> Target {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n\r\n");
+    Target::fixed(address, &request)
 }
 
 fn summary(latencies: &mut [Duration], time: Duration) -> (f64, f64) {
