@@ -126,6 +126,8 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         stop: stop.clone(),
     };
     let opened = ledger.shared().opened_elsewhere();
+    let telling = sessions.clone();
+    parts.spawn(telling.tell_released(ledger.clone(), stop.clone()));
     parts.spawn(sessions.follow(ledger.clone(), opened, stop.clone()));
     let agents = AgentListener {
         listener: agents_listener,
