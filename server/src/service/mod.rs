@@ -3,6 +3,7 @@
 pub mod audit;
 mod batch;
 mod batcher;
+mod beginnings;
 mod catching_up;
 mod fold;
 pub mod history;
