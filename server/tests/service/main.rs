@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod behind;
+mod database_tls;
 mod databases;
 mod declared;
 mod directory;
@@ -24,7 +25,11 @@ mod native;
 mod outage;
 mod past;
 #[path = "../../../tests/src/postgres.rs"]
-#[expect(unreachable_pub, reason = "the black-box tests use it too")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the black-box tests and the benchmarks use more of it"
+)]
 mod postgres;
 mod quota_set;
 mod replay;

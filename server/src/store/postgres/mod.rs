@@ -4,6 +4,7 @@ mod address;
 mod fault;
 mod listen;
 mod session;
+mod unreachable;
 mod usage;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::{
 };
 use fault::{keeps_connection, of_append, of_read, within};
 use session::Session;
+use unreachable::unreachable_server;
 
 pub use address::{Address, AddressError};
 
@@ -79,7 +81,7 @@ impl PostgresStore {
         };
         let mut session = Session::new(address.options().clone());
         let connection = session.take().await;
-        let mut connection = connection.map_err(|e| open(unreachable_server(&e)))?;
+        let mut connection = connection.map_err(|e| open(unreachable_server(&e, address)))?;
         check(&mut connection, address).await.map_err(open)?;
         // Takes a lock of its own, so that servers that start together do it one after the other.
         let migrated = MIGRATIONS.run(&mut connection).await;
@@ -100,7 +102,7 @@ impl PostgresStore {
         };
         let store = Self::with(address, Session::new(address.options().clone()));
         let known = schema(&store.readers).await;
-        let known = known.map_err(|e| open(unreachable_server(&e)))?;
+        let known = known.map_err(|e| open(unreachable_server(&e, address)))?;
         let own = MIGRATIONS.iter().map(|step| step.version).max();
         if known != own {
             store.close().await;
@@ -307,14 +309,10 @@ fn column<T>(rows: &[Row], of: impl Fn(&Row) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }
 
-fn unreachable_server(error: &sqlx::Error) -> String {
-    format!("{error}; check the URL, that PostgreSQL runs there, and that the user may log in")
-}
-
 // What must be right before anything is written.
 async fn check(connection: &mut PgConnection, address: &Address) -> Result<(), String> {
     let server = session::prepare(connection).await;
-    let server = server.map_err(|e| unreachable_server(&e))?;
+    let server = server.map_err(|e| unreachable_server(&e, address))?;
     if server.encoding != "UTF8" {
         return Err(format!(
             "its encoding is {}; create the database with ENCODING 'UTF8'",
