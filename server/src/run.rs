@@ -144,7 +144,11 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         silent_after,
         stop.clone(),
     ));
-    parts.spawn(service::store_usage(ledger.clone(), stop.clone()));
+    parts.spawn(service::store_usage(
+        ledger.clone(),
+        config.ledger.usage_keeping(),
+        stop.clone(),
+    ));
     parts.spawn(each_minute(
         limiter,
         ledger.clone(),

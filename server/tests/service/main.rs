@@ -8,6 +8,8 @@ mod declared;
 mod directory;
 mod drains;
 mod faults;
+mod golden;
+mod golden_story;
 mod instance;
 mod journal_archive;
 mod journal_backup;

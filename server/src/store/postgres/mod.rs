@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
+use gpuquota_core::meter::Hour;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use tokio::sync::{Mutex, watch};
@@ -289,6 +290,16 @@ impl Store for PostgresStore {
     async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         let sums = within(READ, usage::sums(&self.readers, query)).await;
         sums.map_err(of_read)
+    }
+
+    async fn drop_usage_by_device(&self, before: Hour) -> Result<u64, StoreError> {
+        let dropped = usage::drop_by_device(&self.readers, before).await;
+        dropped.map_err(of_read)
+    }
+
+    async fn usage_by_device_from(&self) -> Result<Option<Hour>, StoreError> {
+        let from = usage::by_device_from(&self.readers).await;
+        from.map_err(of_read)
     }
 
     async fn close(&self) {
