@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpuquota_core::event::SilenceReason;
-use gpuquota_core::id::{NodeName, OpId, Region, Seq, SessionId, Timestamp};
+use gpuquota_core::id::{OpId, Region, Seq, SessionId, Timestamp};
 use gpuquota_core::node::NodeState;
 use gpuquota_core::{Command, Denied, Outcome, State};
 use gpuquota_proto::agent_v1::agent_message::Body as FromAgent;
@@ -21,6 +21,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::agreement::{Agreement, Verdict};
 use super::convert;
 use super::peer::Peer;
+use super::refusal::{Refusal, expired, left, same_node, status};
 use super::sessions::{Sessions, Told};
 use crate::clock::Clock;
 use crate::service::liveness::Liveness;
@@ -361,42 +362,6 @@ fn mark(session: SessionId, row: Seq) -> Mark {
     }
 }
 
-// How long the peer's certificate is still valid.
-fn left(peer: &Peer, now: Timestamp) -> Result<Duration, Status> {
-    let seconds = peer.not_after_unix_s.saturating_sub(now.0.div_euclid(1000));
-    match u64::try_from(seconds) {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-        _ => Err(expired()),
-    }
-}
-
-fn expired() -> Status {
-    Status::unauthenticated("the client certificate has expired; renew it")
-}
-
-enum Refusal {
-    Gap(String),
-    End(Status),
-}
-
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Gap(reason) => Self::failed_precondition(reason),
-            Refusal::End(status) => status,
-        }
-    }
-}
-
-fn same_node(node: &NodeName, claimed: &str) -> Result<(), Status> {
-    if claimed.is_empty() || claimed == node.as_str() {
-        return Ok(());
-    }
-    Err(Status::permission_denied(
-        "the message names another node than the certificate",
-    ))
-}
-
 fn origin(peer: &Peer, op: Option<OpId>) -> Origin {
     Origin {
         actor: format!("node:{}", peer.node),
@@ -406,37 +371,5 @@ fn origin(peer: &Peer, op: Option<OpId>) -> Origin {
         reason: None,
         op,
         fingerprint: None,
-    }
-}
-
-fn status(error: LedgerError) -> Status {
-    let text = error.to_string();
-    match error {
-        LedgerError::Overloaded => Status::resource_exhausted(text),
-        LedgerError::Unavailable(_) | LedgerError::Unknown => Status::unavailable(text),
-        LedgerError::Denied(Denied::StaleSession) => Status::aborted(text),
-        LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
-        LedgerError::Denied(_) => Status::invalid_argument(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn case_3_no_session_outlives_its_certificate() {
-        let peer = Peer {
-            node: NodeName::new("n").unwrap(),
-            serial: String::new(),
-            not_after_unix_s: 100,
-            address: ([127, 0, 0, 1], 1).into(),
-        };
-        let left = |ms| left(&peer, Timestamp(ms)).map_err(|status| status.code());
-        assert_eq!(left(98_999), Ok(Duration::from_secs(2)));
-        assert_eq!(left(99_999), Ok(Duration::from_secs(1)));
-        for late in [100_000, 1_000_000, i64::MAX] {
-            assert_eq!(left(late), Err(Code::Unauthenticated));
-        }
     }
 }

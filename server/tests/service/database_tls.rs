@@ -41,8 +41,8 @@ impl Authority {
 async fn refusal(url: &str) -> String {
     match PostgresStore::open(&Address::parse(url).unwrap()).await {
         Err(StoreError::Open { reason, .. }) => reason,
-        Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("{url} is accepted"),
+        Err(other) => unreachable!("{other:?}"),
+        Ok(_) => unreachable!("{url} is accepted"),
     }
 }
 

@@ -63,7 +63,7 @@ async fn folded(rows: &[Row]) -> State {
     let folded = service::fold(&store, None).await;
     store.close().await;
     folded
-        .unwrap_or_else(|error| panic!("{error}; {WHAT_TO_DO}"))
+        .unwrap_or_else(|error| unreachable!("{error}; {WHAT_TO_DO}"))
         .state
 }
 

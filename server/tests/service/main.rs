@@ -27,11 +27,7 @@ mod native;
 mod outage;
 mod past;
 #[path = "../../../tests/src/postgres.rs"]
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "the black-box tests and the benchmarks use more of it"
-)]
+#[expect(unreachable_pub, reason = "the black-box tests use it too")]
 mod postgres;
 mod quota_set;
 mod replay;
