@@ -366,9 +366,7 @@ impl Obstacle {
         let count = self.devices;
         let text = match rule {
             Rule::NodeSilent => format!("{count} are on nodes that are not heard"),
-            Rule::NodeUnsettled => {
-                format!("{count} are on nodes that have not yet spoken")
-            }
+            Rule::NodeUnsettled => format!("{count} are on nodes that have not yet spoken"),
             Rule::NodeDedicated => format!("{count} are on nodes that serve one tenant alone"),
             Rule::NodeGroup => format!("{count} are in resource groups closed to this tenant"),
             Rule::NodeNotNamed => format!("{count} are on nodes that the request does not name"),
