@@ -6,6 +6,7 @@ pub mod postgres;
 mod row;
 mod sql;
 pub mod sqlite;
+mod sqlite_append;
 mod sqlite_usage;
 mod usage;
 mod usage_sql;

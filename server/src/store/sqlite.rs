@@ -14,17 +14,10 @@ use super::base::{BASE, BaseColumns, DROP_BASES, DROP_ROWS, PUT_BASE, base};
 use super::sql::{Columns, LAST, ROWS_AFTER, migration_refused, row, signed};
 use super::{
     Appended, Base, Row, Store, StoreError, UsageHours, UsageKept, UsageQuery, UsageSum,
-    sqlite_usage,
+    sqlite_append, sqlite_usage,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-
-// One statement, one transaction, one fsync. The guard makes it do nothing when another writer was first.
-const APPEND: &str = "\
-INSERT INTO journal (seq, at, writer, op, body, hash)
-SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5
-FROM json_each(?1) AS r
-WHERE coalesce((SELECT max(seq) FROM journal), (SELECT max(seq) FROM base), 0) = ?2";
 
 // A ledger that an earlier version made and that is only looked at has no such table.
 const HAS_BASES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'base'";
@@ -35,6 +28,10 @@ const SQLITE_FULL: i32 = 13;
 
 /// How long another program may hold the file before it counts as busy.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// The log is brought into the file after so many pages of 4 KiB. Whoever writes then waits for some milliseconds, so it is
+/// rarer than SQLite's own 1000.
+const CHECKPOINT_PAGES: &str = "4000";
 
 /// A journal in one SQLite file.
 #[derive(Debug)]
@@ -58,6 +55,7 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .busy_timeout(BUSY);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
@@ -129,34 +127,7 @@ impl Store for SqliteStore {
     }
 
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError> {
-        let Some(first) = rows.first() else {
-            return Ok(Appended::Written);
-        };
-        let values: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                (
-                    row.seq,
-                    row.at,
-                    &row.writer,
-                    &row.op,
-                    &row.body,
-                    row.hash.to_string(),
-                )
-            })
-            .collect();
-        let values = serde_json::to_string(&values)
-            .map_err(|e| StoreError::Fatal(sqlx::Error::Encode(e.into())))?;
-        let done = sqlx::query(APPEND)
-            .bind(values)
-            .bind(signed(first.seq)? - 1)
-            .execute(&self.writer)
-            .await
-            .map_err(classify)?;
-        match done.rows_affected() {
-            0 => Ok(Appended::Behind),
-            _ => Ok(Appended::Written),
-        }
+        sqlite_append::append(&self.writer, rows).await
     }
 
     async fn put_usage(&self, hours: &UsageHours) -> Result<UsageKept, StoreError> {
@@ -229,7 +200,7 @@ impl Store for SqliteStore {
     }
 }
 
-fn classify(error: sqlx::Error) -> StoreError {
+pub(super) fn classify(error: sqlx::Error) -> StoreError {
     let code = error
         .as_database_error()
         .and_then(|database| database.code()?.parse::<i32>().ok());
