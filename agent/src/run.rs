@@ -27,7 +27,7 @@ use crate::spool::{Limits, Spool, remembered};
 use crate::state::{InUse, StateFolder};
 use crate::uplink::Uplink;
 use crate::uplink::backoff::Waits;
-use crate::uplink::outbox::Outbox;
+use crate::uplink::outbox::{Good, Outbox};
 use crate::uplink::status::UplinkStatus;
 
 /// A sample takes at most this many call deadlines.
@@ -104,7 +104,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }),
         observer,
         previous: None,
-        good_at_boottime_ms: None,
+        good: None,
         board,
         telling,
         manager: Manager::default(),
@@ -178,7 +178,7 @@ impl Telling {
         (telling, task)
     }
 
-    fn tell(&mut self, observation: &Observation, unidentified: u32, good: Option<u64>) {
+    fn tell(&mut self, observation: &Observation, unidentified: u32, good: Option<Good>) {
         let told = self
             .outbox
             .tell(&mut self.reporter, observation, unidentified, good);
@@ -196,7 +196,7 @@ struct Watch {
     sampler: Sampler,
     observer: Observer,
     previous: Option<Arc<Observation>>,
-    good_at_boottime_ms: Option<u64>,
+    good: Option<Good>,
     board: Arc<Board>,
     telling: Option<Telling>,
     manager: Manager,
@@ -223,17 +223,22 @@ impl Watch {
     }
 
     async fn pass(&mut self) {
+        let telling = self.telling.as_ref();
+        let read_after = telling.and_then(|telling| telling.outbox.heard());
         let collected = self.sampler.sample(boottime_ms()).await;
         let now = boottime_ms();
         if collected.reading.is_some() {
-            self.good_at_boottime_ms = Some(now);
+            self.good = Some(Good {
+                at_boottime_ms: now,
+                read_after,
+            });
         }
         let observation = self
             .observer
             .observe(collected, self.previous.as_deref(), now);
         if let Some(telling) = &mut self.telling {
             let unidentified = self.sampler.stats().unidentified;
-            telling.tell(&observation, unidentified, self.good_at_boottime_ms);
+            telling.tell(&observation, unidentified, self.good);
         }
         let connected = self.telling.as_ref().map(|t| t.status.connected());
         self.manager
@@ -242,7 +247,7 @@ impl Watch {
         self.previous = Some(Arc::clone(&observation));
         self.board.post(Pass {
             observation: Some(observation),
-            good_at_boottime_ms: self.good_at_boottime_ms,
+            good_at_boottime_ms: self.good.map(|good| good.at_boottime_ms),
             ended_boottime_ms: boottime_ms(),
             sampler: self.sampler.stats(),
         });

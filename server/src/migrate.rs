@@ -86,6 +86,10 @@ async fn copy(source: &dyn Store, target: &dyn Store) -> anyhow::Result<(Seq, bo
         }
     }
     copy_usage(source, target, whole.state.stored_before()).await?;
+    if let Some(from) = source.usage_by_device_from().await? {
+        // Nothing is older in the copy: it notes since when it is known.
+        target.drop_usage_by_device(from).await?;
+    }
     let copy = service::fold(target, None).await?;
     ensure!(
         copy.head == whole.head && copy.state == whole.state && digest(&copy)? == digest(&whole)?,

@@ -126,6 +126,8 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         stop: stop.clone(),
     };
     let opened = ledger.shared().opened_elsewhere();
+    let telling = sessions.clone();
+    parts.spawn(telling.tell_released(ledger.clone(), stop.clone()));
     parts.spawn(sessions.follow(ledger.clone(), opened, stop.clone()));
     let agents = AgentListener {
         listener: agents_listener,
@@ -142,7 +144,11 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         silent_after,
         stop.clone(),
     ));
-    parts.spawn(service::store_usage(ledger.clone(), stop.clone()));
+    parts.spawn(service::store_usage(
+        ledger.clone(),
+        config.ledger.usage_keeping(),
+        stop.clone(),
+    ));
     parts.spawn(each_minute(
         limiter,
         ledger.clone(),

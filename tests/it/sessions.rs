@@ -307,6 +307,7 @@ async fn a_heartbeat_whose_digest_differs_asks_for_everything() {
         last_number: 1,
         holder_digest: vec![0; 32],
         collect_age_ms: Some(10),
+        read_after: None,
     };
     // A digest of a state that the server has not reached yet says nothing.
     node.send(ToServer::Heartbeat(Heartbeat {

@@ -214,6 +214,7 @@ fn heartbeat(number: u64, licence: Option<&str>) -> ToServer {
         last_number: number,
         holder_digest: digest.finish(),
         collect_age_ms: Some(10),
+        read_after: None,
     })
 }
 

@@ -115,7 +115,7 @@ impl Node {
         until(&format!("{} is up", self.name), SOON, async || {
             let node = admin.node(&self.name).await;
             let devices = node["devices"].as_array().map_or(0, Vec::len);
-            if node["state"] == "up" && devices > 0 {
+            if node["state"] == "up" && node["settled"] == true && devices > 0 {
                 Ok(())
             } else {
                 Err(node.to_string())

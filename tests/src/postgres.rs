@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub struct Cluster {
     folder: PathBuf,
     port: u16,
     user: Option<(u32, u32)>,
+    tls: bool,
     guard: Child,
     databases: AtomicU32,
 }
@@ -57,6 +59,32 @@ impl Cluster {
     /// # Errors
     /// When there is no PostgreSQL here, with the reason.
     pub fn start() -> Result<Self, String> {
+        let cluster = Self::made()?;
+        cluster.up();
+        Ok(cluster)
+    }
+
+    /// One that offers TLS with this certificate and key, both PEM.
+    ///
+    /// # Errors
+    /// When there is no PostgreSQL here, with the reason.
+    pub fn start_with_tls(certificate: &str, key: &str) -> Result<Self, String> {
+        let mut cluster = Self::made()?;
+        for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
+            let path = cluster.data().join(name);
+            let text = |e: std::io::Error| e.to_string();
+            fs::write(&path, pem).map_err(text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(text)?;
+            if let Some((user, group)) = cluster.user {
+                chown(&path, Some(user), Some(group)).map_err(text)?;
+            }
+        }
+        cluster.tls = true;
+        cluster.up();
+        Ok(cluster)
+    }
+
+    fn made() -> Result<Self, String> {
         let programs =
             programs().ok_or("there is no PostgreSQL; install the package postgresql")?;
         let folder = tempfile::Builder::new()
@@ -83,6 +111,7 @@ impl Cluster {
             folder,
             port: free_port(),
             user,
+            tls: false,
             guard,
             databases: AtomicU32::new(0),
         };
@@ -102,7 +131,6 @@ impl Cluster {
         if !made.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)));
         }
-        cluster.up();
         Ok(cluster)
     }
 
@@ -151,6 +179,9 @@ impl Cluster {
             "recovery_init_sync_method=syncfs",
         ] {
             server.args(["-c", setting]);
+        }
+        if self.tls {
+            server.args(["-c", "ssl=on", "-c", "log_connections=on"]);
         }
         server
             .stdin(Stdio::null())
@@ -240,7 +271,8 @@ impl Cluster {
         self.folder.join("data")
     }
 
-    fn log(&self) -> PathBuf {
+    /// What it logs.
+    pub fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
 

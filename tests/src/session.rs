@@ -5,7 +5,8 @@ use std::time::Duration;
 use gpuquota_proto::agent_v1::agent_message::Body as ToServer;
 use gpuquota_proto::agent_v1::server_message::Body as FromServer;
 use gpuquota_proto::agent_v1::{
-    AgentMessage, DeviceHealth, DeviceKey, DeviceKind, DeviceState, Hello, Report, ServerMessage,
+    AgentMessage, DeviceHealth, DeviceKey, DeviceKind, DeviceState, Hello, Mark, Report,
+    ServerMessage,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +25,8 @@ pub struct Session {
     from_server: Streaming<ServerMessage>,
     /// Number of the session.
     pub number: u64,
+    /// The newest mark that the server gave.
+    pub mark: Option<Mark>,
 }
 
 impl Session {
@@ -56,9 +59,13 @@ impl Session {
             to_server,
             from_server: answer.into_inner(),
             number: 0,
+            mark: None,
         };
         match session.next().await? {
-            FromServer::Welcome(welcome) => session.number = welcome.session,
+            FromServer::Welcome(welcome) => {
+                session.number = welcome.session;
+                session.mark = welcome.mark;
+            }
             other => panic!("no welcome but {other:?}"),
         }
         Ok(session)
@@ -69,11 +76,34 @@ impl Session {
         let _ = self.to_server.send(AgentMessage { body: Some(body) }).await;
     }
 
-    /// The server's next message.
+    /// The server's next message that is no mark; marks are kept.
     ///
     /// # Errors
     /// With the status that ends the stream; `OK` when it just ends.
     pub async fn next(&mut self) -> Result<FromServer, Status> {
+        loop {
+            match self.any().await? {
+                FromServer::Mark(mark) => self.mark = Some(mark),
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Waits for a mark of this row or a later one.
+    ///
+    /// # Errors
+    /// With the status that ends the stream.
+    pub async fn marked(&mut self, row: u64) -> Result<(), Status> {
+        while self.mark.is_none_or(|mark| mark.seq < row) {
+            match self.any().await? {
+                FromServer::Mark(mark) => self.mark = Some(mark),
+                other => panic!("no mark but {other:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn any(&mut self) -> Result<FromServer, Status> {
         match tokio::time::timeout(DEADLINE, self.from_server.message()).await {
             Err(_) => Err(Status::deadline_exceeded("the server says nothing")),
             Ok(Ok(Some(message))) => Ok(message.body.expect("a body")),
@@ -91,9 +121,10 @@ impl Session {
         self.next().await
     }
 
-    /// Sends a report that must be taken.
-    pub async fn acked(&mut self, report: Report) {
+    /// Sends a report that must be taken, read just now unless it says when.
+    pub async fn acked(&mut self, mut report: Report) {
         let number = report.number;
+        report.read_after = report.read_after.or(self.mark);
         match self.report(report).await {
             Ok(FromServer::Ack(ack)) => assert_eq!(ack.number, number),
             other => panic!("no ack of {number} but {other:?}"),

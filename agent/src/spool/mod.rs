@@ -16,7 +16,7 @@ pub mod remembered;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gpuquota_proto::agent_v1::Report;
+use gpuquota_proto::agent_v1::{Mark, Report};
 use prost::Message as _;
 
 use crate::report::Contents;
@@ -69,17 +69,22 @@ impl Spool {
         self.numbering.needs_full()
     }
 
-    /// Keeps a report and gives its number.
+    /// Keeps a report and gives its number. `read_after` is the newest mark heard before its reading began.
     ///
     /// # Errors
     /// When the scope had to be changed and the report is not a full one.
-    pub fn append(&mut self, contents: &Contents, at_boottime_ms: u64) -> Result<u64, NeedsFull> {
+    pub fn append(
+        &mut self,
+        contents: &Contents,
+        at_boottime_ms: u64,
+        read_after: Option<Mark>,
+    ) -> Result<u64, NeedsFull> {
         loop {
             if self.needs_full() && !contents.full {
                 return Err(NeedsFull);
             }
             let number = self.last_number() + 1;
-            let report = self.numbering.encode(contents);
+            let report = self.numbering.encode(contents, read_after);
             if self.is_full(report.len()) {
                 self.restart("it is full");
                 continue;

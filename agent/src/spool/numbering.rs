@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gpuquota_proto::agent_v1::Report;
+use gpuquota_proto::agent_v1::{Mark, Report};
 use prost::Message as _;
 
 use crate::report::Contents;
@@ -61,7 +61,7 @@ impl Numbering {
     }
 
     /// The next report as it is stored.
-    pub(super) fn encode(&self, contents: &Contents) -> Vec<u8> {
+    pub(super) fn encode(&self, contents: &Contents, read_after: Option<Mark>) -> Vec<u8> {
         let report = Report {
             node: self.scope.node.clone(),
             boot_id: self.scope.boot_id.clone(),
@@ -72,6 +72,7 @@ impl Numbering {
             devices: contents.devices.clone(),
             gone: contents.gone.clone(),
             facts: contents.facts.clone(),
+            read_after,
         };
         report.encode_to_vec()
     }

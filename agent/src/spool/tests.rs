@@ -46,9 +46,9 @@ fn drain(spool: &mut Spool) -> Vec<Report> {
 fn the_first_report_is_full_and_a_restart_goes_on_with_the_numbers() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), "boot");
-    assert_eq!(spool.append(&change(), 5), Err(NeedsFull));
-    assert_eq!(spool.append(&full(), 5), Ok(1));
-    assert_eq!(spool.append(&change(), 400), Ok(2));
+    assert_eq!(spool.append(&change(), 5, None), Err(NeedsFull));
+    assert_eq!(spool.append(&full(), 5, None), Ok(1));
+    assert_eq!(spool.append(&change(), 400, None), Ok(2));
     let id = spool.spool_id().to_owned();
     drop(spool);
     let mut spool = open(dir.path(), "boot");
@@ -63,7 +63,7 @@ fn the_first_report_is_full_and_a_restart_goes_on_with_the_numbers() {
     drop(spool);
     let mut spool = open(dir.path(), "boot");
     assert_eq!((spool.records(), spool.last_number()), (0, 2));
-    assert_eq!(spool.append(&full(), 0), Ok(3));
+    assert_eq!(spool.append(&full(), 0, None), Ok(3));
 }
 
 /// The server would refuse them for ever, and everything behind them.
@@ -71,12 +71,12 @@ fn the_first_report_is_full_and_a_restart_goes_on_with_the_numbers() {
 fn reports_of_a_node_of_another_name_are_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), "boot");
-    spool.append(&full(), 0).unwrap();
+    spool.append(&full(), 0, None).unwrap();
     let before = spool.spool_id().to_owned();
     drop(spool);
     let mut spool = Spool::open(&dir.path().join("spool"), "node2", "boot", LIMITS);
     assert_ne!(spool.spool_id(), before);
-    spool.append(&full(), 0).unwrap();
+    spool.append(&full(), 0, None).unwrap();
     let reports = drain(&mut spool);
     let told: Vec<_> = reports
         .iter()
@@ -90,12 +90,12 @@ fn reports_of_a_node_of_another_name_are_given_up() {
 fn a_new_boot_sends_the_old_one_first_without_ages() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), "boot1");
-    spool.append(&full(), 7).unwrap();
+    spool.append(&full(), 7, None).unwrap();
     let old = spool.spool_id().to_owned();
     drop(spool);
     let mut spool = open(dir.path(), "boot2");
     assert_ne!(spool.spool_id(), old);
-    spool.append(&full(), 8).unwrap();
+    spool.append(&full(), 8, None).unwrap();
     let reports = drain(&mut spool);
     assert_eq!(
         (reports[0].boot_id.as_str(), reports[0].age_ms),
@@ -111,9 +111,9 @@ fn a_new_boot_sends_the_old_one_first_without_ages() {
 fn a_window_bounds_what_is_in_flight_and_odd_acks_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), "boot");
-    spool.append(&full(), 0).unwrap();
+    spool.append(&full(), 0, None).unwrap();
     for _ in 0..4 {
-        spool.append(&change(), 0).unwrap();
+        spool.append(&change(), 0, None).unwrap();
     }
     assert!(spool.take_next(2, 0).is_some() && spool.take_next(2, 0).is_some());
     assert_eq!(spool.take_next(2, 0), None);
@@ -133,13 +133,13 @@ fn a_window_bounds_what_is_in_flight_and_odd_acks_change_nothing() {
 fn what_is_acknowledged_while_the_disk_fails_is_not_sent_again_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), "boot");
-    spool.append(&full(), 0).unwrap();
+    spool.append(&full(), 0, None).unwrap();
     let before = spool.spool_id().to_owned();
     spool.sync_failed(&std::io::ErrorKind::StorageFull.into());
     assert!(spool.in_memory_only());
     assert_eq!(drain(&mut spool).len(), 1);
     spool.acked(&before, 1);
-    assert_eq!(spool.append(&full(), 5), Ok(1));
+    assert_eq!(spool.append(&full(), 5, None), Ok(1));
     drop(spool);
     let mut spool = open(dir.path(), "boot");
     assert_eq!(drain(&mut spool), []);
@@ -150,14 +150,14 @@ fn what_is_acknowledged_while_the_disk_fails_is_not_sent_again_after_a_restart()
 fn too_much_becomes_one_full_report_of_a_new_scope() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), "boot");
-    spool.append(&full(), 0).unwrap();
+    spool.append(&full(), 0, None).unwrap();
     let id = spool.spool_id().to_owned();
     for _ in 1..LIMITS.records {
-        spool.append(&change(), 0).unwrap();
+        spool.append(&change(), 0, None).unwrap();
     }
-    assert_eq!(spool.append(&change(), 0), Err(NeedsFull));
+    assert_eq!(spool.append(&change(), 0, None), Err(NeedsFull));
     assert_ne!(spool.spool_id(), id);
-    assert_eq!(spool.append(&full(), 0), Ok(1));
+    assert_eq!(spool.append(&full(), 0, None), Ok(1));
     assert_eq!((spool.records(), segments(dir.path()).len()), (1, 1));
 }
 
@@ -166,7 +166,7 @@ fn case_60_a_corrupt_spool_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), "boot");
     for _ in 0..3 {
-        spool.append(&full(), 0).unwrap();
+        spool.append(&full(), 0, None).unwrap();
     }
     let id = spool.spool_id().to_owned();
     drop(spool);
@@ -177,7 +177,7 @@ fn case_60_a_corrupt_spool_is_set_aside() {
     let mut spool = open(dir.path(), "boot");
     assert_ne!(spool.spool_id(), id);
     assert_eq!((spool.records(), spool.in_memory_only()), (0, false));
-    assert_eq!(spool.append(&full(), 0), Ok(1));
+    assert_eq!(spool.append(&full(), 0, None), Ok(1));
     assert!(dir.path().join("spool.damaged").is_dir());
 }
 
@@ -187,8 +187,8 @@ fn case_60_without_a_disk_it_goes_on_in_memory_and_comes_back() {
     fs::write(dir.path().join("spool"), "in the way").unwrap();
     let mut spool = open(dir.path(), "boot");
     assert!(spool.in_memory_only());
-    assert_eq!(spool.append(&full(), 0), Ok(1));
-    assert_eq!(spool.append(&change(), 0), Ok(2));
+    assert_eq!(spool.append(&full(), 0, None), Ok(1));
+    assert_eq!(spool.append(&change(), 0, None), Ok(2));
     assert_eq!(drain(&mut spool).len(), 2);
     let id = spool.spool_id().to_owned();
     fs::remove_file(dir.path().join("spool")).unwrap();
@@ -197,7 +197,7 @@ fn case_60_without_a_disk_it_goes_on_in_memory_and_comes_back() {
     spool.tend(1000 + RETRY_MS);
     assert!(!spool.in_memory_only());
     assert_ne!(spool.spool_id(), id);
-    assert_eq!(spool.append(&full(), 0), Ok(1));
+    assert_eq!(spool.append(&full(), 0, None), Ok(1));
     let numbers: Vec<u64> = drain(&mut spool).iter().map(|r| r.number).collect();
     assert_eq!(numbers, [1, 2, 1]);
 }
@@ -206,12 +206,12 @@ fn case_60_without_a_disk_it_goes_on_in_memory_and_comes_back() {
 fn a_failed_sync_ends_the_scope() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = open(dir.path(), "boot");
-    spool.append(&full(), 0).unwrap();
+    spool.append(&full(), 0, None).unwrap();
     spool.sync_job().unwrap().run().unwrap();
     assert!(spool.sync_job().is_none());
     spool.sync_failed(&std::io::ErrorKind::StorageFull.into());
     assert!(spool.in_memory_only() && spool.needs_full());
-    assert_eq!(spool.append(&full(), 0), Ok(1));
+    assert_eq!(spool.append(&full(), 0, None), Ok(1));
     assert_eq!(drain(&mut spool).len(), 2);
 }
 
@@ -227,7 +227,7 @@ fn memory_is_bounded_too() {
         ..Default::default()
     }];
     for _ in 0..40 {
-        spool.append(&wide, 0).unwrap();
+        spool.append(&wide, 0, None).unwrap();
         assert!(spool.queue.cached_bytes() <= MEMORY_BYTES);
     }
     assert!(spool.records() < 20);
@@ -240,7 +240,7 @@ fn nobody_else_can_read_it_and_drained_segments_go() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir.path().join("spool")), 0o700);
     for _ in 0..900 {
-        let number = spool.append(&full(), 0).unwrap();
+        let number = spool.append(&full(), 0, None).unwrap();
         let id = spool.spool_id().to_owned();
         spool.take_next(9, 0).unwrap();
         spool.acked(&id, number);
@@ -263,7 +263,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = open(dir.path(), "boot");
         for _ in 0..reports {
-            spool.append(&full(), 0).unwrap();
+            spool.append(&full(), 0, None).unwrap();
         }
         let id = spool.spool_id().to_owned();
         spool.acked(&id, acked.min(reports - 1));
@@ -280,7 +280,7 @@ proptest! {
         for pair in kept.windows(2) {
             prop_assert_eq!(pair[0].number + 1, pair[1].number);
         }
-        let number = spool.append(&full(), 0).unwrap();
+        let number = spool.append(&full(), 0, None).unwrap();
         if spool.spool_id() == id {
             prop_assert_eq!(number, kept.last().map_or(number, |r| r.number + 1));
         } else {

@@ -13,7 +13,7 @@ use gpuquota_proto::agent_v1::agent_message::Body;
 use gpuquota_proto::agent_v1::agent_server::{Agent, AgentServer};
 use gpuquota_proto::agent_v1::server_message::Body as Answer;
 use gpuquota_proto::agent_v1::{
-    Ack, AgentMessage, Heartbeat, Report, SendFull, ServerMessage, Welcome,
+    Ack, AgentMessage, Heartbeat, Mark, Report, SendFull, ServerMessage, Welcome,
 };
 use gpuquota_proto::identity::node_uri;
 use gpuquota_proto::tls::{TlsFiles, server_config};
@@ -115,6 +115,8 @@ pub(crate) struct Book {
     pub(crate) refuse: Option<Status>,
     /// Asks for a full report after the next heartbeat.
     pub(crate) ask_full: bool,
+    /// Says after the next heartbeat that its journal has gone on to this row.
+    pub(crate) tell_mark: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -240,6 +242,10 @@ impl Service {
                     session: book.sessions,
                     heartbeat_interval_ms: 100,
                     server_version: "test".into(),
+                    mark: Some(Mark {
+                        session: book.sessions,
+                        seq: 1,
+                    }),
                 };
                 let refusal = book.refuse.clone().map(Err);
                 std::iter::once(answer(Answer::Welcome(welcome)))
@@ -273,8 +279,12 @@ impl Service {
                 book.heartbeats.push(heartbeat);
                 let ask = std::mem::take(&mut book.ask_full);
                 let reason = "test".to_owned();
+                let session = book.sessions;
+                let mark = book.tell_mark.take();
+                let mark = mark.map(|seq| answer(Answer::Mark(Mark { session, seq })));
                 ask.then(|| answer(Answer::SendFull(SendFull { reason })))
                     .into_iter()
+                    .chain(mark)
                     .collect()
             }
             Body::Goodbye(_) => {

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use gpuquota_proto::agent_v1::{Heartbeat, Report};
+use gpuquota_proto::agent_v1::{Heartbeat, Mark, Report};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +27,24 @@ pub struct Outbox {
 struct Inner {
     spool: Spool,
     digest: Vec<u8>,
-    good_at_boottime_ms: Option<u64>,
+    good: Option<Good>,
+    /// The newest mark of this session.
+    heard: Option<Mark>,
+    /// The server waits for a reading that was begun after that mark.
+    asked: bool,
+    /// There is one, and no heartbeat has said so.
+    answer: bool,
     full_wanted: bool,
     reports: u64,
+}
+
+/// The newest reading that NVML gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Good {
+    /// CLOCK_BOOTTIME when it ended, milliseconds.
+    pub at_boottime_ms: u64,
+    /// The newest mark that had been heard before it began.
+    pub read_after: Option<Mark>,
 }
 
 /// Figures of the spool for `/metrics`.
@@ -53,7 +68,10 @@ impl Outbox {
             inner: Mutex::new(Inner {
                 spool,
                 digest: Vec::new(),
-                good_at_boottime_ms: None,
+                good: None,
+                heard: None,
+                asked: false,
+                answer: false,
                 full_wanted: false,
                 reports: 0,
             }),
@@ -63,17 +81,23 @@ impl Outbox {
     }
 
     /// Makes the report that this observation makes due, keeps it, and says whether there was one.
-    /// `unidentified` GPUs are there beside it; `good_at_boottime_ms` is when NVML last answered.
+    /// `unidentified` GPUs are there beside it; `good` is the newest reading, this one or an earlier one.
     pub fn tell(
         &self,
         reporter: &mut Reporter,
         observation: &Observation,
         unidentified: u32,
-        good_at_boottime_ms: Option<u64>,
+        good: Option<Good>,
     ) -> bool {
         let at = observation.at_boottime_ms;
         let mut inner = self.lock();
-        inner.good_at_boottime_ms = good_at_boottime_ms;
+        inner.good = good;
+        let fresh = good.filter(|good| good.at_boottime_ms == at);
+        let read_after = fresh.and_then(|good| good.read_after);
+        if inner.asked && read_after.is_some() && read_after == inner.heard {
+            (inner.asked, inner.answer) = (false, true);
+            self.changed.notify_one();
+        }
         inner.spool.tend(at);
         if std::mem::take(&mut inner.full_wanted) {
             // In a scope of its own: whatever the server thinks of the old one, it takes the first report of a new one.
@@ -83,9 +107,9 @@ impl Outbox {
         let Some(contents) = reporter.next(observation, unidentified, full) else {
             return false;
         };
-        if inner.spool.append(&contents, at).is_err() {
+        if inner.spool.append(&contents, at, read_after).is_err() {
             // A full report is always taken.
-            let _ = inner.spool.append(&reporter.full(), at);
+            let _ = inner.spool.append(&reporter.full(), at, read_after);
         }
         reporter.digest().clone_into(&mut inner.digest);
         inner.reports += 1;
@@ -146,9 +170,28 @@ impl Outbox {
         self.lock().spool.spool_id().to_owned()
     }
 
-    /// A new session: everything unacknowledged is sent again.
-    pub(super) fn rewind(&self) {
-        self.lock().spool.rewind();
+    /// A new session: everything unacknowledged is sent again, and only its own marks count.
+    pub(super) fn rewind(&self, first: Option<Mark>) {
+        let mut inner = self.lock();
+        inner.spool.rewind();
+        (inner.heard, inner.asked, inner.answer) = (first, first.is_some(), false);
+    }
+
+    /// The server says how far its journal goes, and waits for a reading begun after that.
+    pub(super) fn marked(&self, mark: Mark) {
+        let mut inner = self.lock();
+        (inner.heard, inner.asked, inner.answer) = (Some(mark), true, false);
+    }
+
+    /// The newest mark; ask before a reading begins.
+    #[must_use]
+    pub fn heard(&self) -> Option<Mark> {
+        self.lock().heard
+    }
+
+    /// Whether a heartbeat is due because the server waits for it; then it is due no more.
+    pub(super) fn take_answer(&self) -> bool {
+        std::mem::take(&mut self.lock().answer)
     }
 
     /// Whether `take_next` would give something.
@@ -192,8 +235,9 @@ impl Outbox {
             last_number,
             holder_digest: inner.digest.clone(),
             collect_age_ms: inner
-                .good_at_boottime_ms
-                .map(|good| now_ms.saturating_sub(good)),
+                .good
+                .map(|good| now_ms.saturating_sub(good.at_boottime_ms)),
+            read_after: inner.good.and_then(|good| good.read_after),
         }
     }
 

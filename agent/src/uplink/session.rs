@@ -124,7 +124,7 @@ impl<'a> Session<'a> {
                 "the server did not begin with a welcome".to_owned(),
             ));
         };
-        uplink.outbox.rewind();
+        uplink.outbox.rewind(welcome.mark);
         uplink.status.welcomed();
         let heartbeat = heartbeat_interval(&welcome);
         tracing::info!(
@@ -156,6 +156,11 @@ impl<'a> Session<'a> {
         loop {
             if flush_until.is_some_and(|_| outbox.is_empty()) {
                 return Ended::Stopped;
+            }
+            // After the reports that it speaks of.
+            if !outbox.has_next() && outbox.take_answer() {
+                let heartbeat = outbox.heartbeat(boottime_ms());
+                let _ = to_server.try_send(message(Body::Heartbeat(heartbeat)));
             }
             tokio::select! {
                 biased;
@@ -195,6 +200,7 @@ impl<'a> Session<'a> {
                 tracing::info!(reason = wanted.reason, "server asks for a full report");
                 self.uplink.outbox.want_full();
             }
+            Some(Answer::Mark(mark)) => self.uplink.outbox.marked(mark),
             // What a newer server may say is none of this agent's business.
             Some(Answer::Welcome(_)) | None => {}
         }

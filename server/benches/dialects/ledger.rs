@@ -180,6 +180,8 @@ fn reports() -> Result<Vec<Command>, Failure> {
             spool: "spool".into(),
             number: 1,
             age_ms: None,
+            heard_at: None,
+            read_after: None,
             full: true,
             facts: Some(NodeFacts {
                 cpu_cores: Some(40),

@@ -92,6 +92,8 @@ fn report(node: usize, number: u64, full: bool, devices: Vec<DeviceReport>) -> C
         spool: "s".into(),
         number,
         age_ms: Some(0),
+        heard_at: None,
+        read_after: None,
         full,
         facts: None,
         devices,

@@ -89,14 +89,14 @@ pub enum Command {
         /// The generation that the caller read; `None`: whatever it is.
         expected: Option<Seq>,
     },
-    /// A node was read again and nothing has changed on it: what waits for its devices may end.
-    ConfirmReleases {
+    /// A node was read again and is as the ledger has it: its devices may be given, and what waits for them may end.
+    Agree {
         /// Which node, from its certificate.
         node: NodeName,
         /// In which session.
         session: SessionId,
-        /// How long ago it was read, milliseconds.
-        age_ms: u64,
+        /// The row that the agent had heard of before that reading began; `None`: none in this session.
+        read_after: Option<Seq>,
     },
     /// Check a licence out.
     CheckOutSeat(CheckOutSeat),
@@ -356,8 +356,12 @@ pub struct NodeReport {
     pub spool: String,
     /// 1, 2, 3, … in this spool.
     pub number: u64,
-    /// How long ago it was observed, milliseconds; `None` when not known.
+    /// How long before it was heard it was observed, milliseconds; `None` when not known.
     pub age_ms: Option<u64>,
+    /// When it was heard; `None`: now. What waits to be decided gets no younger by that.
+    pub heard_at: Option<Timestamp>,
+    /// The row that the agent had heard of before that reading began; `None`: none in this session.
+    pub read_after: Option<Seq>,
     /// It replaces all that is known of the node.
     pub full: bool,
     /// What the node says of itself, when it changed.

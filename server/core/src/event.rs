@@ -224,6 +224,14 @@ pub enum Event {
         /// Devices that are no more.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gone: Vec<DeviceKey>,
+        /// It was read before the session began, or nobody knows: the node may be another by now.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        earlier: bool,
+    },
+    /// A node is as the ledger has it, by its own word in its newest session.
+    NodeSettled {
+        /// Which node.
+        node: NodeName,
     },
     /// A node is no longer heard.
     NodeSilent {

@@ -33,6 +33,8 @@ pub enum Rule {
     UnknownModel,
     /// Devices of nodes that are not heard.
     NodeSilent,
+    /// Devices of nodes that are heard again and have not said yet who is on them.
+    NodeUnsettled,
     /// Devices of nodes that serve another tenant.
     NodeDedicated,
     /// Devices of nodes of a resource group that the tenant may not use.

@@ -3,7 +3,6 @@
 use crate::device::DeviceKey;
 use crate::id::{NodeName, Timestamp};
 use crate::lease::Lease;
-use crate::node::NodeState;
 use crate::state::State;
 
 /// A leased device that has stood idle for longer than the settings allow.
@@ -19,7 +18,7 @@ pub struct Ghost<'a> {
     pub since: Timestamp,
 }
 
-/// All of them at `now`, by lease. What is not known is no ghost: the device of a node that is not heard, one that cannot
+/// All of them at `now`, by lease. What is not known is no ghost: the device of a node that is not heard or has not settled, one that cannot
 /// be read, one that somebody unknown holds.
 pub fn ghosts(state: &State, now: Timestamp) -> impl Iterator<Item = Ghost<'_>> {
     let latest = now.before(state.settings().ghost_after_ms);
@@ -27,10 +26,10 @@ pub fn ghosts(state: &State, now: Timestamp) -> impl Iterator<Item = Ghost<'_>> 
     let devices = active.flat_map(|lease| lease.occupied().map(move |(key, _)| (lease, key)));
     devices.filter_map(move |(lease, key)| {
         let device = state.device(key)?;
-        let heard = state.node(&device.node)?.state == NodeState::Up;
+        let told = state.node(&device.node)?.told();
         let readable = device.report.readable();
         let since = device.idle_since?.max(lease.granted_at);
-        let idle = heard && readable && !device.report.unattributed && since < latest;
+        let idle = told && readable && !device.report.unattributed && since < latest;
         idle.then_some(Ghost {
             lease,
             device: key,

@@ -141,8 +141,12 @@ pub enum LeasePhase {
     Active,
     /// It is to end, and is charged until its devices are seen free of the tenant.
     Releasing {
-        /// Since when; only what is read after that counts.
+        /// Since when.
         since: Timestamp,
+        /// The row that says so; only what is read after that counts. States of earlier versions do not have it, and
+        /// their rows are older than any that an agent is told of since.
+        #[serde(default)]
+        since_row: Seq,
         /// Why.
         reason: EndReason,
         /// When waiting ends, unless a node is not heard.
@@ -269,12 +273,14 @@ impl Lease {
     pub(crate) fn releasing(
         &self,
         since: Timestamp,
+        since_row: Seq,
         reason: EndReason,
         deadline: Timestamp,
     ) -> Self {
         Self {
             phase: LeasePhase::Releasing {
                 since,
+                since_row,
                 reason,
                 deadline,
                 waiting: self.devices.keys().cloned().collect(),

@@ -10,6 +10,11 @@ use crate::pool::Inventory;
 /// Devices of one node at most, whatever it reports: no agent fills the ledger.
 pub const MOST_DEVICES: usize = 2048;
 
+/// Spools of one node that are remembered besides its last two. An agent sends again what was never acknowledged to it,
+/// of all the boots since; whoever comes back with one from before those only shows for a moment what was so then, in a
+/// session that has not settled.
+pub const MOST_OLDER_SPOOLS: usize = 16;
+
 /// Whether a node is heard. While it is not, what it holds stays charged and is shown as unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,6 +87,13 @@ pub struct Node {
     pub spool: Option<SpoolMark>,
     /// The spool before, whose late repetitions must not count again.
     pub previous_spool: Option<SpoolMark>,
+    /// Those before that one, the newest first, [`MOST_OLDER_SPOOLS`] at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older_spools: Vec<SpoolMark>,
+    /// Since its session began, or it was heard again, it said who is on its devices. Until then what is known of them
+    /// may be over: it stays charged, and nothing of the node is given away.
+    #[serde(default)]
+    pub settled: bool,
     /// What it said of itself.
     pub facts: NodeFacts,
     /// When it observed what it last reported.
@@ -105,12 +117,43 @@ impl Node {
             owner: None,
             spool: None,
             previous_spool: None,
+            older_spools: Vec::new(),
+            settled: false,
             facts: NodeFacts::default(),
             observed_at: None,
             devices: OrdSet::new(),
             declared_groups: OrdSet::new(),
             inventory: None,
         }
+    }
+
+    /// Whether what is known of its devices is what is so now.
+    #[must_use]
+    pub fn told(&self) -> bool {
+        self.state == NodeState::Up && self.settled
+    }
+
+    /// Last number of a spool that is in the journal, `None` for one that is not remembered.
+    #[must_use]
+    pub fn journalled(&self, spool: &str) -> Option<u64> {
+        let marks = self.spool.iter().chain(&self.previous_spool);
+        let mut marks = marks.chain(&self.older_spools);
+        let mark = marks.find(|mark| mark.spool == spool);
+        mark.map(|mark| mark.number)
+    }
+
+    /// A report with this number of this spool was taken.
+    pub(crate) fn mark_spool(&mut self, mark: SpoolMark) {
+        let same = |old: &SpoolMark| old.spool == mark.spool;
+        if self.spool.as_ref().is_some_and(|old| !same(old)) {
+            if let Some(before) = self.previous_spool.take() {
+                self.older_spools.insert(0, before);
+            }
+            self.previous_spool = self.spool.take();
+            self.older_spools.retain(|old| !same(old));
+            self.older_spools.truncate(MOST_OLDER_SPOOLS);
+        }
+        self.spool = Some(mark);
     }
 
     /// Logical CPUs: as its agent says, else as the operator declared; `None` is unknown.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::service::UsageKeeping;
 use crate::store::Place;
 use crate::store::postgres::Address;
 
@@ -25,12 +26,23 @@ pub struct LedgerSettings {
     pub snapshot_every_rows: u64,
     /// Commands that may wait.
     pub queue: usize,
+    /// Days for which usage is kept by device.
+    #[serde(default = "usage_days")]
+    usage_by_device_days: u32,
+}
+
+// Files of earlier versions do not say.
+fn usage_days() -> u32 {
+    400
 }
 
 impl LedgerSettings {
     pub(super) fn check(&self) -> Result<(), String> {
         if self.snapshot_every_rows == 0 || self.queue == 0 {
             return Err("ledger.snapshot_every_rows and ledger.queue must be at least 1".into());
+        }
+        if !(1..=36_500).contains(&self.usage_by_device_days) {
+            return Err("ledger.usage_by_device_days must be 1 to 36500".into());
         }
         match (&self.database, &self.url_file) {
             (Some(_), Some(_)) => {
@@ -45,6 +57,14 @@ impl LedgerSettings {
                 self.place().map(|_| ())
             }
             (None, _) => Ok(()),
+        }
+    }
+
+    /// For how long usage is kept.
+    #[must_use]
+    pub fn usage_keeping(&self) -> UsageKeeping {
+        UsageKeeping {
+            days: self.usage_by_device_days,
         }
     }
 

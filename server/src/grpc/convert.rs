@@ -2,7 +2,7 @@
 
 use gpuquota_core::command::NodeReport;
 use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceKind, DeviceReport, LicenceState};
-use gpuquota_core::id::{GpuModel, NodeName, SessionId, TenantName, Timestamp};
+use gpuquota_core::id::{GpuModel, NodeName, Seq, SessionId, TenantName, Timestamp};
 use gpuquota_core::node::NodeFacts;
 use gpuquota_proto::agent_v1 as wire;
 use gpuquota_proto::{DEVICES_PER_REPORT, TENANTS_PER_DEVICE};
@@ -18,6 +18,8 @@ const LATEST_S: i64 = 253_402_300_799;
 pub(super) fn report(
     node: &NodeName,
     session: SessionId,
+    heard_at: Timestamp,
+    read_after: Option<Seq>,
     report: wire::Report,
 ) -> Result<NodeReport, Status> {
     if report.devices.len() > DEVICES_PER_REPORT || report.gone.len() > DEVICES_PER_REPORT {
@@ -39,6 +41,8 @@ pub(super) fn report(
         spool: identifier("spool_id", report.spool_id)?,
         number: report.number,
         age_ms: report.age_ms,
+        heard_at: Some(heard_at),
+        read_after,
         full: report.full,
         facts: report.facts.map(facts).transpose()?,
         devices: report
@@ -256,7 +260,7 @@ mod tests {
                 ..Default::default()
             };
             change(&mut message);
-            report(&node, SessionId(1), message)
+            report(&node, SessionId(1), Timestamp(0), None, message)
         };
         let good = refused(&|_| {}).unwrap();
         let names: Vec<&str> = good.devices[0].tenants.iter().map(|t| t.as_str()).collect();

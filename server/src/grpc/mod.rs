@@ -7,6 +7,7 @@ mod accept;
 mod agreement;
 mod convert;
 mod peer;
+mod refusal;
 mod sessions;
 mod stream;
 

@@ -1,11 +1,12 @@
-//! Which stream of a node is its newest. An older one is ended at once, so that two never speak for one node.
+//! Which stream of a node is its newest. An older one is ended at once, so that two never speak for one node. The newest
+//! is told when leases on its node are to end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use gpuquota_core::id::{NodeName, SessionId};
-use tokio::sync::broadcast;
+use gpuquota_core::id::{NodeName, Seq, SessionId};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::service::Ledger;
@@ -18,15 +19,27 @@ pub struct Sessions(Arc<Mutex<HashMap<NodeName, Open>>>);
 struct Open {
     session: SessionId,
     superseded: CancellationToken,
+    released: watch::Sender<Seq>,
+}
+
+/// What the others let a stream know.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Cancelled when a newer stream of the node comes.
+    pub(super) superseded: CancellationToken,
+    /// A row up to which leases on the node are to end.
+    pub(super) released: watch::Receiver<Seq>,
 }
 
 impl Sessions {
-    /// Registers a stream and supersedes the older one. The token is cancelled when a newer one comes.
-    pub(super) fn open(&self, node: &NodeName, session: SessionId) -> CancellationToken {
+    /// Registers a stream and supersedes the older one.
+    pub(super) fn open(&self, node: &NodeName, session: SessionId) -> Told {
         let superseded = CancellationToken::new();
+        let (released, receiver) = watch::channel(Seq(0));
         let open = Open {
             session,
             superseded: superseded.clone(),
+            released,
         };
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match sessions.get(node) {
@@ -38,7 +51,35 @@ impl Sessions {
                 }
             }
         }
-        superseded
+        Told {
+            superseded,
+            released: receiver,
+        }
+    }
+
+    /// Tells nodes that leases on them are to end, until `stop`.
+    pub async fn tell_released(self, ledger: Ledger, stop: CancellationToken) {
+        let mut reaches = ledger.shared().reaches();
+        let mut told = *reaches.borrow_and_update();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = reaches.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+            let committed = ledger.read();
+            let row = committed.state.seq();
+            let nodes: BTreeSet<&NodeName> = committed.state.released_since(told).collect();
+            told = row;
+            if nodes.is_empty() {
+                continue;
+            }
+            let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for open in nodes.into_iter().filter_map(|node| sessions.get(node)) {
+                open.released.send_replace(row);
+            }
+        }
     }
 
     /// Ends the streams of nodes that open a newer session with another server, until `stop`.

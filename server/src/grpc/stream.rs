@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpuquota_core::event::SilenceReason;
-use gpuquota_core::id::{NodeName, OpId, Region, SessionId, Timestamp};
+use gpuquota_core::id::{OpId, Region, Seq, SessionId, Timestamp};
 use gpuquota_core::node::NodeState;
 use gpuquota_core::{Command, Denied, Outcome, State};
 use gpuquota_proto::agent_v1::agent_message::Body as FromAgent;
 use gpuquota_proto::agent_v1::agent_server::Agent;
 use gpuquota_proto::agent_v1::server_message::Body as ToAgent;
 use gpuquota_proto::agent_v1::{
-    Ack, AgentMessage, Heartbeat, Hello, Report, SendFull, ServerMessage, Welcome,
+    Ack, AgentMessage, Heartbeat, Hello, Mark, Report, SendFull, ServerMessage, Welcome,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -21,7 +21,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::agreement::{Agreement, Verdict};
 use super::convert;
 use super::peer::Peer;
-use super::sessions::Sessions;
+use super::refusal::{Refusal, expired, left, same_node, status};
+use super::sessions::{Sessions, Told};
 use crate::clock::Clock;
 use crate::service::liveness::Liveness;
 use crate::service::{Ledger, LedgerError, Origin};
@@ -84,9 +85,13 @@ impl Agent for AgentService {
             ));
         };
         let session = self.open(&peer, hello).await?;
-        let superseded = self.sessions.open(&peer.node, session);
+        let Told {
+            superseded,
+            released,
+        } = self.sessions.open(&peer.node, session);
+        let committed = self.ledger.read();
         // It may have gone on to another server while this one registered it.
-        let newest = self.ledger.read().state.session(&peer.node);
+        let newest = committed.state.session(&peer.node);
         if newest.is_some_and(|newest| newest > session) {
             superseded.cancel();
         }
@@ -100,17 +105,20 @@ impl Agent for AgentService {
             heartbeat_interval_ms: u32::try_from(self.settings.heartbeat.as_millis())
                 .unwrap_or(u32::MAX),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            // Of what is to end after this row it is told once it is registered.
+            mark: Some(mark(session, committed.state.seq())),
         });
         let conversation = Conversation {
             service: self.clone(),
             peer,
             session,
             answers,
+            marked: committed.state.seq(),
             spools: Vec::new(),
             agreement: Agreement::default(),
         };
         conversation.send(welcome).await?;
-        tokio::spawn(conversation.run(inbound, superseded));
+        tokio::spawn(conversation.run(inbound, superseded, released));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }
@@ -140,6 +148,8 @@ struct Conversation {
     peer: Peer,
     session: SessionId,
     answers: Answers,
+    /// The last row that the agent was told of.
+    marked: Seq,
     /// Spools that reports came from, the last is the present one.
     spools: Vec<String>,
     /// What heartbeats said so far against what the ledger has.
@@ -147,7 +157,12 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn run(mut self, mut inbound: Streaming<AgentMessage>, superseded: CancellationToken) {
+    async fn run(
+        mut self,
+        mut inbound: Streaming<AgentMessage>,
+        superseded: CancellationToken,
+        mut released: watch::Receiver<Seq>,
+    ) {
         let stop = self.service.stop.clone();
         let valid = left(&self.peer, self.service.clock.wall()).unwrap_or(Duration::ZERO);
         let certificate_end = tokio::time::sleep(valid);
@@ -162,6 +177,14 @@ impl Conversation {
                 () = stop.cancelled() => break Err(Status::unavailable("the server is stopping")),
                 () = &mut certificate_end => {
                     break Err(expired());
+                }
+                // The sender goes with the session that supersedes this one.
+                Ok(()) = released.changed() => {
+                    let row = *released.borrow_and_update();
+                    if let Err(status) = self.mark(row).await {
+                        break Err(status);
+                    }
+                    continue;
                 }
                 message = inbound.message() => message,
             };
@@ -192,11 +215,12 @@ impl Conversation {
 
     async fn handle(&mut self, message: AgentMessage) -> Result<(), Status> {
         let now_ms = self.service.clock.boot_ms();
+        let heard_at = self.service.clock.wall();
         self.service.liveness.heard(&self.peer.node, now_ms);
         match message.body {
             Some(FromAgent::Report(report)) => {
                 self.agreement.report_came();
-                self.report(report).await
+                self.report(report, heard_at).await
             }
             Some(FromAgent::Heartbeat(heartbeat)) => self.heartbeat(heartbeat, now_ms).await,
             Some(FromAgent::Goodbye(_)) => {
@@ -214,9 +238,11 @@ impl Conversation {
         }
     }
 
-    async fn report(&mut self, report: Report) -> Result<(), Status> {
+    async fn report(&mut self, report: Report, heard_at: Timestamp) -> Result<(), Status> {
         same_node(&self.peer.node, &report.node)?;
-        let report = convert::report(&self.peer.node, self.session, report)?;
+        let read_after = self.read_after(report.read_after);
+        let node = &self.peer.node;
+        let report = convert::report(node, self.session, heard_at, read_after, report)?;
         let spool_id = report.spool.clone();
         self.follow_spool(&spool_id)?;
         let op = format!(
@@ -263,7 +289,13 @@ impl Conversation {
             self.submit(command, None).await?;
         }
         match self.agreement.check(&committed.state, node, &heartbeat) {
-            Verdict::Agrees => self.confirm(&committed.state, age).await,
+            // What it agrees with is a reading, or its word is worth nothing.
+            Verdict::Agrees if age.is_some() => {
+                let settled = known.settled;
+                let read_after = self.read_after(heartbeat.read_after);
+                self.agree(&committed.state, settled, read_after).await
+            }
+            Verdict::Agrees => Ok(()),
             Verdict::Unsettled => Ok(()),
             Verdict::Differs(reason) => {
                 tracing::warn!(node.name = %node, reason, "a full report is asked for");
@@ -274,18 +306,35 @@ impl Conversation {
     }
 
     // The node was read again and is as the ledger has it: leases that wait for its devices may end.
-    async fn confirm(&self, state: &State, age_ms: Option<u64>) -> Result<(), Status> {
+    async fn agree(
+        &self,
+        state: &State,
+        settled: bool,
+        read_after: Option<Seq>,
+    ) -> Result<(), Status> {
         let node = &self.peer.node;
-        let Some(age_ms) = age_ms.filter(|_| state.awaits(node)) else {
+        if settled && (read_after.is_none() || !state.awaits(node)) {
             return Ok(());
-        };
-        let command = Command::ConfirmReleases {
+        }
+        let command = Command::Agree {
             node: node.clone(),
             session: self.session,
-            age_ms,
+            read_after,
         };
         self.submit(command, None).await?;
         Ok(())
+    }
+
+    async fn mark(&mut self, row: Seq) -> Result<(), Status> {
+        self.marked = self.marked.max(row);
+        self.send(ToAgent::Mark(mark(self.session, row))).await
+    }
+
+    // A mark counts in the session that it was given in, and only one that was given.
+    fn read_after(&self, said: Option<Mark>) -> Option<Seq> {
+        let said = said.filter(|said| said.session == self.session.0);
+        said.map(|said| Seq(said.seq))
+            .filter(|row| *row <= self.marked)
     }
 
     async fn submit(&self, command: Command, op: Option<OpId>) -> Result<Outcome, Refusal> {
@@ -306,40 +355,11 @@ impl Conversation {
     }
 }
 
-// How long the peer's certificate is still valid.
-fn left(peer: &Peer, now: Timestamp) -> Result<Duration, Status> {
-    let seconds = peer.not_after_unix_s.saturating_sub(now.0.div_euclid(1000));
-    match u64::try_from(seconds) {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-        _ => Err(expired()),
+fn mark(session: SessionId, row: Seq) -> Mark {
+    Mark {
+        session: session.0,
+        seq: row.0,
     }
-}
-
-fn expired() -> Status {
-    Status::unauthenticated("the client certificate has expired; renew it")
-}
-
-enum Refusal {
-    Gap(String),
-    End(Status),
-}
-
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Gap(reason) => Self::failed_precondition(reason),
-            Refusal::End(status) => status,
-        }
-    }
-}
-
-fn same_node(node: &NodeName, claimed: &str) -> Result<(), Status> {
-    if claimed.is_empty() || claimed == node.as_str() {
-        return Ok(());
-    }
-    Err(Status::permission_denied(
-        "the message names another node than the certificate",
-    ))
 }
 
 fn origin(peer: &Peer, op: Option<OpId>) -> Origin {
@@ -351,37 +371,5 @@ fn origin(peer: &Peer, op: Option<OpId>) -> Origin {
         reason: None,
         op,
         fingerprint: None,
-    }
-}
-
-fn status(error: LedgerError) -> Status {
-    let text = error.to_string();
-    match error {
-        LedgerError::Overloaded => Status::resource_exhausted(text),
-        LedgerError::Unavailable(_) | LedgerError::Unknown => Status::unavailable(text),
-        LedgerError::Denied(Denied::StaleSession) => Status::aborted(text),
-        LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
-        LedgerError::Denied(_) => Status::invalid_argument(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn case_3_no_session_outlives_its_certificate() {
-        let peer = Peer {
-            node: NodeName::new("n").unwrap(),
-            serial: String::new(),
-            not_after_unix_s: 100,
-            address: ([127, 0, 0, 1], 1).into(),
-        };
-        let left = |ms| left(&peer, Timestamp(ms)).map_err(|status| status.code());
-        assert_eq!(left(98_999), Ok(Duration::from_secs(2)));
-        assert_eq!(left(99_999), Ok(Duration::from_secs(1)));
-        for late in [100_000, 1_000_000, i64::MAX] {
-            assert_eq!(left(late), Err(Code::Unauthenticated));
-        }
     }
 }

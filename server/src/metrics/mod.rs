@@ -200,6 +200,12 @@ impl Metrics {
     fn counters(&self, families: &mut Families) {
         let counters = self.ledger.counters();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        families
+            .counter(
+                "gpuquota_history_rows_total",
+                "Journal rows folded to answer reads of the past.",
+            )
+            .row(&[], self.ledger.history().folded() as f64);
         let mut rows = families.counter(
             "gpuquota_commands_total",
             "Commands to the ledger by result.",

@@ -62,7 +62,7 @@ pub fn start(
         committed: Arc::new(ArcSwap::from_pointee(committed)),
         counters: Arc::default(),
         denials: Arc::default(),
-        history: Arc::new(History::new(store.clone())),
+        history: Arc::new(History::new(store.clone(), snapshots.clone())),
         fatal: CancellationToken::new(),
         store: store.clone(),
         shared: Arc::new(shared),

@@ -186,7 +186,7 @@ pub(super) async fn rows_since(
 }
 
 // Whether the journal holds the last row of `committed`, and not another in its place.
-async fn stands(store: &dyn Store, committed: &Committed) -> Result<bool, FoldError> {
+pub(super) async fn stands(store: &dyn Store, committed: &Committed) -> Result<bool, FoldError> {
     let seq = committed.state.seq();
     let Some(before) = seq.0.checked_sub(1) else {
         return Ok(true);

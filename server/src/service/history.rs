@@ -1,5 +1,6 @@
 //! What the journal holds of the past: its rows for the audit, and the ledger as it stood after any of them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use gpuquota_core::id::{Seq, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Committed;
+use super::beginnings::Beginnings;
 use super::fold::{FoldError, read_record, step};
 use super::whole::beginning;
+use super::{Committed, Snapshots};
 use crate::store::{Row, Store};
 
 /// Rows folded between two looks at whether others want to work.
@@ -38,7 +40,7 @@ impl Moment {
     }
 
     // Whether the state is one that this moment can be reached from.
-    fn follows(self, committed: &Committed) -> bool {
+    pub(super) fn follows(self, committed: &Committed) -> bool {
         match self {
             Self::Seq(seq) => committed.state.seq() <= seq,
             Self::Time(time) => committed.state.at() <= time,
@@ -81,17 +83,27 @@ pub struct History {
     /// One fold at a time: each takes a core.
     folding: Semaphore,
     kept: Mutex<Vec<Arc<Committed>>>,
+    beginnings: Beginnings,
+    folded: AtomicU64,
 }
 
 impl History {
-    /// Of this journal.
+    /// Of this journal, with the snapshots that were made of it beside this server.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn Store>, snapshots: Option<Snapshots>) -> Self {
         Self {
+            beginnings: Beginnings::new(store.clone(), snapshots),
+            folded: AtomicU64::new(0),
             store,
             folding: Semaphore::new(1),
             kept: Mutex::default(),
         }
+    }
+
+    /// Rows folded so far to tell the past.
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.folded.load(Ordering::Relaxed)
     }
 
     /// Up to `most` rows after `seq`, and what each says.
@@ -125,16 +137,20 @@ impl History {
         }
         let permit = timeout(PATIENCE, self.folding.acquire()).await;
         let _permit = permit.ok().and_then(Result::ok).ok_or(HistoryError::Busy)?;
-        let folded = timeout(PATIENCE, self.fold(moment)).await;
+        let folded = timeout(PATIENCE, self.fold(moment, now)).await;
         let folded = folded.map_err(|_| HistoryError::Busy)??;
         self.keep(&folded);
         Ok(folded)
     }
 
-    async fn fold(&self, moment: Moment) -> Result<Arc<Committed>, HistoryError> {
-        let mut committed = match self.nearest(moment) {
-            Some(kept) => Committed::clone(&kept),
-            None => beginning(&*self.store).await?.0,
+    async fn fold(&self, moment: Moment, now: &Committed) -> Result<Arc<Committed>, HistoryError> {
+        let kept = self.nearest(moment);
+        let after = kept.as_ref().map_or(Seq(0), |kept| kept.state.seq());
+        let newer = self.beginnings.newest(moment, after, now).await?;
+        let mut committed = match (newer, kept) {
+            (Some(newer), _) => newer,
+            (None, Some(kept)) => Committed::clone(&kept),
+            (None, None) => beginning(&*self.store).await?.0,
         };
         let first = committed.state.seq();
         if first > Seq(0) && !moment.follows(&committed) {
@@ -148,6 +164,7 @@ impl History {
                     return Ok(Arc::new(committed));
                 }
                 step(&mut committed, row)?;
+                self.folded.fetch_add(1, Ordering::Relaxed);
             }
             if rows.is_empty() {
                 return Ok(Arc::new(committed));

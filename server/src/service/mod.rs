@@ -4,6 +4,7 @@ mod ahead;
 pub mod audit;
 mod batch;
 mod batcher;
+mod beginnings;
 mod catching_up;
 mod fold;
 pub mod history;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use gpuquota_core::id::{OpId, Seq, Timestamp};
+use gpuquota_core::meter::Hour;
 use gpuquota_core::{Command, Denied, Outcome, State};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +37,7 @@ pub use replicas::Replicas;
 pub use shared::Shared;
 pub use snapshot::Snapshots;
 pub(crate) use snapshot::read as read_snapshot;
-pub use usage::{store_usage, store_usage_once};
+pub use usage::{UsageKeeping, drop_usage_once, store_usage, store_usage_once};
 pub(crate) use whole::begin;
 pub use whole::{Whole, base_of, whole};
 
@@ -186,6 +188,15 @@ impl Ledger {
     /// When the database does not answer.
     pub async fn stored_usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         self.store.usage(query).await
+    }
+
+    /// Since when usage by device is known; `None`: since there is any. What was added up before this is asked is whole
+    /// from then on.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn usage_by_device_from(&self) -> Result<Option<Hour>, StoreError> {
+        self.store.usage_by_device_from().await
     }
 
     /// What a command would be answered at `now`; nothing is written, and nothing is promised.

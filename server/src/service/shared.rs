@@ -64,6 +64,12 @@ impl Shared {
         self.opened.subscribe()
     }
 
+    /// The row up to which reads see, whenever it changes.
+    #[must_use]
+    pub fn reaches(&self) -> watch::Receiver<Seq> {
+        self.reached.subscribe()
+    }
+
     pub(super) fn newest(&self, at_ms: u64) {
         self.newest_at_ms.fetch_max(at_ms, Ordering::AcqRel);
     }

@@ -1,4 +1,5 @@
-//! Hours that are over leave the ledger's state for the table of usage, so that the state does not grow for ever.
+//! Hours that are over leave the ledger's state for the tables of usage, so that the state does not grow for ever, and what is
+//! kept by device leaves those after a time, so that they do not either.
 //!
 //! First the rows, then the note in the journal: whoever dies between the two, or does it a second time, or beside
 //! another server, finds the same rows there, because every server's state says the same of an hour that is over.
@@ -15,17 +16,31 @@ use super::{Counters, Ledger, Origin};
 use crate::store::{UsageHours, UsageKept};
 
 const TICK: Duration = Duration::from_secs(10);
+const DAY: i64 = 24;
 /// Rows to store at once, about.
 const AT_ONCE: u64 = 100_000;
+/// How often rows are dropped that are older than they are kept, and how many then at most: many times what an hour adds.
+const DROP_TICK: Duration = Duration::from_secs(3600);
+const DROPPED_AT_ONCE: u64 = 500_000;
+
+/// For how long usage is kept by device; the sums by tenant, region and model are kept for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageKeeping {
+    /// Days of UTC, the one that runs not counted.
+    pub days: u32,
+}
 
 /// Stores what is over every ten seconds until `stop`.
-pub async fn store_usage(ledger: Ledger, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+pub async fn store_usage(ledger: Ledger, keeping: UsageKeeping, stop: CancellationToken) {
+    let [mut tick, mut drops] = [TICK, DROP_TICK].map(tokio::time::interval);
+    for ticks in [&mut tick, &mut drops] {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
+            _ = drops.tick() => drop_usage_once(&ledger, keeping, &stop).await,
         }
         while !stop.is_cancelled() && store_usage_once(&ledger).await {}
     }
@@ -85,6 +100,39 @@ pub async fn store_usage_once(ledger: &Ledger) -> bool {
             tracing::warn!(error = %error, "usage is stored but not noted; it is tried again");
             false
         }
+    }
+}
+
+/// Drops what is kept by device of days that are too long over, as much as is dropped at a time.
+pub async fn drop_usage_once(ledger: &Ledger, keeping: UsageKeeping, stop: &CancellationToken) {
+    let committed = ledger.read();
+    let today = Hour::of(committed.state.at()).0.div_euclid(DAY);
+    let before = Hour((today - i64::from(keeping.days)) * DAY);
+    // What is not stored yet is dropped another time.
+    let before = before.min(committed.state.stored_before());
+    if before <= Hour::default() {
+        return;
+    }
+    let mut dropped = 0;
+    while dropped < DROPPED_AT_ONCE && !stop.is_cancelled() {
+        match ledger.store.drop_usage_by_device(before).await {
+            Ok(0) => break,
+            Ok(rows) => dropped += rows,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "usage by device that is too old cannot be dropped now; it is tried again in an hour"
+                );
+                break;
+            }
+        }
+    }
+    if dropped > 0 {
+        tracing::info!(
+            usage.rows = dropped,
+            usage.before_ms = before.start().0,
+            "usage by device was dropped"
+        );
     }
 }
 

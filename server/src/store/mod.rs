@@ -13,6 +13,7 @@ mod usage_sql;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
+use gpuquota_core::meter::Hour;
 use tokio::sync::watch;
 
 pub use base::Base;
@@ -44,6 +45,18 @@ pub trait Store: Send + Sync + 'static {
     async fn usage(&self, _query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         Err(StoreError::NoUsage)
     }
+
+    /// Drops a piece of the oldest usage by device of before `before`; how many rows, 0 when nothing of it is left. That it
+    /// is not known any more is written down first. Sums by tenant, region and model stay.
+    async fn drop_usage_by_device(&self, _before: Hour) -> Result<u64, StoreError> {
+        Err(StoreError::NoUsage)
+    }
+
+    /// Since when usage by device is known; `None`: since there is any.
+    async fn usage_by_device_from(&self) -> Result<Option<Hour>, StoreError> {
+        Err(StoreError::NoUsage)
+    }
+
     /// The last row; `None` while there is none.
     async fn last(&self) -> Result<Option<Row>, StoreError>;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
+use gpuquota_core::meter::Hour;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -138,6 +139,16 @@ impl Store for SqliteStore {
     async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, StoreError> {
         let sums = sqlite_usage::sums(&self.readers, query).await;
         sums.map_err(classify)
+    }
+
+    async fn drop_usage_by_device(&self, before: Hour) -> Result<u64, StoreError> {
+        let dropped = sqlite_usage::drop_by_device(&self.writer, before).await;
+        dropped.map_err(classify)
+    }
+
+    async fn usage_by_device_from(&self) -> Result<Option<Hour>, StoreError> {
+        let from = sqlite_usage::by_device_from(&self.readers).await;
+        from.map_err(classify)
     }
 
     async fn last(&self) -> Result<Option<Row>, StoreError> {

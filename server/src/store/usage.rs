@@ -272,9 +272,15 @@ impl UsageQuery {
         Hour(hour.0 - hour.0.rem_euclid(self.period))
     }
 
-    pub(super) fn table(&self) -> Table {
+    /// Whether it is answered from what is kept by device.
+    #[must_use]
+    pub fn by_device(&self) -> bool {
         let mut named = self.by.iter().chain(self.only.keys());
-        if named.any(|by| matches!(by, UsageBy::Node | UsageBy::Device)) {
+        named.any(|by| matches!(by, UsageBy::Node | UsageBy::Device))
+    }
+
+    pub(super) fn table(&self) -> Table {
+        if self.by_device() {
             Table::Devices
         } else {
             Table::Hours

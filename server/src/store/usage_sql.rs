@@ -84,6 +84,19 @@ impl Json {
     }
 }
 
+/// Writes down that usage by device is known since hour $1, unless it is known that less is.
+pub(super) const KEPT_FROM: &str = "\
+INSERT INTO usage_kept (one, devices_from) VALUES (1, $1) \
+ON CONFLICT (one) DO UPDATE SET devices_from = excluded.devices_from \
+WHERE usage_kept.devices_from < excluded.devices_from";
+/// Since when it is known.
+pub(super) const KNOWN_FROM: &str = "SELECT devices_from FROM usage_kept";
+/// Of the oldest hour before $1 the rows of a few devices: a write of the journal waits for no more than that.
+pub(super) const DROP_PIECE: &str = "\
+DELETE FROM usage_devices WHERE hour = (SELECT min(hour) FROM usage_devices WHERE hour < $1) AND device IN \
+(SELECT device FROM usage_devices WHERE hour = (SELECT min(hour) FROM usage_devices WHERE hour < $1) \
+ORDER BY device LIMIT 500)";
+
 /// How many rows a table has of the hours $1 to $2.
 pub(super) fn count(table: Table) -> String {
     let name = table.name();

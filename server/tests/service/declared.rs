@@ -58,6 +58,8 @@ fn report(
         spool: format!("spool-{}", session.0),
         number: 1,
         age_ms: Some(0),
+        heard_at: None,
+        read_after: Some(gpuquota_core::id::Seq(u64::MAX)),
         full: true,
         facts: Some(facts),
         devices,

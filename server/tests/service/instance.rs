@@ -77,6 +77,8 @@ fn report(name: &str, gpus: usize, figures: Option<(u32, u64)>) -> Command {
         spool: "spool".into(),
         number: 1,
         age_ms: Some(0),
+        heard_at: None,
+        read_after: None,
         full: true,
         facts: figures.map(|(cpu_cores, memory_bytes)| NodeFacts {
             cpu_cores: Some(cpu_cores),

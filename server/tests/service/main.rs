@@ -2,11 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod behind;
+mod database_tls;
 mod databases;
 mod declared;
 mod directory;
 mod drains;
 mod faults;
+mod golden;
+mod golden_story;
 mod instance;
 mod journal_archive;
 mod journal_backup;

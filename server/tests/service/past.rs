@@ -1,12 +1,21 @@
 //! The past: reads as of a row or a time, and who did what.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpuquota_core::id::Seq;
 use gpuquota_server::auth::Role;
 use gpuquota_server::config::Dialects;
+use gpuquota_server::service::Origin;
+use gpuquota_server::service::history::Moment;
+use gpuquota_server::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 
+use crate::journals::directory;
 use crate::licence::{Portal, read};
 use crate::rest::token;
-use crate::running::START;
+use crate::running::{Running, START, SetClock, set};
 
 const TENANT: &str = "/api/v1/tenants/demo";
 
@@ -111,4 +120,63 @@ async fn the_audit_tells_who_changed_what_and_why_and_who_was_denied() {
         (&json!([]), &json!([]))
     );
     portal.running.end().await;
+}
+
+// All that is told of each row, and how many rows were folded for it.
+async fn told(dir: &Path) -> (Vec<String>, u64) {
+    let running = Running::on(dir, SetClock::new(START)).await;
+    let now = running.ledger.read();
+    let last = now.state.seq().0;
+    let mut told = Vec::new();
+    // The newest first, so that what is kept of one helps no other.
+    for row in (1..=last).rev() {
+        let history = running.ledger.history();
+        let then = history.at(Moment::Seq(Seq(row)), &now).await.unwrap();
+        assert_eq!(then.state.seq(), Seq(row));
+        told.push(serde_json::to_string(&then.state).unwrap() + &then.head.to_string());
+    }
+    let folded = running.ledger.history().folded();
+    running.end().await;
+    (told, folded)
+}
+
+#[tokio::test]
+async fn the_past_is_the_same_from_a_snapshot_and_costs_fewer_rows() {
+    let dir = directory().await;
+    let dir = dir.path();
+    let store = SqliteStore::open(&dir.join("ledger.db")).await.unwrap();
+    let running = Running::opened(Arc::new(store), dir, SetClock::new(START), 20).await;
+    for turn in 0..3 {
+        let known = running.ledger.read().state.snapshot();
+        for tenant in 0..25 {
+            let command = set(&format!("t{tenant}"), turn + 1);
+            let written = running.ledger.submit(command, Origin::server()).await;
+            written.unwrap();
+        }
+        let noted = async {
+            while running.ledger.read().state.snapshot() == known {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), noted)
+            .await
+            .unwrap();
+    }
+    running.end().await;
+    let with = told(dir).await;
+    // Whatever is in a file that the journal does not vouch for, nobody is told it.
+    let snapshots = dir.join("snapshots");
+    for file in std::fs::read_dir(&snapshots).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let other = text.replace("\"t3\"", "\"x3\"");
+        assert_ne!(other, text, "it is in the state");
+        std::fs::write(&path, other).unwrap();
+    }
+    let changed = told(dir).await;
+    std::fs::remove_dir_all(&snapshots).unwrap();
+    let without = told(dir).await;
+    assert!(with.0 == without.0 && changed.0 == without.0);
+    assert_eq!(changed.1, without.1);
+    assert!(with.1 < without.1 * 2 / 3, "{} of {}", with.1, without.1);
 }

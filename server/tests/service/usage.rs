@@ -6,9 +6,10 @@ use gpuquota_core::Command;
 use gpuquota_core::limit::Limit;
 use gpuquota_core::meter::{Hour, Metered};
 use gpuquota_server::auth::Role;
-use gpuquota_server::service::store_usage_once;
+use gpuquota_server::service::{UsageKeeping, drop_usage_once, store_usage_once};
 use gpuquota_server::store::{UsageBy, UsageHours, UsageKept, UsageQuery};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::databases::both;
 use crate::declared::{declared, facts, gpu, quota};
@@ -268,6 +269,74 @@ async fn usage_is_the_same_before_and_after_it_is_stored_and_adds_up_to_the_wall
         let csv = rest.told("GET", "/api/v1/usage", &headers).await;
         let wall = csv.text.trim_end().lines().last().unwrap();
         assert!(wall.ends_with(",true,,,,wall,,,14400010,14400"), "{wall}");
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn usage_by_device_is_dropped_after_its_days_and_who_asks_for_it_is_told_so() {
+    const DAY: i64 = 24 * HOUR;
+    let keeping = UsageKeeping { days: 2 };
+    let stop = CancellationToken::new();
+    for base in both("usage by device is dropped") {
+        // Midnight, and three whole days before a day that has begun.
+        let first = BASE - BASE % DAY - 3 * DAY;
+        let running = Running::of(&base, SetClock::new(first)).await;
+        running.told([declared("n0", "US", &[], None)]).await;
+        let free = |count: usize| {
+            let names = (0..count).map(|at| format!("GPU-{at}"));
+            names.map(|name| gpu(&name, MODEL, &[])).collect::<Vec<_>>()
+        };
+        // More devices than are dropped with one statement.
+        running.reported("n0", facts(None, None), free(501)).await;
+        running.clock.set(first + HOUR);
+        running.reported("n0", facts(None, None), free(1)).await;
+        running.clock.set(first + 3 * DAY + 1);
+        running.told([Command::Sweep]).await;
+        while store_usage_once(&running.ledger).await {}
+        let rest = Rest::on(&running);
+        let admin = token(Role::Admin, &[], &[]);
+        let get = async |query: &str| {
+            let bearer = format!("Bearer {admin}");
+            let target = format!("/api/v1/usage?{query}");
+            let headers = [("authorization", bearer.as_str())];
+            rest.told("GET", &target, &headers).await
+        };
+        let date = |days: i64| {
+            let at = first + days * DAY;
+            let at = jiff::Timestamp::from_millisecond(at).unwrap();
+            at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        };
+        let whole = format!("from={}&to={}&by=day", date(0), date(3));
+        let by_device = format!("{whole}&group_by=device&limit=100000");
+        let all = get(&by_device).await.json();
+        assert_eq!(all["totals"]["free"], json!(3 * DAY + 500 * HOUR));
+
+        drop_usage_once(&running.ledger, UsageKeeping { days: 3 }, &stop).await;
+        assert_eq!(get(&by_device).await.json(), all, "nothing is older");
+        drop_usage_once(&running.ledger, keeping, &stop).await;
+        let refused = get(&by_device).await;
+        assert_eq!(refused.status, 400, "{}", refused.text);
+        assert!(
+            refused.text.contains(&date(1)) && refused.text.contains("without node and device"),
+            "{}",
+            refused.text
+        );
+        let node = get(&format!("{whole}&node=n0&group_by=class")).await;
+        assert_eq!(node.status, 400);
+        let kept = format!("from={}&to={}&by=day&group_by=device", date(1), date(3));
+        assert_eq!(get(&kept).await.json()["totals"]["free"], json!(2 * DAY));
+        let sums = get(&format!("{whole}&group_by=region")).await.json();
+        assert_eq!(sums["totals"], all["totals"], "sums stay");
+        assert!(
+            stored(&running)
+                .await
+                .iter()
+                .all(|row| row.0 * HOUR + BASE >= first + DAY)
+        );
+        // Keeping more from now on brings nothing back.
+        drop_usage_once(&running.ledger, UsageKeeping { days: 3 }, &stop).await;
+        assert_eq!(get(&by_device).await.status, 400);
         running.end().await;
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use gpuquota_core::command::NodeReport;
 use gpuquota_core::device::{DeviceReport, LicenceState};
 use gpuquota_core::event::SilenceReason;
-use gpuquota_core::id::{NodeName, SessionId};
+use gpuquota_core::id::{NodeName, Seq, SessionId};
 use gpuquota_core::node::NodeState;
 use gpuquota_core::{Answer, Command, Denied, Outcome, State};
 use tokio::time::{Instant, sleep};
@@ -26,6 +26,8 @@ const ASTRAY: u32 = 3;
 struct Spooled {
     number: u64,
     made: Instant,
+    /// In which session, and the row that was heard of before it was read.
+    read_after: Option<(SessionId, Seq)>,
     full: bool,
     devices: Vec<DeviceReport>,
 }
@@ -37,6 +39,8 @@ pub(crate) struct Agent {
     dice: Dice,
     server: usize,
     session: Option<SessionId>,
+    /// The newest row that it heard of in its session.
+    heard: Option<(SessionId, Seq)>,
     former: Vec<SessionId>,
     spool: u64,
     last: u64,
@@ -54,6 +58,7 @@ impl Agent {
             node: node(number),
             dice,
             session: None,
+            heard: None,
             former: Vec::new(),
             spool: 0,
             last: 0,
@@ -117,6 +122,7 @@ impl Agent {
         self.pending.push_back(Spooled {
             number: self.last,
             made: Instant::now(),
+            read_after: self.heard,
             full,
             devices,
         });
@@ -179,6 +185,8 @@ impl Agent {
             };
             if let Some(Outcome::Session(session)) = granted(&self.ask(command, None).await) {
                 self.session = Some(session);
+                let server = self.world.replicas[self.server].handle();
+                self.heard = server.map(|it| (session, it.ledger.read().state.seq()));
             }
         }
         self.session
@@ -196,6 +204,7 @@ impl Agent {
         {
             let age = first.made.elapsed().as_millis();
             let (number, full, devices) = (first.number, first.full, first.devices.clone());
+            let read_after = first.read_after;
             let Some(session) = self.session().await else {
                 tries -= 1;
                 sleep(Duration::from_millis(50)).await;
@@ -209,6 +218,8 @@ impl Agent {
                 spool,
                 number,
                 age_ms: u64::try_from(age).ok(),
+                heard_at: None,
+                read_after: of_session(read_after, session),
                 full,
                 facts: None,
                 devices,
@@ -261,12 +272,13 @@ impl Agent {
             if in_ledger(&seen.state, &self.node) != holders(self.devices.iter()) {
                 let text = format!("{} and the ledger differ after one report", self.node);
                 self.world.history.alarm(text);
-            } else if seen.state.awaits(&self.node) {
+            } else if seen.state.awaits(&self.node) || !known.settled {
                 // Nothing has changed since: what waits for its devices may end.
-                let command = Command::ConfirmReleases {
+                self.heard = Some((session, seen.state.seq()));
+                let command = Command::Agree {
                     node: self.node.clone(),
                     session,
-                    age_ms: 0,
+                    read_after: Some(seen.state.seq()),
                 };
                 self.ask(command, None).await;
             }
@@ -294,6 +306,8 @@ impl Agent {
             spool,
             number: 1,
             age_ms: None,
+            heard_at: None,
+            read_after: None,
             full: true,
             facts: None,
             devices: Vec::new(),
@@ -314,6 +328,11 @@ impl Agent {
         self.ask(command, None).await;
         self.leave();
     }
+}
+
+// What it heard in another session counts for nothing.
+fn of_session(heard: Option<(SessionId, Seq)>, session: SessionId) -> Option<Seq> {
+    heard.filter(|(of, _)| *of == session).map(|(_, row)| row)
 }
 
 fn answer(reply: &Reply) -> Option<Answer> {

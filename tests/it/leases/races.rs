@@ -197,3 +197,45 @@ async fn case_41_of_two_writes_with_the_same_generation_one_is_done() {
         assert_eq!(admin.get(&path).await.json()["data"], done["data"]);
     }
 }
+
+#[tokio::test]
+async fn case_51_a_reading_from_before_a_release_does_not_end_it_however_late_it_comes() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    admin.put("a", purchase("default", 2)).await.expect_done();
+    let mut node = Session::of(&server, "n1").await;
+    // A session that has said nothing of itself gives nothing away.
+    let early = admin
+        .json("POST", LEASES, &ask_for("a", 1, "devices"))
+        .await;
+    assert_eq!(early.status, 409, "{early:?}");
+    let free = || vec![gpu("GPU-1", &[])];
+    node.acked(full(1, free())).await;
+    let granted = lease(&admin, &ask_for("a", 1, "devices")).await;
+    let path = format!("{LEASES}/{}", granted["id"]);
+    let released = admin.send("DELETE", &path, &[], "").await;
+    let row: u64 = released.header("gpuquota-seq").parse().unwrap();
+    // It was read, and sent, before the release, and was under way until now: its age as sent is 0.
+    let late = gpuquota_proto::agent_v1::Report {
+        read_after: node.mark,
+        ..full(2, free())
+    };
+    assert!(node.mark.is_some_and(|mark| mark.seq < row));
+    node.acked(late).await;
+    assert_eq!(shown(&admin, &granted).await["state"], "releasing");
+    // Neither does one that claims to know what nobody told it.
+    let claims = gpuquota_proto::agent_v1::Mark {
+        session: node.number,
+        seq: row + 1_000_000,
+    };
+    let claimed = gpuquota_proto::agent_v1::Report {
+        read_after: Some(claims),
+        ..full(3, free())
+    };
+    node.acked(claimed).await;
+    assert_eq!(shown(&admin, &granted).await["state"], "releasing");
+    // The node is told of the release by itself, and what it reads then ends it.
+    node.marked(row).await.unwrap();
+    node.acked(full(4, free())).await;
+    assert_eq!(shown(&admin, &granted).await["state"], "ended");
+}

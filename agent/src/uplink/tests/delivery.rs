@@ -172,3 +172,55 @@ async fn a_server_that_forgot_everything_heals_however_much_is_waiting() {
     assert_eq!(book.applied.len(), 1);
     assert_eq!(bench.outbox.figures().records, 0);
 }
+
+#[tokio::test]
+async fn case_51_what_was_read_before_a_mark_was_heard_does_not_say_so() {
+    let mut bench = Bench::new();
+    // Before any session.
+    bench.tell(&["a"]);
+    let server = FakeServer::start(&bench.server_files).await;
+    let (_task, _stop) = bench.start(&server, bench.authority.agent(bench.dir.path(), "node1", 2));
+    server
+        .until("the first report", |book| book.applied.len() == 1)
+        .await;
+    assert_eq!(server.book().applied[0].read_after, None);
+    let after = |seq| Some(Mark { session: 1, seq });
+    // A reading in the session is said at once, although nothing changed.
+    assert!(!bench.tell(&["a"]));
+    let says = |book: &Book, seq| {
+        let mut heartbeats = book.heartbeats.iter();
+        heartbeats.any(|heartbeat| heartbeat.read_after == after(seq))
+    };
+    server
+        .until("a reading of the session", |book| says(book, 1))
+        .await;
+    // The reading has begun when the mark comes.
+    let heard = bench.outbox.heard();
+    server.book().tell_mark = Some(7);
+    while bench.outbox.heard() == heard {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.tell_read_after(heard, &[]);
+    server
+        .until("the change", |book| book.applied.len() == 2)
+        .await;
+    assert_eq!(server.book().applied[1].read_after, after(1));
+    assert!(!says(&server.book(), 7));
+    assert!(bench.tell(&["b"]));
+    server
+        .until("a reading after the mark", |book| says(book, 7))
+        .await;
+    assert_eq!(server.book().applied[2].read_after, after(7));
+    // In another session the mark means nothing, and a report that goes again says what it said.
+    server.book().mute = true;
+    assert!(bench.tell(&[]));
+    server
+        .until("another session", |book| book.sessions >= 2)
+        .await;
+    server.book().mute = false;
+    server
+        .until("quiet", |_| bench.outbox.figures().records == 0)
+        .await;
+    assert_eq!(server.book().applied[3].read_after, after(7));
+    assert_ne!(bench.outbox.heard(), after(7));
+}

@@ -11,7 +11,10 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tonic::Status;
 
-use super::fake_server::{Authority, FakeServer};
+use gpuquota_proto::agent_v1::Mark;
+
+use super::fake_server::{Authority, Book, FakeServer};
+use super::outbox::Good;
 use super::*;
 use crate::facts::Node;
 use crate::gpu::reading::{Health, NvmlState};
@@ -85,6 +88,10 @@ impl Bench {
     }
 
     fn tell(&mut self, tenants: &[&str]) -> bool {
+        self.tell_read_after(self.outbox.heard(), tenants)
+    }
+
+    fn tell_read_after(&mut self, read_after: Option<Mark>, tenants: &[&str]) -> bool {
         self.now += 1000;
         let process = |name: &&str| AttributedProcess {
             pid: 1,
@@ -113,7 +120,11 @@ impl Bench {
             driver_version: None,
             devices: [(DeviceKey::Gpu("GPU-a".into()), device)].into(),
         };
+        let good = Good {
+            at_boottime_ms: self.now,
+            read_after,
+        };
         self.outbox
-            .tell(&mut self.reporter, &observation, 0, Some(self.now))
+            .tell(&mut self.reporter, &observation, 0, Some(good))
     }
 }

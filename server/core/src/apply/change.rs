@@ -92,6 +92,7 @@ impl State {
             | Event::HostLimitSet { .. }
             | Event::CounterSet { .. }
             | Event::TokenRevoked { .. }
+            | Event::NodeSettled { .. }
             | Event::SnapshotTaken { .. }
             | Event::HourClosed { .. }
             | Event::UsageStored { .. }

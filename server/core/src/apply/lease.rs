@@ -65,7 +65,7 @@ impl State {
             return;
         };
         assert!(old.active(), "only an active lease is released");
-        let lease = old.releasing(at, reason, deadline);
+        let lease = old.releasing(at, self.rows.seq, reason, deadline);
         self.put_lease(Some(old), lease);
     }
 

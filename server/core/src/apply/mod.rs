@@ -192,6 +192,7 @@ impl State {
                 assert!(*session > entry.session, "session numbers grow");
                 entry.session = *session;
                 entry.state = NodeState::Up;
+                entry.settled = false;
                 entry.owner.clone_from(owner);
                 self.touch_node(node);
             }
@@ -204,6 +205,7 @@ impl State {
                 facts,
                 devices,
                 gone,
+                earlier,
             } => self.apply_report(
                 node,
                 SpoolMark {
@@ -215,7 +217,9 @@ impl State {
                 *full,
                 devices,
                 gone,
+                *earlier,
             ),
+            Event::NodeSettled { node } => self.settle_node(node),
             Event::NodeSilent { node, reason: _ } => self.set_node_state(node, NodeState::Silent),
             Event::NodeRetired { node } => self.retire_node(node),
             Event::DevicesForgotten { node, devices } => self.forget_devices(node, devices),

@@ -69,8 +69,15 @@ impl State {
     pub(super) fn set_node_state(&mut self, node: &NodeName, state: NodeState) {
         if let Some(node) = self.rows.nodes.get_mut(node) {
             node.state = state;
+            node.settled &= state == NodeState::Up;
         }
         self.touch_node(node);
+    }
+
+    pub(super) fn settle_node(&mut self, node: &NodeName) {
+        if let Some(node) = self.rows.nodes.get_mut(node) {
+            node.settled = true;
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
@@ -83,6 +90,7 @@ impl State {
         full: bool,
         devices: &[DeviceReport],
         gone: &[DeviceKey],
+        earlier: bool,
     ) {
         let Some(mut node) = self.rows.nodes.get(name).cloned() else {
             return;
@@ -90,14 +98,8 @@ impl State {
         if let Some(facts) = facts {
             node.facts = facts.clone();
         }
-        if node
-            .spool
-            .as_ref()
-            .is_some_and(|old| old.spool != mark.spool)
-        {
-            node.previous_spool = node.spool.take();
-        }
-        node.spool = Some(mark);
+        node.mark_spool(mark);
+        node.settled |= !earlier && node.state == NodeState::Up;
         node.observed_at = Some(observed_at);
         let removed: Vec<DeviceKey> = if full {
             let kept: OrdSet<&DeviceKey> = devices.iter().map(|device| &device.key).collect();

@@ -71,11 +71,11 @@ impl State {
                 forced,
                 expected,
             } => self.decide_release_lease(*lease, *forced, *expected, now),
-            Command::ConfirmReleases {
+            Command::Agree {
                 node,
                 session,
-                age_ms,
-            } => self.decide_confirm(node, *session, *age_ms, now),
+                read_after,
+            } => self.decide_agree(node, *session, *read_after),
             Command::CheckOutSeat(check_out) => self.decide_check_out(check_out, now),
             Command::RenewSeat { seat, ttl_ms } => self.decide_renew_seat(*seat, *ttl_ms, now),
             Command::ReleaseSeat(seat) => self.decide_release_seat(*seat),

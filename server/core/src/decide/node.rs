@@ -84,7 +84,7 @@ impl State {
         now: Timestamp,
     ) -> Result<Decision, Denied> {
         let node = self.in_session(&report.node, report.session)?;
-        if let Some(last) = journalled(node, &report.spool)
+        if let Some(last) = node.journalled(&report.spool)
             && report.number <= last
         {
             return Ok(Decision {
@@ -105,12 +105,12 @@ impl State {
             facts: report.facts.clone(),
             devices: report.devices.clone(),
             gone: report.gone.clone(),
+            earlier: report.read_after.is_none(),
         }];
-        // Its own age only: of a report that waited over a boot nobody knows whether it is older than a release.
-        if let Some(age_ms) = report.age_ms {
+        if let Some(read_after) = report.read_after {
             events.extend(self.confirmed_by_report(
                 &report.node,
-                now.before(age_ms),
+                read_after,
                 report.full,
                 &report.devices,
                 &report.gone,
@@ -158,16 +158,8 @@ const OLDEST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 // Reports come in order, so none is older than the one before; nobody holds a device since before we can know.
 fn observed_at(node: &Node, report: &NodeReport, now: Timestamp) -> Timestamp {
     let earliest = node.observed_at.unwrap_or(now.before(OLDEST_MS));
-    now.before(report.age_ms.unwrap_or(0)).max(earliest)
-}
-
-// Highest number of this spool in the journal, also of the spool before the present one.
-fn journalled(node: &Node, spool: &str) -> Option<u64> {
-    [&node.spool, &node.previous_spool]
-        .into_iter()
-        .flatten()
-        .find(|mark| mark.spool == spool)
-        .map(|mark| mark.number)
+    let heard = report.heard_at.map_or(now, |heard| heard.min(now));
+    heard.before(report.age_ms.unwrap_or(0)).max(earliest)
 }
 
 // What a node has after the report, each key standing once in it.

@@ -7,7 +7,7 @@ use super::{Activity, Target, Victim, granted};
 use crate::device::DeviceKey;
 use crate::id::{LeaseId, TenantName, Timestamp};
 use crate::lease::Lease;
-use crate::node::NodeState;
+use crate::node::Node;
 use crate::quota::{Quota, QuotaType};
 use crate::state::{Demand, Group, State};
 use crate::usage::{in_order, units};
@@ -243,10 +243,8 @@ fn activity(state: &State, lease: &Lease) -> Activity {
             unknown = true;
             continue;
         };
-        let heard = state
-            .node(&device.node)
-            .is_some_and(|node| node.state == NodeState::Up);
-        let readable = heard && device.report.readable();
+        let told = state.node(&device.node).is_some_and(Node::told);
+        let readable = told && device.report.readable();
         match device.idle_since {
             None => return Activity::InUse,
             Some(idle) if readable && !device.report.unattributed => since = since.max(idle),

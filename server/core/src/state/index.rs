@@ -11,7 +11,7 @@ use super::stock::Stock;
 use crate::catalogue::Catalogue;
 use crate::device::{DeviceKey, DeviceKind};
 use crate::id::{
-    GroupName, LeaseId, LicenceQuotaId, NodeName, OpId, ProjectId, QuotaId, Reference, SeatId,
+    GroupName, LeaseId, LicenceQuotaId, NodeName, OpId, ProjectId, QuotaId, Reference, SeatId, Seq,
     TenantName, TenantNumber, Timestamp,
 };
 use crate::lease::{Lease, LeasePhase};
@@ -50,6 +50,8 @@ pub(crate) struct Index {
     pub(crate) lease_on: OrdMap<DeviceKey, LeaseId>,
     /// Ends of active leases, and of waiting for those that are to end.
     pub(crate) leases_due: OrdSet<(Timestamp, LeaseId)>,
+    /// Leases that are to end, by the row that said so.
+    pub(crate) releasing: OrdSet<(Seq, LeaseId)>,
     pub(crate) leases_ended: OrdSet<(Timestamp, LeaseId)>,
     pub(crate) in_group: OrdMap<TenantName, OrdMap<Group, OrdSet<QuotaId>>>,
     pub(crate) charges: OrdMap<TenantName, OrdMap<DeviceKey, Charge>>,
@@ -204,8 +206,13 @@ impl Index {
                     self.leases_due.insert((at, lease.id));
                 }
             }
-            LeasePhase::Releasing { deadline, .. } => {
+            LeasePhase::Releasing {
+                deadline,
+                since_row,
+                ..
+            } => {
                 self.leases_due.insert((*deadline, lease.id));
+                self.releasing.insert((*since_row, lease.id));
             }
             LeasePhase::Ended { at, .. } => {
                 self.leases_ended.insert((*at, lease.id));
@@ -229,7 +236,12 @@ impl Index {
             LeasePhase::Active => lease
                 .expires_at
                 .is_none_or(|at| self.leases_due.remove(&(at, lease.id)).is_some()),
-            LeasePhase::Releasing { deadline, .. } => {
+            LeasePhase::Releasing {
+                deadline,
+                since_row,
+                ..
+            } => {
+                self.releasing.remove(&(*since_row, lease.id));
                 self.leases_due.remove(&(*deadline, lease.id)).is_some()
             }
             LeasePhase::Ended { at, .. } => self.leases_ended.remove(&(*at, lease.id)).is_some(),

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::State;
-use crate::id::{LeaseId, NodeName, Region, TenantName};
+use crate::id::{LeaseId, NodeName, Region, Seq, TenantName};
 use crate::lease::Lease;
 use crate::settings::{LeaseMode, Settings};
 
@@ -59,6 +59,14 @@ impl State {
     #[must_use]
     pub fn awaits(&self, node: &NodeName) -> bool {
         self.leases_at(node).any(|lease| !lease.active())
+    }
+
+    /// Nodes with devices of leases that are to end by a row after this one.
+    pub fn released_since(&self, row: Seq) -> impl Iterator<Item = &NodeName> {
+        let after = (Bound::Excluded((row, LeaseId(u64::MAX))), Bound::Unbounded);
+        let leases = self.index.releasing.range(after);
+        let leases = leases.filter_map(|(_, lease)| self.lease(*lease));
+        leases.flat_map(|lease| lease.occupied().map(|(_, node)| node))
     }
 
     /// Whether a tenant needs leases in a region: it says so itself, else its region, else the settings.

@@ -172,6 +172,7 @@ impl Naive {
         };
         (host.region.clone(), quota_type, model) == *kin
             && host.state == NodeState::Up
+            && host.settled
             && (asked.nodes.is_empty() || asked.nodes.contains(&held.node))
             && self
                 .bound(&held.node, now)

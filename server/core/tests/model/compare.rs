@@ -70,6 +70,7 @@ pub(crate) fn compare(state: &State, naive: &Naive, now: Timestamp) {
             .map(|mark| (mark.spool.clone(), mark.number));
         assert_eq!(mark.as_ref(), host.spools.last(), "spool of {}", host.name);
         assert_eq!((&node.region, node.state), (&host.region, host.state));
+        assert_eq!(node.settled, host.settled);
         assert_eq!(node.session.0, host.session);
     }
     for name in NODES {

@@ -12,7 +12,7 @@ use gpuquota_core::settings::Settings;
 use gpuquota_core::{Answer, Command, Denied, Outcome};
 
 use crate::examples::{GPU, bought, name, on, put, release, until};
-use crate::properties::{full_report, held_gpu, with_nodes};
+use crate::properties::{NOW, full_report, held_gpu, with_nodes};
 use crate::world::{model, node, region, tenant};
 use crate::{Ledger, START};
 
@@ -184,10 +184,10 @@ fn a_drain_begins_ends_leases_at_its_deadline_and_is_met_when_they_are_seen_free
         (5, vec![]),
         "charged until they are seen free"
     );
-    let confirm = Command::ConfirmReleases {
+    let confirm = Command::Agree {
         node: node("n0"),
         session: SessionId(1),
-        age_ms: 0,
+        read_after: Some(NOW),
     };
     granted(&mut ledger, &confirm, at(50 + NOTICE));
     assert_eq!((used(&ledger), ended(&ledger)), (3, vec![DrainEnd::Met]));

@@ -226,6 +226,7 @@ fn reported(host: &NodeName, devices: Vec<DeviceReport>) -> Event {
         facts: None,
         devices: freed.collect(),
         gone: Vec::new(),
+        earlier: false,
     }
 }
 

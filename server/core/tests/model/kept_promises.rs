@@ -49,7 +49,7 @@ impl Witness {
                     devices,
                     unconfirmed: _,
                 } => {
-                    seen_free(before, after, command, *lease, devices, now);
+                    seen_free(before, after, command, *lease, devices);
                 }
                 Event::LeaseEnded {
                     lease, unconfirmed, ..
@@ -57,7 +57,7 @@ impl Witness {
                     let old = before.lease(*lease).unwrap();
                     let waited: BTreeSet<DeviceKey> = kept(old).keys().cloned().collect();
                     if !waited.is_empty() {
-                        seen_free(before, after, command, *lease, &waited, now);
+                        seen_free(before, after, command, *lease, &waited);
                     }
                 }
                 Event::LeaseRenewed { lease, expires_at } => {
@@ -166,6 +166,7 @@ fn given(state: &State, terms: &LeaseTerms, devices: &BTreeMap<DeviceKey, NodeNa
         let device = state.device(key).unwrap();
         let node = state.node(name).unwrap();
         assert_eq!((&device.node, node.state), (name, NodeState::Up));
+        assert!(node.settled, "{name} has not said what is so now");
         assert_eq!(node.region, terms.region);
         assert!(device.holders.is_empty() && !device.report.unattributed);
         assert!(device.report.health == DeviceHealth::Ok && !device.report.partitioned);
@@ -186,20 +187,20 @@ fn seen_free(
     command: &Command,
     lease: LeaseId,
     devices: &BTreeSet<DeviceKey>,
-    now: Timestamp,
 ) {
     let lease = before.lease(lease).unwrap();
-    let LeasePhase::Releasing { since, .. } = lease.phase else {
+    let LeasePhase::Releasing { since_row, .. } = lease.phase else {
         unreachable!("{lease:?} was not to end");
     };
-    let (node, age_ms) = match command {
-        Command::Report(report) => (&report.node, report.age_ms),
-        Command::ConfirmReleases { node, age_ms, .. } => (node, Some(*age_ms)),
+    let (node, read_after) = match command {
+        Command::Report(report) => (&report.node, report.read_after),
+        Command::Agree {
+            node, read_after, ..
+        } => (node, *read_after),
         other => unreachable!("{other:?} read no device"),
     };
-    let age_ms =
-        age_ms.unwrap_or_else(|| unreachable!("a reading of unknown age freed {devices:?}"));
-    assert!(now.before(age_ms) > since, "a reading from before the end");
+    let read_after = read_after.unwrap_or_else(|| unreachable!("nobody knows when {devices:?}"));
+    assert!(read_after >= since_row, "a reading from before the end");
     for key in devices {
         assert_eq!(lease.devices.get(key), Some(node), "of another node");
         let Some(device) = after.device(key) else {

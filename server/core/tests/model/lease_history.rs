@@ -23,7 +23,7 @@ pub(crate) enum LeaseAct {
     Ask(Option<Index>, Wish),
     Renew(Index, Option<u64>),
     Release(Index, bool),
-    Confirm(NodeName, u64, u64),
+    Agree(NodeName, u64, Option<u64>),
     Settings(Settings),
     Tenant(
         TenantName,
@@ -65,7 +65,7 @@ pub(crate) fn lease_act() -> impl Strategy<Value = LeaseAct> {
         14 => (option::weighted(0.9, any::<Index>()), wish()).prop_map(|(k, w)| LeaseAct::Ask(k, w)),
         3 => (any::<Index>(), ttl()).prop_map(|(l, t)| LeaseAct::Renew(l, t)),
         5 => (any::<Index>(), prop::bool::weighted(0.2)).prop_map(|(l, f)| LeaseAct::Release(l, f)),
-        3 => (nodes(), behind, select(vec![0_u64, 1, 50])).prop_map(|(n, b, a)| LeaseAct::Confirm(n, b, a)),
+        3 => (nodes(), behind, option::weighted(0.8, 0..3_u64)).prop_map(|(n, b, r)| LeaseAct::Agree(n, b, r)),
         1 => settings.prop_map(LeaseAct::Settings),
         2 => (who(), said(), said(), option::of(option::of(mode())))
             .prop_map(|(t, f, c, m)| LeaseAct::Tenant(t, f, c, m)),
@@ -130,10 +130,10 @@ impl LeaseAct {
                 forced: *forced,
                 expected: None,
             },
-            Self::Confirm(node, behind, age_ms) => Command::ConfirmReleases {
+            Self::Agree(node, behind, rows_behind) => Command::Agree {
                 node: node.clone(),
                 session: session(node, *behind),
-                age_ms: *age_ms,
+                read_after: rows_behind.map(|behind| ledger.row_before(behind)),
             },
             Self::Settings(settings) => Command::SetSettings(settings.clone()),
             Self::Tenant(tenant, frozen, confined, lease_mode) => Command::SetTenant(SetTenant {

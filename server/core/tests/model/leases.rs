@@ -6,14 +6,14 @@ use gpuquota_core::command::{NodeReport, RequestLease};
 use gpuquota_core::device::DeviceReport;
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::explanation::{Change, Explanation, Rule};
-use gpuquota_core::id::{LeaseId, SessionId, Timestamp};
+use gpuquota_core::id::{LeaseId, Seq, SessionId, Timestamp};
 use gpuquota_core::lease::{EndReason, Lease, LeasePhase, LeasePlacement, Unconfirmed};
 use gpuquota_core::quota::QuotaSource;
 use gpuquota_core::settings::Settings;
 use gpuquota_core::{Answer, Command, Denied, Outcome};
 
 use crate::examples::{GPU, bought, name, put};
-use crate::properties::{full_report, held_gpu, with_nodes};
+use crate::properties::{NOW, full_report, held_gpu, with_nodes};
 use crate::world::{model, node, region, tenant};
 use crate::{Ledger, START};
 
@@ -95,13 +95,27 @@ impl Ledger {
         self.state.verify().unwrap();
     }
 
-    pub(crate) fn confirm(&mut self, name: &str, age_ms: u64, now: Timestamp) {
-        let confirm = Command::ConfirmReleases {
+    pub(crate) fn confirm(&mut self, name: &str, read_after: Seq, now: Timestamp) {
+        let confirm = Command::Agree {
             node: node(name),
             session: SessionId(1),
-            age_ms,
+            read_after: Some(read_after),
         };
         let answer = self.ask(&confirm, now, None);
+        assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
+        self.state.verify().unwrap();
+    }
+
+    /// The node says that it is as the ledger has it, by a reading that may be older than its session.
+    pub(crate) fn settle(&mut self, name: &str, now: Timestamp) {
+        let node = node(name);
+        let session = self.state.node(&node).unwrap().session;
+        let agree = Command::Agree {
+            node,
+            session,
+            read_after: None,
+        };
+        let answer = self.ask(&agree, now, None);
         assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
         self.state.verify().unwrap();
     }
@@ -239,18 +253,21 @@ fn a_released_lease_is_charged_until_a_later_reading_shows_its_devices_free() {
         ledger.give_back(lease.id, false, at(21)).state(),
         "releasing"
     );
-    ledger.confirm("n0", 0, at(30));
+    let released = ledger.state.seq();
+    ledger.confirm("n0", NOW, at(30));
     assert_eq!(ledger.used("a"), [2], "they are held");
     // The processes have gone, but the reading is older than the release.
+    let before = Seq(released.0 - 1);
     let late = NodeReport {
-        age_ms: Some(25),
+        age_ms: Some(0),
+        read_after: Some(before),
         ..full_report("n0", 3, held(&[]))
     };
     ledger.ask(&Command::Report(late), at(40), None);
     assert_eq!(ledger.used("a"), [2], "the reading is too old");
-    ledger.confirm("n0", 21, at(40));
+    ledger.confirm("n0", before, at(40));
     assert_eq!(ledger.used("a"), [2], "so is this one");
-    ledger.confirm("n0", 5, at(40));
+    ledger.confirm("n0", released, at(40));
     assert_eq!(ledger.used("a"), [0]);
     let ended = ledger.state.lease(lease.id).unwrap();
     let LeasePhase::Ended {
@@ -346,6 +363,7 @@ fn case_51_waiting_ends_after_a_bounded_time_but_never_while_the_node_is_silent(
         session: SessionId(1),
     };
     ledger.ask(&heard, at(100 + 4 * wait - 1), None);
+    ledger.settle("n0", at(100 + 4 * wait - 1));
     // The time while it was silent does not count.
     ledger.sweep(at(100 + 5 * wait - 2));
     assert_eq!(ledger.state.lease(lease.id).unwrap().state(), "releasing");

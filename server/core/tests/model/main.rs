@@ -32,6 +32,7 @@ mod releases;
 mod retire;
 mod rules;
 mod saying;
+mod settled;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,8 +252,10 @@ fn live(steps: &[Step]) {
         {
             witness.judge(&before, &ledger.state, &Command::Sweep, &record.events, now);
         }
+        naive.row = ledger.state.seq();
         naive.pass(now);
         let before = ledger.state.clone();
+        naive.row = before.seq().next();
         let answered_now = ledger.ask(&command, now, op);
         let answer = said(&answered_now);
         follow(&mut naive, &ledger.state, &command, &answered_now, now);
@@ -271,6 +274,7 @@ fn live(steps: &[Step]) {
         if let Some(number) = step.op {
             answered.insert(number, (now, answer.clone()));
         }
+        naive.row = ledger.state.seq();
         compare(&ledger.state, &naive, now);
         ledger.state.verify().unwrap();
         let last = ledger

@@ -273,6 +273,7 @@ fn live(tries: &[(Wait, Try)]) {
     for (wait, what) in tries {
         now = wait.from(now);
         ledger.sweep(now);
+        naive.row = ledger.state.seq();
         naive.pass(now);
         film.shoot(&ledger.state);
         match what {
@@ -283,6 +284,7 @@ fn live(tries: &[(Wait, Try)]) {
             }
             Try::Step(_) | Try::Lease(..) | Try::GiveBack(..) | Try::Confine(..) => {
                 if let Some(command) = command(what, &naive, now) {
+                    naive.row = ledger.state.seq().next();
                     let answer = ledger.ask(&command, now, None);
                     follow(&mut naive, &ledger.state, &command, &answer, now);
                 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_core::command::SetTenant;
 use gpuquota_core::device::{DeviceHealth, DeviceKey};
-use gpuquota_core::id::{Epoch, GpuModel, LeaseId, NodeName, Region, TenantName, Timestamp};
+use gpuquota_core::id::{Epoch, GpuModel, LeaseId, NodeName, Region, Seq, TenantName, Timestamp};
 use gpuquota_core::lease::{EndReason, LeasePhase, LeasePlacement, Unconfirmed};
 use gpuquota_core::node::NodeState;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
@@ -132,13 +132,14 @@ impl Naive {
             Command::ReleaseLease { lease, forced, .. } => {
                 return self.give_back(*lease, *forced, now);
             }
-            Command::ConfirmReleases {
+            Command::Agree {
                 node,
                 session,
-                age_ms,
+                read_after,
             } => {
-                self.in_session(node, *session)?;
-                self.read(node, Some(*age_ms), now);
+                let host = self.in_session(node, *session)?;
+                host.settled |= host.state == NodeState::Up;
+                self.read(node, *read_after, now);
             }
             other => unreachable!("{other:?} stands in no history of this model"),
         }
@@ -184,6 +185,7 @@ impl Naive {
 
     fn begin_to_end(&mut self, at: usize, reason: EndReason, now: Timestamp) {
         let deadline = later(now, self.settings.confirm_within_ms);
+        let since_row = self.row;
         let promise = &mut self.promises[at];
         let waiting: BTreeSet<DeviceKey> = promise.devices.keys().cloned().collect();
         promise.phase = if waiting.is_empty() {
@@ -195,6 +197,7 @@ impl Naive {
         } else {
             LeasePhase::Releasing {
                 since: now,
+                since_row,
                 reason,
                 deadline,
                 unconfirmed: BTreeMap::new(),
@@ -276,14 +279,13 @@ impl Naive {
     }
 
     /// The node was read: devices of leases that are to end may be seen free, if that was after they were.
-    pub(crate) fn read(&mut self, node: &NodeName, age_ms: Option<u64>, now: Timestamp) {
-        let Some(age) = age_ms else { return };
-        let read_at = now.0 - i64::try_from(age).unwrap();
+    pub(crate) fn read(&mut self, node: &NodeName, read_after: Option<Seq>, now: Timestamp) {
+        let Some(read_after) = read_after else { return };
         let devices = self.devices.clone();
         for promise in &mut self.promises {
             let kept = promise.kept();
             let LeasePhase::Releasing {
-                since,
+                since_row,
                 reason,
                 waiting,
                 ..
@@ -291,7 +293,7 @@ impl Naive {
             else {
                 continue;
             };
-            if read_at <= since.0 {
+            if read_after < *since_row {
                 continue;
             }
             for (key, _) in kept.iter().filter(|(_, at)| *at == node) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gpuquota_core::Command;
 use gpuquota_core::command::{NodeReport, OnExcess, QuotaName, SetQuota};
 use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport};
-use gpuquota_core::id::{QuotaId, SessionId, TenantName, Timestamp};
+use gpuquota_core::id::{QuotaId, Seq, SessionId, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::profile::CanonicalModel;
 use gpuquota_core::quota::{Quota, QuotaKey, QuotaType};
@@ -39,7 +39,10 @@ pub(crate) fn held_gpu(uuid: &str, tenants: &[&str]) -> DeviceReport {
     }
 }
 
-/// A full report of a node's first session.
+/// Read after all that has happened.
+pub(crate) const NOW: Seq = Seq(u64::MAX);
+
+/// A full report of a node's first session, read now.
 pub(crate) fn full_report(name: &str, number: u64, devices: Vec<DeviceReport>) -> NodeReport {
     NodeReport {
         node: node(name),
@@ -47,6 +50,8 @@ pub(crate) fn full_report(name: &str, number: u64, devices: Vec<DeviceReport>) -
         spool: "s".into(),
         number,
         age_ms: Some(0),
+        heard_at: None,
+        read_after: Some(NOW),
         full: true,
         facts: None,
         devices,

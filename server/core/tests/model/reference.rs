@@ -8,7 +8,7 @@ use gpuquota_core::Command;
 use gpuquota_core::command::{DeclareNode, NodeReport, Outcome, QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::id::{
-    GpuModel, NodeName, QuotaId, Reference, Region, SessionId, TenantName, Timestamp,
+    GpuModel, NodeName, QuotaId, Reference, Region, Seq, SessionId, TenantName, Timestamp,
 };
 use gpuquota_core::limit::Limit;
 use gpuquota_core::node::NodeState;
@@ -59,6 +59,8 @@ pub(crate) struct Host {
     pub(crate) spools: Vec<(String, u64)>,
     /// When it observed what it last reported.
     pub(crate) observed: Option<Timestamp>,
+    /// It said in its newest session, since it is heard, who is on its devices.
+    pub(crate) settled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -90,12 +92,19 @@ pub(crate) struct Naive {
     pub(crate) promises: Vec<Promise>,
     /// Cards of a tenant, or of everybody else, on a node with GPUs.
     pub(crate) cards: Vec<(Option<TenantName>, u32)>,
+    /// The row that is written now.
+    pub(crate) row: Seq,
 }
 
 /// Granted, or the rule that stands against it with the numbers it tells.
 pub(crate) type Said = Result<Outcome, String>;
 
 impl Naive {
+    /// A row that was written so many rows ago.
+    pub(crate) fn row_before(&self, behind: u64) -> Seq {
+        Seq(self.row.0.saturating_sub(behind))
+    }
+
     pub(crate) fn obey(&mut self, command: &Command, now: Timestamp) -> Said {
         match command {
             Command::SetQuota(set) => self.set(set, now),
@@ -113,6 +122,7 @@ impl Naive {
                 let was = host.state;
                 host.session += 1;
                 host.state = NodeState::Up;
+                host.settled = false;
                 let session = SessionId(host.session);
                 if was != NodeState::Up {
                     self.heard_again(node, now);
@@ -121,7 +131,8 @@ impl Naive {
             }
             Command::Report(report) => self.report(report, now),
             Command::MarkSilent { node, session, .. } => {
-                self.in_session(node, *session)?.state = NodeState::Silent;
+                let host = self.in_session(node, *session)?;
+                (host.state, host.settled) = (NodeState::Silent, false);
                 Ok(Outcome::Done)
             }
             Command::MarkHeard { node, session } => {
@@ -157,6 +168,7 @@ impl Naive {
                 session: 0,
                 spools: Vec::new(),
                 observed: None,
+                settled: false,
             });
             self.hosts.len() - 1
         });
@@ -288,11 +300,14 @@ impl Naive {
     fn report(&mut self, report: &NodeReport, now: Timestamp) -> Said {
         let host = self.in_session(&report.node, report.session)?;
         let newest = host.spools.last().cloned();
-        let older = host.spools.iter().rev().nth(1).cloned();
-        for (spool, last) in [&newest, &older].into_iter().flatten() {
-            if *spool == report.spool && report.number <= *last {
-                return Ok(Outcome::Reported(*last));
-            }
+        let known = host
+            .spools
+            .iter()
+            .filter(|(spool, _)| *spool == report.spool);
+        if let Some(last) = known.map(|(_, last)| *last).max()
+            && report.number <= last
+        {
+            return Ok(Outcome::Reported(last));
         }
         let same = newest.as_ref().is_some_and(|s| s.0 == report.spool);
         let follows = newest.is_some_and(|s| same && s.1 + 1 == report.number);
@@ -322,6 +337,7 @@ impl Naive {
         let earliest = host.observed.map_or(i64::MIN, |last| last.0);
         let observed = Timestamp((now.0 - age).max(earliest));
         host.observed = Some(observed);
+        host.settled |= report.read_after.is_some() && host.state == NodeState::Up;
         let known = self.devices.clone();
         let named = |key| report.devices.iter().any(|d| d.key == key);
         self.devices.retain(|d| {
@@ -339,7 +355,7 @@ impl Naive {
                 since: held.collect(),
             });
         }
-        self.read(&report.node, report.age_ms, now);
+        self.read(&report.node, report.read_after, now);
         Ok(Outcome::Reported(report.number))
     }
 }

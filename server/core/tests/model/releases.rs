@@ -12,7 +12,7 @@ use gpuquota_core::{Answer, Command, Denied};
 
 use crate::examples::{GPU, bought, on, put, until};
 use crate::leases::{ask_for, at, four, free, number_for};
-use crate::properties::{full_report, held_gpu, with_nodes};
+use crate::properties::{NOW, full_report, held_gpu, with_nodes};
 use crate::world::{model, node, tenant};
 use crate::{Ledger, START, said};
 
@@ -50,22 +50,25 @@ fn silence(ledger: &mut Ledger, name: &str, now: Timestamp) {
 }
 
 #[test]
-fn a_reading_of_unknown_age_frees_nothing() {
+fn a_reading_from_before_the_release_frees_nothing_however_young_it_seems() {
     let mut ledger = four();
     let lease = ledger.lease(&ask_for("a", 1), START).unwrap();
+    let before = ledger.state.seq();
     ledger.give_back(lease.id, false, at(20));
-    let read = |number, age_ms| {
+    let released = ledger.state.seq();
+    let read = |number, read_after| {
         Command::Report(NodeReport {
-            age_ms,
+            age_ms: Some(0),
+            read_after,
             ..full_report("n0", number, free(0, 4))
         })
     };
     ledger.ask(&read(2, None), at(30), None);
     assert_eq!(ledger.used("a"), [1], "it may have waited since before");
-    // Reports come in order, but that makes this one no younger than the release.
-    ledger.ask(&read(3, Some(35)), at(40), None);
+    // Its age says that it is from after the release; the age is as old as its way was long.
+    ledger.ask(&read(3, Some(before)), at(40), None);
     assert_eq!(ledger.used("a"), [1]);
-    ledger.ask(&read(4, Some(5)), at(40), None);
+    ledger.ask(&read(4, Some(released)), at(40), None);
     assert_eq!(ledger.used("a"), [0]);
 }
 
@@ -78,7 +81,7 @@ fn a_node_does_not_speak_for_a_device_that_another_has() {
     ledger.say("n0", 2, Vec::new(), at(1));
     ledger.say("n1", 1, vec![held_gpu("GPU-0", &["a"])], at(2));
     ledger.give_back(lease.id, false, at(3));
-    ledger.confirm("n0", 0, at(4));
+    ledger.confirm("n0", NOW, at(4));
     ledger.say("n0", 3, Vec::new(), at(5));
     let state = |ledger: &Ledger| ledger.state.lease(lease.id).unwrap().clone();
     assert_eq!(state(&ledger).state(), "releasing");

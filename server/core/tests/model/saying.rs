@@ -22,6 +22,7 @@ pub(crate) struct Saying {
     number: Number,
     full: bool,
     age_ms: Option<u64>,
+    rows_behind: Option<u64>,
     all_free: bool,
     devices: Vec<(usize, bool, DeviceReport)>,
     gone: Vec<usize>,
@@ -32,7 +33,7 @@ pub(crate) struct Saying {
 enum Spool {
     Same,
     New,
-    Before,
+    Before(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +45,14 @@ enum Number {
 
 /// What some agent may say.
 pub(crate) fn saying() -> impl Strategy<Value = Saying> {
-    let spool =
-        prop_oneof![12 => Just(Spool::Same), 2 => Just(Spool::New), 2 => Just(Spool::Before)];
+    let spool = prop_oneof![12 => Just(Spool::Same), 2 => Just(Spool::New), 2 => (1..4_usize).prop_map(Spool::Before)];
     let number = prop_oneof![
         8 => Just(Number::Next), 1 => (0..2_u64).prop_map(Number::Again), 1 => (1..3_u64).prop_map(Number::Skip),
     ];
     let behind = prop_oneof![20 => Just(0), 1 => Just(1_u64)];
     let age = option::of(select(vec![0_u64, 1, 50, 5_000]));
+    let rows_behind = option::weighted(0.7, 0..3_u64);
+    let age = (age, rows_behind);
     let devices = vec((0..DEVICES, prop::bool::weighted(0.95), seen()), 0..4);
     let said = (0..NODES.len(), behind, spool, number, any::<bool>(), age);
     let all_free = prop::bool::weighted(0.3);
@@ -61,7 +63,7 @@ pub(crate) fn saying() -> impl Strategy<Value = Saying> {
         prop::bool::weighted(0.05),
     );
     (said, seen).prop_map(|(said, (all_free, devices, gone, stray))| {
-        let (node, session_behind, spool, number, full, age_ms) = said;
+        let (node, session_behind, spool, number, full, (age_ms, rows_behind)) = said;
         Saying {
             node,
             session_behind,
@@ -69,6 +71,7 @@ pub(crate) fn saying() -> impl Strategy<Value = Saying> {
             number,
             full,
             age_ms,
+            rows_behind,
             all_free,
             devices,
             gone,
@@ -87,6 +90,7 @@ impl Saying {
             number: Number::Next,
             full: true,
             age_ms: Some(0),
+            rows_behind: Some(0),
             all_free: true,
             devices: Vec::new(),
             gone: Vec::new(),
@@ -111,7 +115,7 @@ impl Saying {
         let (spool, last) = match self.spool {
             Spool::Same => spools.last().cloned().unwrap_or(fresh),
             Spool::New => fresh,
-            Spool::Before => spools.iter().rev().nth(1).cloned().unwrap_or(fresh),
+            Spool::Before(back) => spools.iter().rev().nth(back).cloned().unwrap_or(fresh),
         };
         let number = match self.number {
             Number::Next => last + 1,
@@ -148,6 +152,8 @@ impl Saying {
             spool,
             number,
             age_ms: self.age_ms,
+            heard_at: None,
+            read_after: self.rows_behind.map(|behind| ledger.row_before(behind)),
             full: self.full,
             facts: None,
             devices,

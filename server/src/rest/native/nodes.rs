@@ -34,6 +34,8 @@ struct NodeBody<'a> {
     region: &'a Region,
     #[schema(value_type = names::NodeState)]
     state: NodeState,
+    /// It has said since it is heard who is on its devices; until then none of them is given away.
+    settled: bool,
     /// The tenant that it serves alone.
     #[schema(value_type = Option<names::TenantName>, required)]
     bound_tenant: Option<&'a TenantName>,
@@ -100,6 +102,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
                 name,
                 region: &node.region,
                 state: node.state,
+                settled: node.told(),
                 bound_tenant: state.bound_tenant(name),
                 resource_groups: state.groups_of(name).collect(),
                 inventory: node.inventory.as_ref(),

@@ -176,6 +176,8 @@ impl Ground {
             spool: "s".into(),
             number: 1,
             age_ms: None,
+            heard_at: None,
+            read_after: None,
             full: true,
             facts: None,
             devices: vec![serde_json::from_value(device).unwrap()],

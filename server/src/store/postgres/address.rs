@@ -90,6 +90,18 @@ impl Address {
         !local(&self.0) && !matches!(self.0.get_ssl_mode(), PgSslMode::VerifyFull)
     }
 
+    pub(super) fn host(&self) -> &str {
+        self.0.get_host()
+    }
+
+    /// Whether nothing is said to a server without TLS.
+    pub(super) fn encrypted(&self) -> bool {
+        match self.0.get_ssl_mode() {
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
+            PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => false,
+        }
+    }
+
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.0
     }

@@ -4,12 +4,14 @@ mod address;
 mod fault;
 mod listen;
 mod session;
+mod unreachable;
 mod usage;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use gpuquota_core::id::Seq;
+use gpuquota_core::meter::Hour;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use tokio::sync::{Mutex, watch};
@@ -22,6 +24,7 @@ use super::{
 };
 use fault::{keeps_connection, of_append, of_read, within};
 use session::Session;
+use unreachable::unreachable_server;
 
 pub use address::{Address, AddressError};
 
@@ -79,7 +82,7 @@ impl PostgresStore {
         };
         let mut session = Session::new(address.options().clone());
         let connection = session.take().await;
-        let mut connection = connection.map_err(|e| open(unreachable_server(&e)))?;
+        let mut connection = connection.map_err(|e| open(unreachable_server(&e, address)))?;
         check(&mut connection, address).await.map_err(open)?;
         // Takes a lock of its own, so that servers that start together do it one after the other.
         let migrated = MIGRATIONS.run(&mut connection).await;
@@ -100,7 +103,7 @@ impl PostgresStore {
         };
         let store = Self::with(address, Session::new(address.options().clone()));
         let known = schema(&store.readers).await;
-        let known = known.map_err(|e| open(unreachable_server(&e)))?;
+        let known = known.map_err(|e| open(unreachable_server(&e, address)))?;
         let own = MIGRATIONS.iter().map(|step| step.version).max();
         if known != own {
             store.close().await;
@@ -289,6 +292,16 @@ impl Store for PostgresStore {
         sums.map_err(of_read)
     }
 
+    async fn drop_usage_by_device(&self, before: Hour) -> Result<u64, StoreError> {
+        let dropped = usage::drop_by_device(&self.readers, before).await;
+        dropped.map_err(of_read)
+    }
+
+    async fn usage_by_device_from(&self) -> Result<Option<Hour>, StoreError> {
+        let from = usage::by_device_from(&self.readers).await;
+        from.map_err(of_read)
+    }
+
     async fn close(&self) {
         self.stop.cancel();
         self.session.lock().await.close().await;
@@ -307,14 +320,10 @@ fn column<T>(rows: &[Row], of: impl Fn(&Row) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }
 
-fn unreachable_server(error: &sqlx::Error) -> String {
-    format!("{error}; check the URL, that PostgreSQL runs there, and that the user may log in")
-}
-
 // What must be right before anything is written.
 async fn check(connection: &mut PgConnection, address: &Address) -> Result<(), String> {
     let server = session::prepare(connection).await;
-    let server = server.map_err(|e| unreachable_server(&e))?;
+    let server = server.map_err(|e| unreachable_server(&e, address))?;
     if server.encoding != "UTF8" {
         return Err(format!(
             "its encoding is {}; create the database with ENCODING 'UTF8'",

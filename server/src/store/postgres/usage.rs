@@ -1,11 +1,12 @@
 //! Usage in PostgreSQL.
 
+use gpuquota_core::meter::Hour;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
 
 use super::{READ, within};
 use crate::store::usage::Table;
-use crate::store::usage_sql::{POSTGRES, count, sum};
+use crate::store::usage_sql::{DROP_PIECE, KEPT_FROM, KNOWN_FROM, POSTGRES, count, sum};
 use crate::store::{UsageHours, UsageKept, UsageQuery, UsageSum};
 
 /// Stores whole hours in pieces, and looks whether the tables then say exactly that.
@@ -43,4 +44,19 @@ pub(super) async fn sums(pool: &PgPool, query: &UsageQuery) -> Result<Vec<UsageS
     }
     let rows = select.fetch_all(pool).await?;
     rows.iter().map(|row| sum(row, query.by.len())).collect()
+}
+
+/// Drops a piece of what is kept by device of before `before`; how many rows.
+pub(super) async fn drop_by_device(pool: &PgPool, before: Hour) -> Result<u64, sqlx::Error> {
+    let kept = sqlx::query(KEPT_FROM).bind(before.0);
+    within(READ, kept.execute(pool)).await?;
+    let dropped = sqlx::query(DROP_PIECE).bind(before.0);
+    Ok(within(READ, dropped.execute(pool)).await?.rows_affected())
+}
+
+/// Since when usage by device is known.
+pub(super) async fn by_device_from(pool: &PgPool) -> Result<Option<Hour>, sqlx::Error> {
+    let from = sqlx::query_scalar::<_, i64>(KNOWN_FROM);
+    let from = within(READ, from.fetch_optional(pool)).await?;
+    Ok(from.map(Hour))
 }

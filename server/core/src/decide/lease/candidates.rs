@@ -104,6 +104,9 @@ impl State {
         if node.state != NodeState::Up {
             return Some(Rule::NodeSilent);
         }
+        if !node.settled {
+            return Some(Rule::NodeUnsettled);
+        }
         let leases = || self.leases_at(name).map(|lease| &lease.terms);
         let cores = leases().filter_map(|terms| terms.cpu_cores).map(u64::from);
         let cores_fit = fits(

@@ -1,5 +1,13 @@
 //! Node-confirmed release: a lease that is to end is charged until its devices are seen free of the tenant, by a reading
 //! taken after that, or until a bounded time has passed while the nodes were heard.
+//!
+//! What "after" means is settled by cause and not by clocks. An age says how old a reading was when the agent sent it; how
+//! long it was under way, in the agent's queue, held back by flow control or behind a database that stalled, nobody can
+//! say, and no bound on it holds; and of two servers that share a journal each dates its rows by a clock of its own. So a
+//! server tells the agent the last row that it knows, the agent notes the newest one that it had heard of before it
+//! began a reading, and says it with what it read. A reading begun after row N was heard of shows what was so after row N,
+//! however long it travels: it ends a lease that was to end in row N or before. Of a reading from before its
+//! session, and of an agent that does not tell, nothing ends but by its deadline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +15,7 @@ use crate::command::Decision;
 use crate::device::{DeviceKey, DeviceReport};
 use crate::event::Event;
 use crate::explain::Denied;
-use crate::id::{NodeName, SessionId, TenantName, Timestamp};
+use crate::id::{NodeName, Seq, SessionId, TenantName, Timestamp};
 use crate::lease::{EndReason, Lease, LeasePhase, Unconfirmed};
 use crate::mutant::{Mutant, planted};
 use crate::node::NodeState;
@@ -26,18 +34,20 @@ enum Seen<'a> {
 }
 
 impl State {
-    pub(in crate::decide) fn decide_confirm(
+    pub(in crate::decide) fn decide_agree(
         &self,
-        node: &NodeName,
+        name: &NodeName,
         session: SessionId,
-        age_ms: u64,
-        now: Timestamp,
+        read_after: Option<Seq>,
     ) -> Result<Decision, Denied> {
-        self.in_session(node, session)?;
-        let read_at = now.before(age_ms);
-        Ok(done(
-            self.confirmed(node, read_at, |key| self.as_known(node, key)),
-        ))
+        let node = self.in_session(name, session)?;
+        let settled = (node.state == NodeState::Up && !node.settled)
+            .then(|| Event::NodeSettled { node: name.clone() });
+        let mut events: Vec<Event> = settled.into_iter().collect();
+        if let Some(read_after) = read_after {
+            events.extend(self.confirmed(name, read_after, |key| self.as_known(name, key)));
+        }
+        Ok(done(events))
     }
 
     fn as_known(&self, node: &NodeName, key: &DeviceKey) -> Seen<'_> {
@@ -72,7 +82,7 @@ impl State {
     pub(in crate::decide) fn confirmed_by_report(
         &self,
         node: &NodeName,
-        observed_at: Timestamp,
+        read_after: Seq,
         full: bool,
         devices: &[DeviceReport],
         gone: &[DeviceKey],
@@ -83,7 +93,7 @@ impl State {
         let reported: BTreeMap<&DeviceKey, &DeviceReport> =
             devices.iter().map(|report| (&report.key, report)).collect();
         let gone: BTreeSet<&DeviceKey> = gone.iter().collect();
-        self.confirmed(node, observed_at, |key| match reported.get(key) {
+        self.confirmed(node, read_after, |key| match reported.get(key) {
             Some(report) => Seen::Reported(report),
             None => match self.as_known(node, key) {
                 Seen::Reported(_) if full || gone.contains(key) => Seen::Gone,
@@ -95,13 +105,13 @@ impl State {
     fn confirmed<'a>(
         &self,
         node: &NodeName,
-        read_at: Timestamp,
+        read_after: Seq,
         seen: impl Fn(&DeviceKey) -> Seen<'a>,
     ) -> Vec<Event> {
         let mut events = Vec::new();
         for lease in self.leases_at(node) {
             let LeasePhase::Releasing {
-                since,
+                since_row,
                 reason,
                 waiting,
                 ..
@@ -109,7 +119,7 @@ impl State {
             else {
                 continue;
             };
-            if read_at <= *since {
+            if read_after < *since_row {
                 continue;
             }
             let here = lease.occupied().filter(|(_, at)| *at == node);

@@ -178,7 +178,9 @@ impl State {
         } else {
             let event = self.ending(lease, reason, now);
             let after = match &event {
-                Event::LeaseReleasing { deadline, .. } => lease.releasing(now, reason, *deadline),
+                Event::LeaseReleasing { deadline, .. } => {
+                    lease.releasing(now, self.seq().next(), reason, *deadline)
+                }
                 _ => lease.ended(now, reason, &BTreeMap::new()),
             };
             (event, after)

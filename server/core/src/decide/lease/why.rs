@@ -366,6 +366,9 @@ impl Obstacle {
         let count = self.devices;
         let text = match rule {
             Rule::NodeSilent => format!("{count} are on nodes that are not heard"),
+            Rule::NodeUnsettled => {
+                format!("{count} are on nodes that connected and have not said yet who is on them")
+            }
             Rule::NodeDedicated => format!("{count} are on nodes that serve one tenant alone"),
             Rule::NodeGroup => {
                 format!("{count} are in resource groups that this tenant may not use")

@@ -194,6 +194,7 @@ impl<'a> TermsBody<'a> {
             LeasePhase::Active => body,
             LeasePhase::Releasing {
                 since,
+                since_row: _,
                 reason,
                 deadline,
                 waiting,

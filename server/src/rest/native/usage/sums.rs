@@ -8,6 +8,7 @@ use gpuquota_core::meter::{Hour, UsageRow};
 use super::ask::{Ask, MOST_ROWS};
 use crate::rest::json::invalid;
 use crate::rest::status::{Kind, Problem};
+use crate::rest::time;
 use crate::service::{Committed, Ledger};
 use crate::store::{StoreError, UsageBy, UsageQuery};
 
@@ -56,6 +57,7 @@ pub(super) async fn find(
     });
     let failed = |_| Problem::new(Kind::Internal, "usage cannot be added up");
     let (fresh, fresh_wall) = fresh.await.map_err(failed)?;
+    known(ledger, ask).await?;
     for (key, ms) in fresh {
         *sums.entry(key).or_default() += ms;
     }
@@ -72,6 +74,38 @@ pub(super) async fn find(
     })
 }
 
+// Asked after the sums: what is dropped is written down before it is.
+async fn known(ledger: &Ledger, ask: &Ask) -> Result<(), Problem> {
+    if !ask.query.by_device() {
+        return Ok(());
+    }
+    let known = ledger
+        .usage_by_device_from()
+        .await
+        .map_err(|e| unread(&e))?;
+    match known {
+        Some(known) if ask.query.from < known => Err(invalid(
+            "from",
+            format!(
+                "must not be before {}: by node and device older usage is not kept; without node and device it is",
+                time::format(known.start())
+            ),
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn unread(error: &StoreError) -> Problem {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "stored usage cannot be read"
+    );
+    Problem::new(
+        Kind::Unavailable,
+        "stored usage cannot be read now; try again",
+    )
+}
+
 async fn stored_sums(ledger: &Ledger, query: &UsageQuery, stored: Hour) -> Result<Sums, Problem> {
     let query = UsageQuery {
         to: query.to.min(stored),
@@ -81,16 +115,7 @@ async fn stored_sums(ledger: &Ledger, query: &UsageQuery, stored: Hour) -> Resul
         return Ok(Sums::new());
     }
     let rows = ledger.stored_usage(&query).await;
-    let rows = rows.map_err(|error: StoreError| {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "stored usage cannot be read"
-        );
-        Problem::new(
-            Kind::Unavailable,
-            "stored usage cannot be read now; try again",
-        )
-    })?;
+    let rows = rows.map_err(|e| unread(&e))?;
     Ok(rows
         .into_iter()
         .map(|row| ((row.period, row.of), row.ms))
