@@ -14,6 +14,7 @@ mod journal_files;
 mod journal_snapshots;
 mod journals;
 mod leaky;
+mod leased;
 mod licence;
 mod licence_list;
 mod licence_parameters;

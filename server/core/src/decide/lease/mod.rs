@@ -14,7 +14,8 @@ use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, Rule};
 use crate::id::{Epoch, LeaseId, NodeName, Seq, Timestamp};
 use crate::lease::{
-    EndReason, Lease, LeasePhase, LeasePlacement, LeaseTerms, MOST_LABELS, MOST_LEASED, Unconfirmed,
+    EndReason, Lease, LeasePhase, LeasePlacement, LeaseTerms, LeasedMake, MOST_LABELS, MOST_LEASED,
+    Unconfirmed,
 };
 use crate::mutant::{Mutant, planted};
 use crate::placement::{NoPlace, Wish, place};
@@ -60,12 +61,15 @@ impl State {
             LeasePlacement::CountOnly => BTreeMap::new(),
             LeasePlacement::Devices => self.choose_devices(request, &terms, &group)?,
         };
+        let reports = devices.keys().filter_map(|key| self.device(key));
+        let makes = LeasedMake::of(reports.map(|device| &device.report));
         let lease = Lease {
             id: LeaseId(self.rows.next_lease.max(1)),
             terms: terms.clone(),
             model: group.model,
             source,
             devices: devices.clone(),
+            makes: makes.clone(),
             epoch: Epoch(self.rows.last_epoch.0 + 1),
             granted_at: now,
             expires_at: request.ttl_ms.map(|ttl| now.after(ttl)),
@@ -77,6 +81,7 @@ impl State {
             terms,
             source,
             devices,
+            makes,
             epoch: lease.epoch,
             expires_at: lease.expires_at,
         };
