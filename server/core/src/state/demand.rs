@@ -46,7 +46,13 @@ impl Demand {
     #[must_use]
     pub fn used(self) -> u64 {
         // Devices without a lease cover what was leased as a number; a number that is fully covered adds nothing.
-        self.devices + self.unplaced.saturating_sub(self.devices - self.placed)
+        self.devices + self.unplaced.saturating_sub(self.bare())
+    }
+
+    /// Devices held without a lease of them.
+    #[must_use]
+    pub fn bare(self) -> u64 {
+        self.devices - self.placed
     }
 
     /// Devices leased.
