@@ -111,6 +111,12 @@ impl State {
         self.index.charges.get(tenant).into_iter().flatten()
     }
 
+    /// Whether a tenant is charged for a device.
+    pub(crate) fn is_charged(&self, tenant: &TenantName, device: &DeviceKey) -> bool {
+        let charges = self.index.charges.get(tenant);
+        charges.is_some_and(|charges| charges.contains_key(device))
+    }
+
     /// The live lease of a device.
     #[must_use]
     pub fn lease_on(&self, device: &DeviceKey) -> Option<&Lease> {

@@ -25,6 +25,7 @@ mod lease_rules;
 mod leases;
 mod meter;
 mod metered;
+mod moved;
 mod notices;
 mod overlap;
 mod promised;
