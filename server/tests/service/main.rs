@@ -7,6 +7,7 @@ mod declared;
 mod directory;
 mod drains;
 mod faults;
+mod generations;
 mod instance;
 mod journal_archive;
 mod journal_backup;
