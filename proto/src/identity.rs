@@ -1,6 +1,7 @@
 //! Who a certificate names. A node is named by exactly one URI in the subject alternative name,
 //! `spiffe://gpuquota/node/NAME`; nothing else in the certificate, and nothing in a message, names it.
 
+use data_encoding::HEXLOWER;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 const NODE_PREFIX: &str = "spiffe://gpuquota/node/";
@@ -79,11 +80,7 @@ pub fn peer_identity(certificate: &[u8]) -> Result<PeerIdentity, IdentityError> 
     }
     Ok(PeerIdentity {
         node: node.to_owned(),
-        serial: parsed
-            .raw_serial()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect(),
+        serial: HEXLOWER.encode(parsed.raw_serial()),
         not_after_unix_s: parsed.validity().not_after.timestamp(),
     })
 }

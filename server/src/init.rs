@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use data_encoding::HEXLOWER;
 use gpuquota_core::id::{NodeName, Timestamp};
 
 use crate::config::{Config, DEFAULT, FILE};
@@ -112,8 +113,7 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 
 // 256 bits of the system's randomness.
 fn random_hex() -> String {
-    let bytes: [u8; 32] = rand::random();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&rand::random::<[u8; 32]>())
 }
 
 #[cfg(test)]

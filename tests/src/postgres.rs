@@ -207,7 +207,7 @@ impl Cluster {
     /// # Errors
     /// With what the server says.
     pub fn psql(&self, database: &str, statements: &str) -> Result<String, String> {
-        let mut psql = Command::new(self.programs.join("psql"));
+        let mut psql = Command::new(self.installed("psql"));
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
         psql.arg(self.url(database)).env("PGCONNECT_TIMEOUT", "5");
         psql.stdin(Stdio::piped())
@@ -245,7 +245,7 @@ impl Cluster {
     }
 
     fn program(&self, name: &str) -> Command {
-        let mut program = Command::new(self.programs.join(name));
+        let mut program = Command::new(self.installed(name));
         program.current_dir(&self.folder);
         if let Some((user, group)) = self.user {
             program.uid(user).gid(group);

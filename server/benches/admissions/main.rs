@@ -5,6 +5,7 @@
 //! hours, and server and load share the cores.
 //!
 //! `cargo bench -p gpuquota-server --bench admissions [-- --seconds 3] [--only sqlite|postgres|replicas] [--clients 1,32]`
+//! With `--rest` only REST is run, for a profiler.
 
 #[path = "../../../tests/src/postgres.rs"]
 #[expect(
@@ -23,6 +24,7 @@ mod rest;
 mod workload;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gpuquota_server::store::Place;
@@ -32,12 +34,17 @@ use measured::Measured;
 use postgres::Cluster;
 use workload::{Opened, Spread};
 
+// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error>;
 
 struct Wanted {
     time: Duration,
     clients: Vec<usize>,
     only: Option<String>,
+    rest: bool,
 }
 
 impl Wanted {
@@ -50,7 +57,16 @@ impl Wanted {
             time: Duration::from_secs(seconds),
             clients: clients?,
             only: after("--only"),
+            rest: std::env::args().any(|arg| arg == "--rest"),
         })
+    }
+
+    fn ceilings(&self) -> Duration {
+        if self.rest {
+            Duration::from_secs(1)
+        } else {
+            self.time
+        }
     }
 
     fn runs(&self, part: &str) -> bool {
@@ -84,7 +100,8 @@ async fn sqlite(wanted: &Wanted, dir: &Path) -> Result<(), Failure> {
     for spread in [Spread::Hot, Spread::Thousand] {
         println!("\nSQLite, {spread}");
         for &clients in &wanted.clients {
-            let plain = ceilings::sqlite_loop(&next(), spread, wanted.time).await?;
+            let time = wanted.ceilings();
+            let plain = ceilings::sqlite_loop(&next(), spread, time).await?;
             plain.line("one transaction each, plain loop", None);
             row(wanted, spread, clients, Place::File(next()), &plain).await?;
         }
@@ -97,7 +114,7 @@ async fn postgres(wanted: &Wanted) -> Result<(), Failure> {
     for spread in [Spread::Hot, Spread::Thousand] {
         println!("\nPostgreSQL, {spread}");
         for &clients in &wanted.clients {
-            let bench = ceilings::pgbench(&cluster, spread, clients, wanted.time)?;
+            let bench = ceilings::pgbench(&cluster, spread, clients, wanted.ceilings())?;
             bench.line(&format!("pgbench, {clients} clients"), None);
             let place = Place::Database(Address::parse(&cluster.database())?);
             row(wanted, spread, clients, place, &bench).await?;
@@ -142,17 +159,32 @@ async fn row(
     ceiling: &Measured,
 ) -> Result<(), Failure> {
     let opened = Opened::at(&place, spread).await?;
+    if wanted.rest {
+        let (ours, _) = rest::run(&opened, spread, clients, wanted.time, 0).await?;
+        ours.line(&format!("REST, {clients} connections"), None);
+        batches(&opened);
+        return opened.close().await;
+    }
     let before = memory()?;
     let inside = workload::run(&[&opened.ledger], spread, clients, wanted.time).await?;
     inside.line(&format!("in process, {clients} clients"), Some(ceiling));
+    batches(&opened);
     let grown = memory()?.saturating_sub(before);
     if let Some(each) = (grown * 100_000).checked_div(inside.answers()) {
         println!("    memory: {} MiB per 100,000 leases", each >> 10);
     }
-    let (ours, echo) = rest::run(&opened, spread, clients, wanted.time).await?;
+    let (ours, echo) = rest::run(&opened, spread, clients, wanted.time, 1).await?;
     echo.line(&format!("bare axum echo, {clients} connections"), None);
     ours.line(&format!("REST, {clients} connections"), Some(&echo));
     opened.close().await
+}
+
+fn batches(opened: &Opened) {
+    let counters = opened.ledger.counters();
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    if let Some(each) = of(&counters.rows).checked_div(of(&counters.appends)) {
+        println!("    {each} rows a transaction");
+    }
 }
 
 /// Resident, KiB.

@@ -25,12 +25,13 @@ use crate::workload::{Opened, Spread};
 /// Slices of time in which the two are asked in turn, so that a slow moment of the machine hits both.
 const TURNS: u32 = 4;
 
-/// Ours and the echo's.
+/// Ours and the echo's, which is asked `echoes` times as long.
 pub(crate) async fn run(
     opened: &Opened,
     spread: Spread,
     connections: usize,
     time: Duration,
+    echoes: u32,
 ) -> Result<(Measured, Measured), Failure> {
     let stop = CancellationToken::new();
     let tokens = TokenKey::new(&[7; 32]).ok_or("a key is 32 bytes")?;
@@ -71,7 +72,7 @@ pub(crate) async fn run(
     let (mut mine, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
         mine.extend(measure(&ours, connections, time / TURNS).await?);
-        bare.extend(measure(&theirs, connections, time / TURNS).await?);
+        bare.extend(measure(&theirs, connections, echoes * time / TURNS).await?);
     }
     stop.cancel();
     Ok((Measured::of(mine, time), Measured::of(bare, time)))

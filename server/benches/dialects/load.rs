@@ -17,12 +17,6 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The same request each time.
-    pub(crate) fn fixed(address: SocketAddr, request: &str) -> Self {
-        let request: Arc<str> = request.into();
-        Self::made(address, move || request.clone())
-    }
-
     /// What `request` makes each time.
     pub(crate) fn made(
         address: SocketAddr,

@@ -25,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use load::{Target, measure, once};
 
+// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error>;
 
 const CONNECTIONS: usize = 32;
@@ -166,7 +170,8 @@ async fn bare(body: String) -> Result<Target, Failure> {
 
 fn get(address: SocketAddr, path: &str, header: &str) -> Target {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n\r\n");
-    Target::fixed(address, &request)
+    let request: Arc<str> = request.into();
+    Target::made(address, move || request.clone())
 }
 
 fn summary(latencies: &mut [Duration], time: Duration) -> (f64, f64) {

@@ -8,6 +8,8 @@ pub enum Mutant {
     AnswerBeforeAppend,
     /// After a lost race the decision is made again on the state that lost.
     DecideOnStaleState,
+    /// What was decided upon a batch counts although that batch was not written.
+    TrustWhatIsAhead,
     /// A restart forgets which operations were answered.
     ForgetOperations,
     /// An operation id stands for whatever is asked under it.
@@ -30,9 +32,10 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AnswerBeforeAppend,
         Self::DecideOnStaleState,
+        Self::TrustWhatIsAhead,
         Self::ForgetOperations,
         Self::IgnoreFingerprint,
         Self::DecideBeforeSweep,

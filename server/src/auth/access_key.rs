@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use gpuquota_core::id::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -160,13 +161,8 @@ fn instant(text: &str) -> Option<Timestamp> {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 64 {
-        return None;
-    }
-    let pairs = text.as_bytes().chunks_exact(2);
-    pairs
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
+    (bytes.len() == 32).then_some(bytes)
 }
 
 #[cfg(test)]

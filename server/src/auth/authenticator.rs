@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gpuquota_core::id::Timestamp;
+use jsonwebtoken::Header;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -12,6 +13,7 @@ use super::access_key::AccessKeys;
 use super::canonical::SignedRequest;
 use super::foreign::ForeignIssuer;
 use super::jwks::Keys;
+use super::known::KnownTokens;
 use super::token::{KeyError, OWN_ISSUER, TokenError, TokenKey, Verified};
 use crate::clock::Clock;
 use crate::config::Tokens;
@@ -22,6 +24,7 @@ const LONGEST: usize = 8 * 1024;
 /// Our own issuer, foreign issuers and access keys. Never shown.
 pub struct Authenticator {
     own: TokenKey,
+    known: KnownTokens,
     foreign: Vec<Arc<ForeignIssuer>>,
     access_keys: AccessKeys,
 }
@@ -58,6 +61,7 @@ impl Authenticator {
     pub fn own(key: TokenKey) -> Self {
         Self {
             own: key,
+            known: KnownTokens::default(),
             foreign: Vec::new(),
             access_keys: AccessKeys::default(),
         }
@@ -75,6 +79,7 @@ impl Authenticator {
             foreign.push(Arc::new(ForeignIssuer::new(issuer, keys)));
         }
         Ok(Self {
+            known: KnownTokens::default(),
             own: TokenKey::read(&settings.key, settings.algorithm)?,
             foreign,
             access_keys: AccessKeys::open(&settings.access_key).map_err(SetupError::AccessKey)?,
@@ -101,13 +106,16 @@ impl Authenticator {
         if token.len() > LONGEST {
             return Err(TokenError::Invalid);
         }
+        if let Some(verified) = self.known.get(token, now) {
+            return Ok(verified);
+        }
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         // Whoever marks an extension as critical wants it understood (RFC 7515, 4.1.11); none is.
         if header.crit.is_some() {
             return Err(TokenError::Invalid);
         }
         if self.foreign.is_empty() {
-            return self.own.verify(token, &header, now);
+            return self.of_own(token, &header, now);
         }
         let sender: Sender = jsonwebtoken::dangerous::insecure_decode_claims(token)
             .map_err(|_| TokenError::Invalid)?;
@@ -117,13 +125,19 @@ impl Authenticator {
             Some(_) => return Err(TokenError::Invalid),
         };
         if sender == Some(OWN_ISSUER) {
-            return self.own.verify(token, &header, now);
+            return self.of_own(token, &header, now);
         }
         let issuer = self.foreign.iter().find(|issuer| issuer.issuer() == sender);
         match issuer {
             Some(issuer) => issuer.verify(token, &header, now).await,
             None => Err(TokenError::Invalid),
         }
+    }
+
+    fn of_own(&self, token: &str, header: &Header, now: Timestamp) -> Result<Verified, TokenError> {
+        let verified = self.own.verify(token, header, now)?;
+        self.known.put(token, now, &verified);
+        Ok(verified)
     }
 
     /// Checks a signed request at `now`.

@@ -2,6 +2,7 @@
 //!
 //! Method, path with a slash at the end, sorted query, signed headers, their names, digest of the body; one a line.
 
+use data_encoding::HEXLOWER;
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
@@ -51,8 +52,8 @@ impl SignedRequest<'_> {
         }
         form.push(b'\n');
         line(&mut form, &signed.join(";"));
-        form.extend_from_slice(hex(Sha256::digest(self.body).as_slice()).as_bytes());
-        Some(hex(Sha256::digest(&form).as_slice()))
+        form.extend_from_slice(HEXLOWER.encode(&Sha256::digest(self.body)).as_bytes());
+        Some(HEXLOWER.encode(&Sha256::digest(&form)))
     }
 }
 
@@ -87,8 +88,4 @@ fn query(raw: &str) -> Option<String> {
 
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

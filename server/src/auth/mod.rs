@@ -7,6 +7,7 @@ mod canonical;
 mod claims;
 mod foreign;
 mod jwks;
+mod known;
 mod lifetime;
 pub(crate) mod limiter;
 mod revocation;

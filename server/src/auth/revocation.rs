@@ -1,5 +1,6 @@
 //! The ids by which a token can be taken back.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 /// What the token calls itself, and the digest of what was signed; the strongest first.
@@ -7,8 +8,7 @@ use sha2::{Digest as _, Sha256};
 /// The digest leaves out the signature: of one token there can be several with other bytes in it that are all valid.
 pub(super) fn ids(own: Option<String>, token: &str) -> Vec<String> {
     let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
-    let digest = Sha256::digest(signed);
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HEXLOWER.encode(&Sha256::digest(signed));
     own.into_iter()
         .chain(std::iter::once(format!("sha256:{hex}")))
         .collect()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
+use data_encoding::HEXLOWER;
 use gpuquota_core::id::{OpId, Seq};
 use gpuquota_core::{Command, Outcome};
 use http::Method;
@@ -190,11 +191,7 @@ impl Call {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
         }
-        digest
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        HEXLOWER.encode(&digest.finalize())
     }
 }
 

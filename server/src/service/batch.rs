@@ -6,10 +6,12 @@ use gpuquota_core::mutant::{Mutant, planted};
 use gpuquota_core::{Answer, Command, Denied, Outcome, Record};
 
 use super::{Committed, Job, Origin, Receipt};
-use crate::store::Row;
+use crate::store::{Hash, Row};
 
-/// A batch decided on `state`, not yet durable.
+/// A batch decided on what was committed, or is about to be; not yet durable.
 pub(super) struct Batch {
+    /// Hash of the last row before it.
+    pub(super) after: Hash,
     pub(super) rows: Vec<Row>,
     pub(super) committed: Committed,
     /// One answer a job, in order.
@@ -18,21 +20,8 @@ pub(super) struct Batch {
 
 /// Decides all jobs one after the other, what is due by time first.
 pub(super) fn decide(from: &Committed, jobs: &[Job], now: Timestamp, writer: &str) -> Batch {
-    let mut batch = Batch {
-        rows: Vec::new(),
-        committed: from.clone(),
-        answers: Vec::with_capacity(jobs.len()),
-    };
-    // A clock that was set back does not make the journal go back.
-    let now = now.max(from.state.at());
-    if from.state.next_due().is_some_and(|due| due <= now) && !planted(Mutant::DecideBeforeSweep) {
-        // A sweep is always granted.
-        let _ = batch.step(&Command::Sweep, &Origin::server(), now, writer);
-    }
-    for job in jobs {
-        let answer = batch.step(&job.command, &job.origin, now, writer);
-        batch.answers.push(answer);
-    }
+    let mut batch = Batch::on(from);
+    batch.take(jobs, now, writer);
     batch
 }
 
@@ -48,6 +37,31 @@ pub(super) fn preview(
 }
 
 impl Batch {
+    /// Nothing yet.
+    pub(super) fn on(from: &Committed) -> Self {
+        Self {
+            after: from.head,
+            rows: Vec::new(),
+            committed: from.clone(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Decides more jobs, what is due by time first.
+    pub(super) fn take(&mut self, jobs: &[Job], now: Timestamp, writer: &str) {
+        let state = &self.committed.state;
+        // A clock that was set back does not make the journal go back.
+        let now = now.max(state.at());
+        if state.next_due().is_some_and(|due| due <= now) && !planted(Mutant::DecideBeforeSweep) {
+            // A sweep is always granted.
+            let _ = self.step(&Command::Sweep, &Origin::server(), now, writer);
+        }
+        for job in jobs {
+            let answer = self.step(&job.command, &job.origin, now, writer);
+            self.answers.push(answer);
+        }
+    }
+
     fn step(
         &mut self,
         command: &Command,

@@ -1,6 +1,6 @@
 //! The one writer: takes all commands that wait, decides them, appends their rows with one statement, then answers.
 //!
-//! Nothing is answered before it is durable. A lost race with another writer drops the decided batch, catches up and
+//! Nothing is answered before it is durable. While a batch is written the next one is decided upon it. A lost race with another writer drops the decided batch, catches up and
 //! decides again. When the connection is lost after rows were sent, the answers are held until the journal says whether the
 //! rows are there. A failed fsync ends the process, because only a restart knows what the disk really holds.
 
@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::batch::{Batch, decide};
+use super::catching_up::news;
 use super::history::History;
 use super::trouble::Trouble;
 use super::turns::Turns;
@@ -38,6 +40,8 @@ pub struct BatcherSettings {
 
 /// Looks for others' rows at least so often, where others write.
 const LOOK: Duration = Duration::from_millis(250);
+/// Why nothing is written any more.
+const ENDS: &str = "its storage failed, or is not what it was";
 /// After a database was not reached.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -64,6 +68,7 @@ pub fn start(
         shared: Arc::new(shared),
     };
     let batcher = Batcher {
+        hints: store.hints(),
         store,
         clock,
         snapshots,
@@ -81,8 +86,10 @@ pub fn start(
 pub(super) struct Batcher {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Says when others wrote; `None` where nobody else can.
+    pub(super) hints: Option<watch::Receiver<Seq>>,
     snapshots: Option<Snapshots>,
-    settings: BatcherSettings,
+    pub(super) settings: BatcherSettings,
     pub(super) ledger: Ledger,
     /// Reads go on, writes do not, until a restart.
     broken: Option<String>,
@@ -94,44 +101,50 @@ pub(super) struct Batcher {
 
 impl Batcher {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
-        let mut waiting = Vec::new();
-        let mut hints = self.store.hints();
-        let others = hints.is_some();
+        let mut ahead = Ahead::default();
         loop {
             if self.turns.held() && (jobs.is_empty() || self.turns.over(Instant::now())) {
                 self.store.end_turn().await;
                 self.turns.ended();
             }
-            let follows = others && self.broken.is_none();
-            let known = self.ledger.read().state.seq();
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => jobs.close(),
-                () = tokio::time::sleep_until(self.next_look), if follows => self.follow().await,
-                _ = jobs.recv_many(&mut waiting, self.settings.batch) => {}
-                () = news(&mut hints, known), if follows && self.away.is_none() => self.follow().await,
+            if ahead.jobs.is_empty() {
+                self.wait(&mut jobs, &mut ahead.jobs, &stop).await;
             }
-            if waiting.is_empty() {
-                if !jobs.is_closed() {
-                    self.snapshot();
-                    if self.ledger.fatal.is_cancelled() {
-                        break;
-                    }
-                    continue;
-                }
+            if ahead.jobs.is_empty() && jobs.is_closed() {
                 // After close(), what still waits is taken; an empty receive is the end.
-                if jobs.recv_many(&mut waiting, self.settings.batch).await == 0 {
+                if jobs.recv_many(&mut ahead.jobs, self.settings.batch).await == 0 {
                     break;
                 }
             }
-            self.process(std::mem::take(&mut waiting)).await;
+            if !ahead.jobs.is_empty() {
+                ahead = self.process(ahead, &mut jobs).await;
+            }
             if self.ledger.fatal.is_cancelled() {
+                self.refuse(ahead.jobs, ENDS);
                 break;
             }
             self.snapshot();
         }
         if self.turns.held() {
             self.store.end_turn().await;
+        }
+    }
+
+    // Until something is to be done here; sees what others write meanwhile.
+    async fn wait(
+        &mut self,
+        jobs: &mut mpsc::Receiver<Job>,
+        waiting: &mut Vec<Job>,
+        stop: &CancellationToken,
+    ) {
+        let follows = self.hints.is_some() && self.broken.is_none();
+        let known = self.ledger.read().state.seq();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => jobs.close(),
+            () = tokio::time::sleep_until(self.next_look), if follows => self.follow().await,
+            _ = jobs.recv_many(waiting, self.settings.batch) => {}
+            () = news(&mut self.hints, known), if follows && self.away.is_none() => self.follow().await,
         }
     }
 
@@ -142,63 +155,76 @@ impl Batcher {
         }
     }
 
-    async fn process(&mut self, jobs: Vec<Job>) {
+    // Answers these commands, however they were decided before; what came meanwhile.
+    async fn process(&mut self, these: Ahead, incoming: &mut mpsc::Receiver<Job>) -> Ahead {
+        let mut ahead = Ahead::default();
+        self.decide_and_write(these, incoming, &mut ahead).await;
+        ahead
+    }
+
+    async fn decide_and_write(
+        &mut self,
+        mut these: Ahead,
+        incoming: &mut mpsc::Receiver<Job>,
+        ahead: &mut Ahead,
+    ) {
         let away = self
             .away
             .as_ref()
             .filter(|_| Instant::now() < self.next_look);
         if let Some(reason) = self.broken.as_ref().or(away) {
             let reason = reason.clone();
-            return self.refuse(jobs, &reason);
+            return self.refuse(these.jobs, &reason);
         }
         let now = match self.clock.now() {
             Ok(now) => now,
-            Err(jump) => return self.refuse(jobs, &jump.to_string()),
+            Err(jump) => return self.refuse(these.jobs, &jump.to_string()),
         };
         // Whether the state was the newest at some moment since these commands came.
         let mut newest = !self.ledger.shared.others();
         loop {
             match self.turn().await {
                 Ok(looked) => newest |= looked,
-                Err(trouble) => return self.give_up(jobs, trouble),
+                Err(trouble) => return self.give_up(these.jobs, trouble),
             }
             let from = self.ledger.read();
+            let before = these.decided(from.head);
             let decided = catch_unwind(AssertUnwindSafe(|| {
-                decide(&from, &jobs, now, &self.settings.writer)
+                before.unwrap_or_else(|| decide(&from, &these.jobs, now, &self.settings.writer))
             }));
             let Ok(batch) = decided else {
                 tracing::error!(ledger.seq = from.state.seq().0, "a decision panicked");
-                return self.give_up(jobs, Trouble::broken());
+                return self.give_up(these.jobs, Trouble::broken());
             };
             if batch.rows.is_empty() && newest {
-                return self.answer(jobs, batch);
+                return self.answer(these.jobs, batch);
             }
             // A denial, or a grant of what is so already, must not rest on what another server has changed.
             if batch.rows.is_empty() {
                 match self.look().await {
                     Ok(_) => newest = true,
-                    Err(trouble) => return self.give_up(jobs, trouble),
+                    Err(trouble) => return self.give_up(these.jobs, trouble),
                 }
                 continue;
             }
             if planted(Mutant::AnswerBeforeAppend) {
                 let rows = batch.rows.clone();
-                self.answer(jobs, batch);
+                self.answer(these.jobs, batch);
                 let _ = self.store.append(&rows).await;
                 return;
             }
             let begun_ms = self.clock.boot_ms();
-            let overtaken = match self.store.append(&batch.rows).await {
+            let overtaken = match self.append(&batch, incoming, ahead).await {
                 Ok(Appended::Written) => {
                     self.ledger.shared.newest(begun_ms);
                     self.reached();
-                    return self.written(jobs, batch);
+                    return self.written(these.jobs, batch);
                 }
                 Ok(Appended::Behind) => self.overtaken().await,
                 Err(StoreError::Unknown(error)) => {
                     tracing::warn!(error = %error, "the database was lost while it wrote; answers wait");
                     match self.settle(&from, &batch).await {
-                        Ok(true) => return self.written(jobs, batch),
+                        Ok(true) => return self.written(these.jobs, batch),
                         Ok(false) => Ok(()),
                         Err(trouble) => Err(trouble),
                     }
@@ -206,27 +232,10 @@ impl Batcher {
                 Err(error) => Err(Trouble::of_store(error)),
             };
             if let Err(trouble) = overtaken {
-                return self.give_up(jobs, trouble);
+                return self.give_up(these.jobs, trouble);
             }
             newest = true;
         }
-    }
-
-    // Takes the turn where others write too, and sees what they wrote; whether it looked.
-    async fn turn(&mut self) -> Result<bool, Trouble> {
-        if !self.turns.wanted(Instant::now()) {
-            return Ok(false);
-        }
-        match self.store.take_turn().await {
-            Ok(()) => self.turns.taken(Instant::now()),
-            Err(StoreError::Busy(_)) => {
-                self.turns.refused(Instant::now());
-                return Ok(false);
-            }
-            Err(error) => return Err(Trouble::of_store(error)),
-        }
-        self.look().await?;
-        Ok(true)
     }
 
     pub(super) fn publish(&self, committed: Committed) {
@@ -304,7 +313,7 @@ impl Batcher {
                     "the server stops so that a restart replays what is durable"
                 );
                 self.ledger.fatal.cancel();
-                self.refuse(jobs, "its storage failed, or is not what it was");
+                self.refuse(jobs, ENDS);
             }
         }
     }
@@ -337,19 +346,6 @@ impl Batcher {
             }
         });
     }
-}
-
-// Until somebody is heard to have written after `known`.
-async fn news(hints: &mut Option<watch::Receiver<Seq>>, known: Seq) {
-    if let Some(hints) = hints {
-        // Each hint is looked at once, whatever it says.
-        while hints.changed().await.is_ok() {
-            if *hints.borrow_and_update() > known {
-                return;
-            }
-        }
-    }
-    std::future::pending().await
 }
 
 /// For tests and tools: a state as committed with a given head.

@@ -80,6 +80,24 @@ pub async fn fold(
     Ok(whole(store, |_, _| {}).await?.committed)
 }
 
+/// By which connection rows are read.
+#[derive(Clone, Copy)]
+pub(super) enum Through {
+    /// The one that writes: what it was about to write is settled.
+    Writer,
+    /// Any other.
+    Readers,
+}
+
+impl Through {
+    async fn rows(self, store: &dyn Store, seq: Seq, most: u32) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Writer => store.catch_up(seq, most).await,
+            Self::Readers => store.rows_after(seq, most).await,
+        }
+    }
+}
+
 /// What other writers did since.
 pub(super) struct Followed {
     pub(super) committed: Committed,
@@ -93,8 +111,9 @@ pub(super) struct Followed {
 pub(super) async fn follow(
     store: &dyn Store,
     from: &Committed,
+    through: Through,
 ) -> Result<Option<Followed>, FoldError> {
-    let mut rows = rows_since(store, from, PAGE).await?;
+    let mut rows = rows_since(store, from, PAGE, through).await?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -103,17 +122,23 @@ pub(super) async fn follow(
         opened: Vec::new(),
         writers: BTreeSet::new(),
     };
-    while !rows.is_empty() {
+    loop {
         let opened = &mut followed.opened;
         fold_page(&mut followed.committed, &rows, |event| {
             if let Event::SessionOpened { node, session, .. } = event {
                 opened.push((node.clone(), *session));
             }
         })?;
+        let whole = u32::try_from(rows.len()).is_ok_and(|rows| rows >= PAGE);
         followed
             .writers
             .extend(rows.into_iter().map(|row| row.writer));
-        rows = store.catch_up(followed.committed.state.seq(), PAGE).await?;
+        if !whole {
+            break;
+        }
+        rows = through
+            .rows(store, followed.committed.state.seq(), PAGE)
+            .await?;
     }
     if planted(Mutant::DecideOnStaleState) {
         followed.committed = misnamed(from, &followed.committed);
@@ -142,12 +167,14 @@ pub(super) async fn rows_since(
     store: &dyn Store,
     from: &Committed,
     most: u32,
+    through: Through,
 ) -> Result<Vec<Row>, FoldError> {
     let seq = from.state.seq();
     let Some(before) = seq.0.checked_sub(1) else {
-        return Ok(store.catch_up(seq, most).await?);
+        return Ok(through.rows(store, seq, most).await?);
     };
-    let mut rows = store.catch_up(Seq(before), most.saturating_add(1)).await?;
+    let most = most.saturating_add(1);
+    let mut rows = through.rows(store, Seq(before), most).await?;
     if rows.first().map(|row| (row.seq, row.hash)) == Some((seq, from.head)) {
         rows.remove(0);
         return Ok(rows);

@@ -1,5 +1,6 @@
 //! The ledger as the rest of the server sees it: commands go in, answers and immutable states come out.
 
+mod ahead;
 pub mod audit;
 mod batch;
 mod batcher;
