@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, decide};
 use super::history::History;
-use super::trouble::Trouble;
+use super::trouble::{Then, Trouble};
 use super::turns::Turns;
 use super::{Committed, Counters, Job, Ledger, LedgerError, Origin, Shared, Snapshots};
 use crate::clock::Clock;
@@ -36,6 +36,7 @@ pub struct BatcherSettings {
     pub writer: String,
 }
 
+const ENDED: &str = "its storage failed, or is not what it was";
 /// Looks for others' rows at least so often, where others write.
 const LOOK: Duration = Duration::from_millis(250);
 /// After a database was not reached.
@@ -133,6 +134,11 @@ impl Batcher {
         if self.turns.held() {
             self.store.end_turn().await;
         }
+        // After a failure of the storage some still wait that were never tried.
+        jobs.close();
+        while jobs.recv_many(&mut waiting, self.settings.batch).await > 0 {
+            self.refuse(std::mem::take(&mut waiting), ENDED);
+        }
     }
 
     // Sees what others wrote while nothing waits here.
@@ -203,7 +209,7 @@ impl Batcher {
                         Err(trouble) => Err(trouble),
                     }
                 }
-                Err(error) => Err(Trouble::of_store(error)),
+                Err(error) => Err(Trouble::of_append(error)),
             };
             if let Err(trouble) = overtaken {
                 return self.give_up(jobs, trouble);
@@ -277,35 +283,31 @@ impl Batcher {
     }
 
     fn give_up(&mut self, jobs: Vec<Job>, trouble: Trouble) {
-        match trouble {
-            Trouble::Refused(reason) => {
+        let reason = trouble.reason;
+        match trouble.then {
+            Then::Refuse => {
                 tracing::error!(reason, "writes are refused");
-                self.refuse(jobs, &reason);
                 // Whatever it is, others' rows may still be read.
                 self.next_look = Instant::now() + LOOK_AGAIN;
             }
-            Trouble::Away(reason) => {
-                self.lost(&reason);
-                self.refuse(jobs, &reason);
-            }
-            Trouble::Unknown(reason) => {
-                self.lost(&reason);
-                self.fail(jobs, &LedgerError::Unknown);
-            }
+            Then::Wait => self.lost(&reason),
             // Reads go on, writes do not: a restart would end here again.
-            Trouble::Closed(reason) => {
+            Then::Close => {
                 tracing::error!(reason, "the server is read-only");
-                self.refuse(jobs, &reason);
-                self.broken = Some(reason);
+                self.broken = Some(reason.clone());
             }
-            Trouble::Ended(reason) => {
+            Then::End => {
                 tracing::error!(
                     reason,
                     "the server stops so that a restart replays what is durable"
                 );
                 self.ledger.fatal.cancel();
-                self.refuse(jobs, "its storage failed, or is not what it was");
             }
+        }
+        match trouble.sent {
+            true => self.fail(jobs, &LedgerError::Unknown),
+            false if trouble.then == Then::End => self.refuse(jobs, ENDED),
+            false => self.refuse(jobs, &reason),
         }
     }
 
