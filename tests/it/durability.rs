@@ -8,26 +8,18 @@ use gpuquota_tests::journal::{sql, verified};
 use gpuquota_tests::program::{free_address, succeed};
 use gpuquota_tests::quota::{GPU, purchase, quota};
 use gpuquota_tests::rest::Rest;
+use gpuquota_tests::seed::random;
 use gpuquota_tests::server::Server;
 use gpuquota_tests::session::Session;
 use gpuquota_tests::skip::{measured, root, skipped};
 use gpuquota_tests::wait::{SOON, until};
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::Rng as _;
 
 const ACKNOWLEDGED: usize = 200;
 
-// A seed of the past comes back through GPUQUOTA_SEED.
-fn seed() -> u64 {
-    let given = std::env::var("GPUQUOTA_SEED").ok();
-    let seed = given.map_or_else(|| rand::rng().random(), |text| text.parse().unwrap());
-    measured("seed", seed);
-    seed
-}
-
 #[tokio::test]
 async fn case_42_no_acknowledged_put_is_lost_or_doubled_by_kill_9() {
-    let mut random = StdRng::seed_from_u64(seed());
+    let mut random = random("case 42");
     let mut server =
         Server::with(&[("snapshot_every_rows = 50000", "snapshot_every_rows = 20")]).await;
     // What each tenant must have: the last acknowledged number, or the one whose answer never came.

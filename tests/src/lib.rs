@@ -23,6 +23,7 @@ pub mod raw;
 pub mod repository;
 pub mod rest;
 pub mod scrape;
+pub mod seed;
 pub mod server;
 pub mod session;
 pub mod skip;
