@@ -13,6 +13,15 @@ use crate::scrape::Scrape;
 /// Heartbeats every second and silence after three: the shortest that the configuration takes.
 pub const QUICK: &[(&str, &str)] = &[("silent_after_seconds = 10", "silent_after_seconds = 3")];
 
+/// Where a server's ledger is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A file in its directory.
+    File,
+    /// A PostgreSQL database, by URL.
+    Database(String),
+}
+
 /// A server directory and the process that serves it.
 #[derive(Debug)]
 pub struct Server {
@@ -41,6 +50,18 @@ impl Server {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("server");
         Self::in_dir(home, dir, edits).await
+    }
+
+    /// With its ledger at this place.
+    pub async fn at(place: &Place, edits: &[(&str, &str)]) -> Self {
+        match place {
+            Place::File => Self::with(edits).await,
+            Place::Database(url) => {
+                let named = format!("path = \"ledger.db\"\ndatabase = \"{url}\"");
+                let edits = [&[("path = \"ledger.db\"", named.as_str())], edits].concat();
+                Self::with(&edits).await
+            }
+        }
     }
 
     /// In a directory elsewhere, such as on a small disk.

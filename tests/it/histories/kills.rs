@@ -6,14 +6,14 @@ use std::time::Duration;
 use gpuquota_tests::postgres::Cluster;
 use gpuquota_tests::program::Running;
 use gpuquota_tests::seed::random;
-use gpuquota_tests::server::Server;
+use gpuquota_tests::server::{Place, Server};
 use gpuquota_tests::skip::{measured, skipped, slow};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::load::Tally;
-use super::world::{Place, World, server};
+use super::world::{World, server};
 
 /// A ledger of its own for so many, so that it and its history stay small.
 const KILLS_A_LEDGER: u32 = 25;
@@ -72,11 +72,12 @@ async fn of_the_server(what: &str, place: impl Fn() -> Place) {
         let snapshots = ("snapshot_every_rows = 50000", "snapshot_every_rows = 100");
         let mut server = server(&place(), &[snapshots]).await;
         let mut world = World::begin(&[&server], &mut random).await;
-        for _ in done..kills.min(done + KILLS_A_LEDGER) {
+        let turn = KILLS_A_LEDGER.min(kills - done);
+        for _ in 0..turn {
             work(&mut random).await;
             kill(&mut server, &mut world, &mut random).await;
-            done += 1;
         }
+        done += turn;
         work(&mut random).await;
         tally += world.judged(&[&server]).await;
     }
@@ -113,7 +114,8 @@ async fn of_postgresql(what: &str, servers: usize) {
             all.push(server(&place, &[]).await);
         }
         let world = World::begin(&all.iter().collect::<Vec<_>>(), &mut random).await;
-        for _ in done..kills.min(done + KILLS_A_LEDGER) {
+        let turn = KILLS_A_LEDGER.min(kills - done);
+        for _ in 0..turn {
             work(&mut random).await;
             let killed = cluster.clone();
             world.note("kill -9 of PostgreSQL");
@@ -123,8 +125,8 @@ async fn of_postgresql(what: &str, servers: usize) {
             });
             again.await.unwrap();
             world.served().await;
-            done += 1;
         }
+        done += turn;
         tally += world.judged(&all.iter().collect::<Vec<_>>()).await;
         for server in &mut all {
             let log = server.process().log();

@@ -159,7 +159,7 @@ impl Recorder {
         }
         let body = answer.json();
         let leases = body["leases"].as_array().unwrap().iter();
-        let leases: BTreeMap<u64, u64> = leases.map(|lease| number(lease)).collect();
+        let leases: BTreeMap<u64, u64> = leases.map(number).collect();
         let seq = body["seq"].as_u64().unwrap();
         self.push(What::Read {
             process: process.to_owned(),

@@ -1,12 +1,14 @@
 //! One ledger under load: its servers, a node with GPUs, clients and readers; judged in the end.
 
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gpuquota_tests::journal::{exported, verified};
 use gpuquota_tests::quota::purchase;
-use gpuquota_tests::server::Server;
+use gpuquota_tests::server::{Place, Server};
 use gpuquota_tests::session::{Session, full, gpu};
 use gpuquota_tests::wait::{SOON, until};
 use rand::rngs::StdRng;
@@ -15,29 +17,15 @@ use tokio::task::JoinHandle;
 
 use super::load::{Client, DEVICES, LIMIT, TENANTS, Tally};
 use super::recorder::Recorder;
-use crate::checker::check;
+use crate::checker::{Entry, check};
 
 const CLIENTS: usize = 16;
 /// The node says all it has at once, and nobody calls it silent for that.
 const PATIENT: (&str, &str) = ("silent_after_seconds = 10", "silent_after_seconds = 3600");
 
-/// Where a ledger is.
-#[derive(Clone, Debug)]
-pub(super) enum Place {
-    File,
-    Database(String),
-}
-
-/// A server with tenants, quotas and a node of free GPUs; `more` of its configuration is edited.
+/// A server for such a load, with `more` of its configuration edited.
 pub(super) async fn server(place: &Place, more: &[(&str, &str)]) -> Server {
-    let named;
-    let mut edits = vec![PATIENT];
-    if let Place::Database(url) = place {
-        named = format!("path = \"ledger.db\"\ndatabase = \"{url}\"");
-        edits.push(("path = \"ledger.db\"", &named));
-    }
-    edits.extend(more);
-    Server::with(&edits).await
+    Server::at(place, &[&[PATIENT], more].concat()).await
 }
 
 /// The load of clients on servers.
@@ -53,9 +41,7 @@ pub(super) struct World {
 impl World {
     /// Gives the ledger of these servers its quotas and devices, and lets the clients begin.
     pub(super) async fn begin(servers: &[&Server], random: &mut StdRng) -> Self {
-        let [first, ..] = servers else {
-            panic!("there is no server");
-        };
+        let first = servers[0];
         for tenant in TENANTS {
             let put = first.admin().put(tenant, purchase("default", LIMIT)).await;
             put.expect_done();
@@ -157,19 +143,23 @@ impl World {
         let recorder = Arc::into_inner(self.recorder).expect("nobody writes any more");
         let history = recorder.with_rows(&rows);
         let found = check(&history);
-        if !found.is_empty() {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            let lines = history.iter().map(|entry| format!("{entry}\n"));
-            std::fs::write(&file, lines.collect::<String>()).unwrap();
-            let (_, path) = file.keep().unwrap();
-            let first = found.iter().take(10).map(ToString::to_string);
-            let first = first.collect::<Vec<_>>().join("\n  ");
-            panic!(
-                "{} rules are broken, the history is in {}:\n  {first}",
-                found.len(),
-                path.display()
-            );
-        }
+        let kept = (!found.is_empty()).then(|| keep(&history));
+        let first = found.iter().take(10).map(ToString::to_string);
+        let first = first.collect::<Vec<_>>().join("\n  ");
+        assert!(
+            found.is_empty(),
+            "{} rules are broken, the history is in {kept:?}:\n  {first}",
+            found.len()
+        );
         tally
     }
+}
+
+// Writes a history down where it stays; where that is.
+fn keep(history: &[Entry]) -> PathBuf {
+    let (mut file, path) = tempfile::NamedTempFile::new().unwrap().keep().unwrap();
+    for entry in history {
+        writeln!(file, "{entry}").unwrap();
+    }
+    path
 }
