@@ -9,6 +9,8 @@
 )]
 
 pub mod dialect;
+pub mod disk;
+pub mod failing_sync;
 pub mod journal;
 pub mod jwks;
 pub mod mtls;

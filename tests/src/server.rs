@@ -36,6 +36,8 @@ pub struct Server {
     pub agents: SocketAddr,
     /// Metrics listener.
     pub metrics: SocketAddr,
+    /// Further environment of the process.
+    pub environment: Vec<(String, String)>,
     token: String,
 }
 
@@ -76,6 +78,7 @@ impl Server {
             rest: free_address(),
             agents: free_address(),
             metrics: free_address(),
+            environment: Vec::new(),
             token,
         };
         server.serve().await;
@@ -102,6 +105,7 @@ impl Server {
         command.arg("--agents").arg(self.agents.to_string());
         command.arg("--metrics").arg(self.metrics.to_string());
         command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
+        command.envs(self.environment.iter().cloned());
         command
     }
 

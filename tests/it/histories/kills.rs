@@ -28,12 +28,12 @@ fn kills() -> u32 {
 }
 
 // Lets clients work for a random while.
-async fn work(random: &mut StdRng) {
+pub(super) async fn work(random: &mut StdRng) {
     let moment = random.random_range(20..500);
     sleep(Duration::from_millis(moment)).await;
 }
 
-fn told(what: &str, kills: u32, tally: Tally) {
+pub(super) fn told(what: &str, faults: &str, tally: Tally) {
     let Tally {
         granted,
         denied,
@@ -43,7 +43,7 @@ fn told(what: &str, kills: u32, tally: Tally) {
     measured(
         what,
         format!(
-            "{kills} kills: {granted} writes granted, {denied} denied, {lost} answers lost, {refused} refused; no rule broken"
+            "{faults}: {granted} writes granted, {denied} denied, {lost} answers lost, {refused} refused; no rule broken"
         ),
     );
     assert!(granted > 0 && denied > 0, "nothing was proved: {tally:?}");
@@ -81,7 +81,7 @@ async fn of_the_server(what: &str, place: impl Fn() -> Place) {
         work(&mut random).await;
         tally += world.judged(&[&server]).await;
     }
-    told(what, kills, tally);
+    told(what, &format!("{kills} kills"), tally);
     assert!(tally.lost > 0 && tally.refused > 0, "no kill met a write");
 }
 
@@ -133,7 +133,7 @@ async fn of_postgresql(what: &str, servers: usize) {
             held += log.iter().filter(|line| line.contains(HELD)).count();
         }
     }
-    told(what, kills, tally);
+    told(what, &format!("{kills} kills"), tally);
     measured(
         what,
         format!("{held} times answers were held until their rows were known"),

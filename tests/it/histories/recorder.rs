@@ -55,6 +55,7 @@ pub(super) struct Recorder {
     entries: Mutex<Vec<Entry>>,
     calls: AtomicU64,
     decided: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Recorder {
@@ -74,6 +75,11 @@ impl Recorder {
     /// How many calls were decided so far.
     pub(super) fn decided(&self) -> u64 {
         self.decided.load(Ordering::Relaxed)
+    }
+
+    /// How many calls a server refused so far, saying that nothing was done.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Asks a server, which need not be there; what it answers must be later than the row `seen`.
@@ -126,9 +132,12 @@ impl Recorder {
             429 | 500 | 503 if refuses(answer) => {
                 return match answer.text.contains("may be done or not") {
                     true => Reply::Lost,
-                    false => Reply::Refused {
-                        reason: answer.text.clone(),
-                    },
+                    false => {
+                        self.refused.fetch_add(1, Ordering::Relaxed);
+                        Reply::Refused {
+                            reason: answer.text.clone(),
+                        }
+                    }
                 };
             }
             _ => {

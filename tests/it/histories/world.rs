@@ -21,7 +21,8 @@ use crate::checker::{Entry, check};
 
 const CLIENTS: usize = 16;
 /// The node says all it has at once, and nobody calls it silent for that.
-const PATIENT: (&str, &str) = ("silent_after_seconds = 10", "silent_after_seconds = 3600");
+pub(super) const PATIENT: (&str, &str) =
+    ("silent_after_seconds = 10", "silent_after_seconds = 3600");
 
 /// A server for such a load, with `more` of its configuration edited.
 pub(super) async fn server(place: &Place, more: &[(&str, &str)]) -> Server {
@@ -103,13 +104,21 @@ impl World {
 
     /// Waits until clients are answered again.
     pub(super) async fn served(&self) {
-        let before = self.recorder.decided();
-        until("clients are answered again", SOON, async || {
-            // More than those that were on their way.
-            match self.recorder.decided() > before + CLIENTS as u64 {
-                true => Ok(()),
-                false => Err("they are not".to_owned()),
-            }
+        self.more("clients are answered again", Recorder::decided)
+            .await;
+    }
+
+    /// Waits until clients are refused.
+    pub(super) async fn refused(&self) {
+        self.more("clients are refused", Recorder::refused).await;
+    }
+
+    async fn more(&self, what: &str, counted: impl Fn(&Recorder) -> u64) {
+        // More than those that were on their way.
+        let enough = counted(&self.recorder) + CLIENTS as u64 + 1;
+        until(what, SOON, async || match counted(&self.recorder) {
+            seen if seen >= enough => Ok(()),
+            seen => Err(format!("{seen} of {enough}")),
         })
         .await;
     }
