@@ -1,5 +1,6 @@
 //! An fsync that fails in a real program: a library that is loaded into it before its own.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,6 +30,9 @@ impl FailingSync {
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
         compiler.arg(&library).arg(source).arg("-ldl");
+        // The program may run as somebody else.
+        let all = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(dir, all).unwrap();
         let built = compiler.output().ok()?;
         assert!(built.status.success(), "{built:?}");
         Some(Self {

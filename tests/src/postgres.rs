@@ -13,6 +13,7 @@ use std::time::Duration;
 
 /// The server refuses to run as root.
 const USERS: [&str; 2] = ["postgres", "nobody"];
+const DATA: &str = "data";
 /// Looks at something that must happen, 50 ms apart.
 const LOOKS: u32 = 600;
 const LOOK: Duration = Duration::from_millis(50);
@@ -35,6 +36,7 @@ pub struct Cluster {
     folder: PathBuf,
     port: u16,
     user: Option<(u32, u32)>,
+    environment: Vec<(String, String)>,
     guard: Child,
     databases: AtomicU32,
 }
@@ -57,6 +59,18 @@ impl Cluster {
     /// # Errors
     /// When there is no PostgreSQL here, with the reason.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(&[], |_| ())
+    }
+
+    /// One with this in its environment; `prepare` may put a disk of its own where its data will be. Its log of writes is
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// When there is no PostgreSQL here, with the reason.
+    pub fn start_with(
+        environment: &[(String, String)],
+        prepare: impl FnOnce(&Path),
+    ) -> Result<Self, String> {
         let programs =
             programs().ok_or("there is no PostgreSQL; install the package postgresql")?;
         let folder = tempfile::Builder::new()
@@ -67,8 +81,13 @@ impl Cluster {
             .is_root()
             .then(unprivileged)
             .flatten();
+        let data = folder.join(DATA);
+        fs::create_dir(&data).map_err(|e| e.to_string())?;
+        prepare(&data);
         if let Some((user, group)) = user {
-            chown(&folder, Some(user), Some(group)).map_err(|e| e.to_string())?;
+            for folder in [&folder, &data] {
+                chown(folder, Some(user), Some(group)).map_err(|e| e.to_string())?;
+            }
         }
         let guard = Command::new("sh")
             .args(["-c", GUARD, "sh"])
@@ -83,6 +102,7 @@ impl Cluster {
             folder,
             port: free_port(),
             user,
+            environment: environment.to_vec(),
             guard,
             databases: AtomicU32::new(0),
         };
@@ -97,6 +117,8 @@ impl Cluster {
             ])
             .arg("--pgdata")
             .arg(cluster.data())
+            .arg("--waldir")
+            .arg(cluster.folder.join("wal"))
             .output()
             .map_err(|e| e.to_string())?;
         if !made.status.success() {
@@ -136,6 +158,7 @@ impl Cluster {
             .open(self.log())
             .unwrap();
         let mut server = self.program("postgres");
+        server.envs(self.environment.iter().cloned());
         server
             .arg("-D")
             .arg(self.data())
@@ -237,7 +260,7 @@ impl Cluster {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.folder.join(DATA)
     }
 
     fn log(&self) -> PathBuf {

@@ -19,7 +19,7 @@ use super::world::{World, server};
 const KILLS_A_LEDGER: u32 = 25;
 
 /// What a server says that keeps answers until it knows what became of their rows.
-const HELD: &str = "the database was lost while it wrote";
+pub(super) const HELD: &str = "the database was lost while it wrote";
 
 /// How many: `GPUQUOTA_KILLS`, or 1,000 in a long run.
 fn kills() -> u32 {
