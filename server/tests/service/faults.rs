@@ -73,8 +73,8 @@ async fn faulty(base: &Base) -> (Running, Arc<AtomicU8>) {
 }
 
 #[tokio::test]
-async fn case_56_a_full_disk_refuses_writes_serves_reads_and_recovers() {
-    for base in both("case_56_a_full_disk_refuses_writes_serves_reads_and_recovers") {
+async fn case_56_and_59_a_full_disk_refuses_writes_serves_reads_and_recovers() {
+    for base in both("case_56_and_59_a_full_disk_refuses_writes_serves_reads_and_recovers") {
         let (running, next) = faulty(&base).await;
         running
             .ledger
