@@ -20,6 +20,10 @@ use super::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
+// Rows that a process left in the log when its fsync failed may be in the page cache and not on the disk, and no later
+// fsync would write them. Copied into the database they are.
+const SETTLE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
 // A ledger that an earlier version made and that is only looked at has no such table.
 const HAS_BASES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'base'";
 
@@ -29,10 +33,6 @@ const SQLITE_FULL: i32 = 13;
 
 /// How long another program may hold the file before it counts as busy.
 const BUSY: Duration = Duration::from_secs(5);
-
-/// The log is brought into the file after so many pages of 4 KiB. Whoever writes then waits for some milliseconds, so it is
-/// rarer than SQLite's own 1000.
-const CHECKPOINT_PAGES: &str = "4000";
 
 /// A journal in one SQLite file.
 #[derive(Debug)]
@@ -56,7 +56,6 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .busy_timeout(BUSY);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
@@ -68,6 +67,7 @@ impl SqliteStore {
             .map_err(|e| open(e.to_string()))?;
         let migrated = MIGRATIONS.run(&writer).await;
         migrated.map_err(|e| open(migration_refused(&e)))?;
+        settle(&writer).await.map_err(|e| open(e.to_string()))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(2)
             .connect_with(options)
@@ -211,16 +211,35 @@ impl Store for SqliteStore {
     }
 }
 
+// Brings all rows of the log to the disk before anything is answered from them.
+async fn settle(writer: &SqlitePool) -> Result<(), sqlx::Error> {
+    let settled = sqlx::query_as::<_, (bool, i64, i64)>(SETTLE);
+    let reason = match settled.fetch_one(writer).await {
+        Ok((false, _, _)) => return Ok(()),
+        Ok((true, _, _)) => "another program reads it",
+        Err(error) => match primary(&error) {
+            Some(SQLITE_BUSY) => "another program reads it",
+            // Reads are served all the same.
+            Some(SQLITE_FULL) => "its disk is full",
+            _ => return Err(error),
+        },
+    };
+    tracing::warn!(reason, "the ledger's log stays as it is");
+    Ok(())
+}
+
 pub(super) fn classify(error: sqlx::Error) -> StoreError {
-    let code = error
-        .as_database_error()
-        .and_then(|database| database.code()?.parse::<i32>().ok());
-    // The low byte is the primary code.
-    match code.map(|code| code & 0xff) {
+    match primary(&error) {
         Some(SQLITE_BUSY) => StoreError::Busy(error),
         Some(SQLITE_FULL) => StoreError::Full(error),
         _ => StoreError::Fatal(error),
     }
+}
+
+// The low byte of a result code.
+fn primary(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.parse::<i32>().ok()? & 0xff)
 }
 
 #[cfg(test)]
@@ -232,6 +251,23 @@ mod tests {
     fn row(previous: Hash, seq: u64, op: Option<&str>, body: &str) -> Row {
         let op = op.map(|op| OpId::new(op).unwrap());
         Row::new(previous, Seq(seq), Timestamp(1), "w", op, body.into())
+    }
+
+    #[tokio::test]
+    async fn case_57_what_a_killed_process_left_in_the_log_is_on_the_disk_before_it_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, copy] = ["ledger.db", "copy.db"].map(|name| dir.path().join(name));
+        let log = |path: &Path| path.with_extension("db-wal");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let row = row(Hash::EMPTY, 1, None, "{}");
+        store.append(std::slice::from_ref(&row)).await.unwrap();
+        // As kill -9 leaves them.
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(log(&path), log(&copy)).unwrap();
+        assert!(std::fs::metadata(log(&copy)).unwrap().len() > 0);
+        let again = SqliteStore::open(&copy).await.unwrap();
+        assert_eq!(std::fs::metadata(log(&copy)).unwrap().len(), 0);
+        assert_eq!(again.last().await.unwrap(), Some(row));
     }
 
     #[tokio::test]
