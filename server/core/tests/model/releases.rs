@@ -5,7 +5,7 @@ use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::explanation::{Change, Rule};
 use gpuquota_core::id::{GroupName, SessionId, Timestamp};
-use gpuquota_core::lease::{Lease, LeasePhase, Unconfirmed};
+use gpuquota_core::lease::{EndReason, Lease, LeasePhase, Unconfirmed};
 use gpuquota_core::pool::{Accelerator, CardLimitKey};
 use gpuquota_core::quota::QuotaType;
 use gpuquota_core::settings::Settings;
@@ -330,4 +330,24 @@ fn a_lease_on_a_node_that_serves_another_tenant_by_now_is_not_kept_longer() {
         ledger.ask(&renew(&lease, Some(500)), at(3), None),
         Answer::Granted(_)
     ));
+}
+
+#[test]
+fn a_forced_release_waits_for_nobody_and_says_so() {
+    let mut ledger = four();
+    let lease = ledger.lease(&ask_for("a", 1), START).unwrap();
+    let ended = ledger.give_back(lease.id, true, at(1));
+    let LeasePhase::Ended {
+        reason: EndReason::Forced,
+        unconfirmed,
+        ..
+    } = &ended.phase
+    else {
+        unreachable!("{ended:?}");
+    };
+    assert_eq!(
+        unconfirmed.values().collect::<Vec<_>>(),
+        [&Unconfirmed::Forced]
+    );
+    assert_eq!(ledger.used("a"), [0]);
 }
