@@ -29,6 +29,7 @@ pub mod plan;
 pub mod pool;
 pub mod profile;
 pub mod quota;
+mod record;
 pub mod settings;
 mod state;
 pub mod tenant;

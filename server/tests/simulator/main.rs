@@ -124,7 +124,7 @@ fn a_seed_is_a_history_byte_for_byte() {
 fn histories_hold_what_they_are_meant_to_hold() {
     let dir = scratch();
     let mut text = String::new();
-    for seed in 0..40 {
+    for seed in 0..80 {
         for entry in story::play(&Plan::of(seed, OPERATIONS), dir.path()) {
             text.push_str(&entry.to_string());
             text.push('\n');
@@ -152,6 +152,8 @@ fn histories_hold_what_they_are_meant_to_hold() {
         "quota_expired",
         "node_silent",
         "node_heard",
+        "node_settled",
+        "node_unsettled",
         "stale_session",
         "operation_reused",
         "snapshot_taken",

@@ -346,12 +346,10 @@ impl Obstacle {
         let text = match rule {
             Rule::NodeSilent => format!("{count} are on nodes that are not heard"),
             Rule::NodeUnsettled => {
-                format!("{count} are on nodes that connected and have not said yet who is on them")
+                format!("{count} are on nodes that have not yet spoken")
             }
             Rule::NodeDedicated => format!("{count} are on nodes that serve one tenant alone"),
-            Rule::NodeGroup => {
-                format!("{count} are in resource groups that this tenant may not use")
-            }
+            Rule::NodeGroup => format!("{count} are in resource groups closed to this tenant"),
             Rule::NodeNotNamed => format!("{count} are on nodes that the request does not name"),
             Rule::NodeRoom => {
                 format!("{count} are on nodes with too few CPUs or too little memory, or not known")
