@@ -1,33 +1,25 @@
 //! An acknowledged write is there for ever, once, whatever happens to the process or the disk (V2, V3).
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
 
+use gpuquota_tests::disk::SmallDisk;
 use gpuquota_tests::journal::{sql, verified};
-use gpuquota_tests::program::{free_address, succeed};
+use gpuquota_tests::program::free_address;
 use gpuquota_tests::quota::{GPU, purchase, quota};
 use gpuquota_tests::rest::Rest;
+use gpuquota_tests::seed::random;
 use gpuquota_tests::server::Server;
 use gpuquota_tests::session::Session;
 use gpuquota_tests::skip::{measured, root, skipped};
 use gpuquota_tests::wait::{SOON, until};
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::Rng as _;
 
 const ACKNOWLEDGED: usize = 200;
 
-// A seed of the past comes back through GPUQUOTA_SEED.
-fn seed() -> u64 {
-    let given = std::env::var("GPUQUOTA_SEED").ok();
-    let seed = given.map_or_else(|| rand::rng().random(), |text| text.parse().unwrap());
-    measured("seed", seed);
-    seed
-}
-
 #[tokio::test]
 async fn case_42_no_acknowledged_put_is_lost_or_doubled_by_kill_9() {
-    let mut random = StdRng::seed_from_u64(seed());
+    let mut random = random("case 42");
     let mut server =
         Server::with(&[("snapshot_every_rows = 50000", "snapshot_every_rows = 20")]).await;
     // What each tenant must have: the last acknowledged number, or the one whose answer never came.
@@ -150,58 +142,20 @@ async fn a_server_that_is_told_to_stop_ends_well_every_time() {
     }
 }
 
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn mount(path: std::path::PathBuf) -> Option<Self> {
-        std::fs::create_dir_all(&path).unwrap();
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
-            .arg(&path);
-        mount
-            .status()
-            .is_ok_and(|status| status.success())
-            .then_some(Self(path))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let mut umount = Command::new("umount");
-        let _ = umount
-            .arg("-l")
-            .arg(&self.0)
-            .stderr(std::process::Stdio::null())
-            .status();
-    }
-}
-
 #[tokio::test]
 async fn case_56_on_a_full_disk_reads_go_on_and_writes_come_back_with_space() {
     if !root() {
         return skipped("case 56", "a small disk needs root to mount it");
     }
     let home = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(home.path().join("disk")) else {
+    let Some(disk) = SmallDisk::mount(&home.path().join("disk"), 3) else {
         return skipped("case 56", "tmpfs cannot be mounted here");
     };
-    let dir = disk.0.join("server");
+    let dir = disk.path().join("server");
     let mut server = Server::in_dir(home, dir, &[]).await;
     let admin = server.admin();
     admin.put("a", purchase("TW", 1)).await.expect_done();
-    let ballast = disk.0.join("ballast");
-    let mut fill = Command::new("dd");
-    fill.args(["if=/dev/zero", "bs=4k"])
-        .arg(format!("of={}", ballast.display()));
-    assert!(
-        !fill
-            .stderr(std::process::Stdio::null())
-            .status()
-            .unwrap()
-            .success(),
-        "the disk is not full"
-    );
+    disk.fill();
     // The log of the database may still have room for some.
     let mut last = 1;
     let refused = until("writes are refused", SOON, async || {
@@ -227,7 +181,7 @@ async fn case_56_on_a_full_disk_reads_go_on_and_writes_come_back_with_space() {
         .await
         .sum("gpuquota_commands_total", &[("result", "failed")]);
     assert!(failed >= 4.0, "{failed}");
-    std::fs::remove_file(&ballast).unwrap();
+    disk.free();
     until("writes are taken again", SOON, async || {
         let answer = admin.put("a", purchase("TW", 3)).await;
         if answer.status == 200 {
@@ -243,6 +197,4 @@ async fn case_56_on_a_full_disk_reads_go_on_and_writes_come_back_with_space() {
     server.serve().await;
     assert_eq!(server.admin().quotas().await, quotas);
     verified(&server.dir);
-    drop(server);
-    succeed(Command::new("umount").arg("-l").arg(&disk.0));
 }

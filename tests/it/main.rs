@@ -8,6 +8,11 @@
 
 mod agent_faults;
 mod backup;
+mod case_table;
+#[path = "../checker/mod.rs"]
+#[expect(unused_imports, reason = "the simulator uses more of it")]
+mod checker;
+mod crowd;
 mod cut_off;
 mod dialect_common;
 mod dialect_document;
@@ -23,6 +28,7 @@ mod document_examples;
 mod document_texts;
 mod drains;
 mod durability;
+mod histories;
 mod hostile_dialects;
 mod hostile_http;
 mod hostile_input;

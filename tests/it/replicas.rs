@@ -7,7 +7,7 @@ use gpuquota_proto::agent_v1::agent_message::Body as ToServer;
 use gpuquota_tests::postgres::Cluster;
 use gpuquota_tests::program::{Running, free_address};
 use gpuquota_tests::quota::{GPU, purchase};
-use gpuquota_tests::server::{QUICK, Server, edit};
+use gpuquota_tests::server::{Place, QUICK, Server, edit};
 use gpuquota_tests::session::{Session, full, gpu};
 use gpuquota_tests::skip::skipped;
 use gpuquota_tests::wait::{SOON, throughout, until};
@@ -15,9 +15,7 @@ use tonic::Code;
 
 /// A server on a database instead of its file.
 async fn server(url: &str) -> Server {
-    let named = format!("path = \"ledger.db\"\ndatabase = \"{url}\"");
-    let edits = [&[("path = \"ledger.db\"", named.as_str())], QUICK].concat();
-    Server::with(&edits).await
+    Server::at(&Place::Database(url.to_owned()), QUICK).await
 }
 
 async fn used(server: &Server, expected: u64) {

@@ -29,6 +29,16 @@ pub fn verified(dir: &Path) -> String {
     text
 }
 
+/// `gpuquota-server journal export`: the rows as JSON objects, in order.
+#[must_use]
+pub fn exported(dir: &Path) -> Vec<serde_json::Value> {
+    let mut command = Command::new(program("gpuquota-server"));
+    let text = succeed(command.args(["journal", "export", "--dir"]).arg(dir));
+    // The first line says which rows there are.
+    let rows = text.lines().skip(1);
+    rows.map(|row| serde_json::from_str(row).unwrap()).collect()
+}
+
 /// All files of a folder with their bytes, by name; what must not change.
 #[must_use]
 pub fn bytes_of(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {

@@ -9,6 +9,8 @@
 )]
 
 pub mod dialect;
+pub mod disk;
+pub mod failing_sync;
 pub mod journal;
 pub mod jwks;
 pub mod mtls;
@@ -23,6 +25,7 @@ pub mod raw;
 pub mod repository;
 pub mod rest;
 pub mod scrape;
+pub mod seed;
 pub mod server;
 pub mod session;
 pub mod skip;

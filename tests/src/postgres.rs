@@ -14,6 +14,7 @@ use std::time::Duration;
 
 /// The server refuses to run as root.
 const USERS: [&str; 2] = ["postgres", "nobody"];
+const DATA: &str = "data";
 /// Looks at something that must happen, 50 ms apart.
 const LOOKS: u32 = 600;
 const LOOK: Duration = Duration::from_millis(50);
@@ -37,6 +38,7 @@ pub struct Cluster {
     port: u16,
     user: Option<(u32, u32)>,
     tls: bool,
+    environment: Vec<(String, String)>,
     guard: Child,
     databases: AtomicU32,
 }
@@ -59,7 +61,19 @@ impl Cluster {
     /// # Errors
     /// When there is no PostgreSQL here, with the reason.
     pub fn start() -> Result<Self, String> {
-        let cluster = Self::made()?;
+        Self::start_with(&[], |_| ())
+    }
+
+    /// One with this in its environment; `prepare` may put a disk of its own where its data will be. Its log of writes is
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// When there is no PostgreSQL here, with the reason.
+    pub fn start_with(
+        environment: &[(String, String)],
+        prepare: impl FnOnce(&Path),
+    ) -> Result<Self, String> {
+        let cluster = Self::made(environment, prepare)?;
         cluster.up();
         Ok(cluster)
     }
@@ -69,7 +83,7 @@ impl Cluster {
     /// # Errors
     /// When there is no PostgreSQL here, with the reason.
     pub fn start_with_tls(certificate: &str, key: &str) -> Result<Self, String> {
-        let mut cluster = Self::made()?;
+        let mut cluster = Self::made(&[], |_| ())?;
         for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
             let path = cluster.data().join(name);
             let text = |e: std::io::Error| e.to_string();
@@ -84,7 +98,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn made() -> Result<Self, String> {
+    fn made(environment: &[(String, String)], prepare: impl FnOnce(&Path)) -> Result<Self, String> {
         let programs =
             programs().ok_or("there is no PostgreSQL; install the package postgresql")?;
         let folder = tempfile::Builder::new()
@@ -95,8 +109,13 @@ impl Cluster {
             .is_root()
             .then(unprivileged)
             .flatten();
+        let data = folder.join(DATA);
+        fs::create_dir(&data).map_err(|e| e.to_string())?;
+        prepare(&data);
         if let Some((user, group)) = user {
-            chown(&folder, Some(user), Some(group)).map_err(|e| e.to_string())?;
+            for folder in [&folder, &data] {
+                chown(folder, Some(user), Some(group)).map_err(|e| e.to_string())?;
+            }
         }
         let guard = Command::new("sh")
             .args(["-c", GUARD, "sh"])
@@ -112,6 +131,7 @@ impl Cluster {
             port: free_port(),
             user,
             tls: false,
+            environment: environment.to_vec(),
             guard,
             databases: AtomicU32::new(0),
         };
@@ -126,6 +146,8 @@ impl Cluster {
             ])
             .arg("--pgdata")
             .arg(cluster.data())
+            .arg("--waldir")
+            .arg(cluster.folder.join("wal"))
             .output()
             .map_err(|e| e.to_string())?;
         if !made.status.success() {
@@ -164,6 +186,7 @@ impl Cluster {
             .open(self.log())
             .unwrap();
         let mut server = self.program("postgres");
+        server.envs(self.environment.iter().cloned());
         server
             .arg("-D")
             .arg(self.data())
@@ -268,7 +291,7 @@ impl Cluster {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.folder.join(DATA)
     }
 
     /// What it logs.

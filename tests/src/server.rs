@@ -13,6 +13,15 @@ use crate::scrape::Scrape;
 /// Heartbeats every second and silence after three: the shortest that the configuration takes.
 pub const QUICK: &[(&str, &str)] = &[("silent_after_seconds = 10", "silent_after_seconds = 3")];
 
+/// Where a server's ledger is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A file in its directory.
+    File,
+    /// A PostgreSQL database, by URL.
+    Database(String),
+}
+
 /// A server directory and the process that serves it.
 #[derive(Debug)]
 pub struct Server {
@@ -27,6 +36,8 @@ pub struct Server {
     pub agents: SocketAddr,
     /// Metrics listener.
     pub metrics: SocketAddr,
+    /// Further environment of the process.
+    pub environment: Vec<(String, String)>,
     token: String,
 }
 
@@ -43,6 +54,18 @@ impl Server {
         Self::in_dir(home, dir, edits).await
     }
 
+    /// With its ledger at this place.
+    pub async fn at(place: &Place, edits: &[(&str, &str)]) -> Self {
+        match place {
+            Place::File => Self::with(edits).await,
+            Place::Database(url) => {
+                let named = format!("path = \"ledger.db\"\ndatabase = \"{url}\"");
+                let edits = [&[("path = \"ledger.db\"", named.as_str())], edits].concat();
+                Self::with(&edits).await
+            }
+        }
+    }
+
     /// In a directory elsewhere, such as on a small disk.
     pub async fn in_dir(home: TempDir, dir: PathBuf, edits: &[(&str, &str)]) -> Self {
         init(&dir);
@@ -55,6 +78,7 @@ impl Server {
             rest: free_address(),
             agents: free_address(),
             metrics: free_address(),
+            environment: Vec::new(),
             token,
         };
         server.serve().await;
@@ -81,6 +105,7 @@ impl Server {
         command.arg("--agents").arg(self.agents.to_string());
         command.arg("--metrics").arg(self.metrics.to_string());
         command.env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
+        command.envs(self.environment.iter().cloned());
         command
     }
 

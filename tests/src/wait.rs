@@ -14,6 +14,15 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Wall time, milliseconds since 1970.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the clock of the tests")]
+pub fn wall_ms() -> i64 {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    since.as_millis().try_into().unwrap()
+}
+
 /// Looks until the answer is `Ok`; the `Err` of the last look is part of the failure.
 pub async fn until<T>(
     what: &str,

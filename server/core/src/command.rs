@@ -19,6 +19,7 @@ use crate::licence::Product;
 use crate::limit::Limit;
 use crate::meter::Hour;
 use crate::node::NodeFacts;
+use crate::object::Object;
 use crate::pool::{
     CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
 };
@@ -69,6 +70,15 @@ pub enum Command {
     ChangeLicenceQuota(ChangeLicenceQuota),
     /// Choose how the ledger decides.
     SetSettings(Settings),
+    /// Do it only while a thing is as the caller read it.
+    IfUnchanged {
+        /// What must not have changed.
+        object: Object,
+        /// The generation that the caller read.
+        expected: Seq,
+        /// What to do then.
+        command: Box<Command>,
+    },
     /// Promise devices to a tenant.
     RequestLease(RequestLease),
     /// Let a lease end later, or sooner.

@@ -15,7 +15,7 @@ use crate::id::{
     ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
     TenantName, Timestamp,
 };
-use crate::lease::{EndReason, LeaseTerms, Unconfirmed};
+use crate::lease::{EndReason, LeaseTerms, LeasedMake, Unconfirmed};
 use crate::licence::{LicenceTerms, Product, Seat};
 use crate::limit::Limit;
 use crate::node::NodeFacts;
@@ -239,6 +239,9 @@ pub enum Event {
         /// Its devices and their nodes.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         devices: BTreeMap<DeviceKey, NodeName>,
+        /// What those are called; earlier versions did not say it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        makes: Vec<LeasedMake>,
         /// Fencing epoch.
         epoch: Epoch,
         /// From then on it is to end.

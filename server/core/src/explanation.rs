@@ -106,6 +106,11 @@ pub enum Change {
         /// Devices.
         count: u64,
     },
+    /// Ask for a new lease of so many; what this one has cannot be kept longer.
+    LeaseElsewhere {
+        /// Devices.
+        count: u64,
+    },
     /// Nothing that the caller could ask for.
     AskOperator,
 }

@@ -1,5 +1,7 @@
 //! Leases: devices promised to a tenant for a time.
 
+mod make;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use crate::mutant::{Mutant, planted};
 use crate::profile::CanonicalModel;
 use crate::quota::{QuotaSource, QuotaType};
 use crate::state::Group;
+
+pub use make::LeasedMake;
 
 /// Devices of one lease at most.
 pub const MOST_LEASED: u32 = 4096;
@@ -181,6 +185,9 @@ pub struct Lease {
     pub source: QuotaSource,
     /// Its devices and where they were when it was granted; none for a count.
     pub devices: BTreeMap<DeviceKey, NodeName>,
+    /// What they were called; none where an earlier version granted it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub makes: Vec<LeasedMake>,
     /// Fencing epoch.
     pub epoch: Epoch,
     /// When it was granted.
@@ -311,6 +318,13 @@ impl Lease {
             },
             ..self.clone()
         }
+    }
+
+    /// What one of its devices was called when it was granted; `None` where an earlier version granted it.
+    #[must_use]
+    pub fn make_of(&self, key: &DeviceKey) -> Option<&LeasedMake> {
+        let has = |make: &&LeasedMake| make.devices.is_empty() || make.devices.contains(key);
+        self.makes.iter().find(has)
     }
 
     /// Its nodes.

@@ -23,6 +23,7 @@ pub mod limit;
 pub mod meter;
 pub mod mutant;
 pub mod node;
+pub mod object;
 pub mod placement;
 pub mod plan;
 pub mod pool;

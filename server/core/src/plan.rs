@@ -51,6 +51,9 @@ pub enum DrainEnd {
     Met,
     /// A quota was set so that it may.
     Withdrawn,
+    /// Nothing was given back: models, regions or dedicated nodes changed, and it is charged elsewhere. Where it is over
+    /// there, a drain goes on there.
+    Moved,
 }
 
 /// What is over in one group has until a deadline to leave.

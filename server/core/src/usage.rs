@@ -4,17 +4,26 @@
 //! tenant against that dedicated quota, a MIG or vGPU instance against its type, the rest against flexible. What is
 //! leased as a number only adds what no held device without a lease covers. Where several quotas fit, those that grant
 //! come first, then the source that the settings name, sooner end before later; what is over all of them stays on the
-//! last that grants, so that `used` above the limit is shown as it is.
+//! last that grants, so that `used` above the limit is shown as it is. Dedicated quotas may overlap in some of their
+//! nodes: then a device goes to the first of its quotas that leaves room for all others that can be borne.
+
+mod charged;
+mod laid;
+mod unit;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::device::{Device, DeviceKey};
-use crate::id::{NodeName, QuotaId, TenantName, Timestamp};
-use crate::quota::{Quota, QuotaType};
+use crate::device::DeviceKey;
+use crate::id::{NodeName, QuotaId, TenantName};
+use crate::quota::Quota;
 use crate::settings::LeaseMode;
-use crate::state::{Charge, Group, State, type_of};
+use crate::state::{Group, State};
+
+pub(crate) use charged::Charged;
+pub(crate) use laid::{Kind, Laid, Place};
+pub(crate) use unit::{Unit, bearing, dedicated_to, units};
 
 /// Why the ledger does not justify a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -118,7 +127,8 @@ pub fn usage(state: &State, tenant: &TenantName) -> Usage {
 /// What `tenant` would use if it had these quotas.
 #[must_use]
 pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usage {
-    let order = in_order(state, quotas);
+    let charged = Charged::of(state, tenant, quotas);
+    let order = &charged.order;
     let none = || quotas.iter().map(|quota| (quota.id, 0)).collect();
     let mut usage = Usage {
         used: none(),
@@ -127,25 +137,12 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
         violations: Vec::new(),
         over: BTreeMap::new(),
     };
-    let mut unplaced: BTreeMap<Group, u64> = state
-        .demands(tenant)
-        .filter(|(_, demand)| demand.unplaced > 0)
-        .map(|(group, demand)| (group.clone(), demand.unplaced))
-        .collect();
-    for unit in units(state, tenant) {
-        let fitting = unit.fitting(&order);
-        let group = unit.group(&fitting);
-        let (charged, free) = choose(&fitting, &usage);
-        // It runs without a lease of its own, and one that names no devices covers it.
-        let covered = !unit.charge.leased && take_one(&mut unplaced, &group);
-        let leased = unit.charge.leased || covered;
-        usage.charge(
-            charged.map(|quota| quota.id),
-            1,
-            leased,
-            unit.charge.observed,
-        );
-        usage.add_over(&group, u64::from(free.is_none()));
+    for row in &charged.rows {
+        let unit = &row.unit;
+        let stays = || last_of(order, &row.fitting);
+        let quota = row.place.or_else(stays).map(|place| order[place].id);
+        usage.charge(quota, 1, row.leased, unit.charge.observed);
+        usage.add_over(&row.group, u64::from(row.place.is_none()));
         if !unit.charge.observed {
             continue;
         }
@@ -156,21 +153,34 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
                 device: unit.key.clone(),
             });
         };
-        if foreign(state, tenant, &unit) {
+        if foreign(state, tenant, unit) {
             violate(ViolationClass::Foreign);
         }
-        let required = || state.lease_mode(tenant, &group.region) == LeaseMode::Required;
-        match (charged, free) {
+        let required = || state.lease_mode(tenant, &row.group.region) == LeaseMode::Required;
+        match (quota, row.place) {
             (None, _) => violate(ViolationClass::Squatter),
             (Some(_), None) => violate(ViolationClass::OverQuota),
-            (Some(_), Some(_)) if !leased && required() => violate(ViolationClass::Squatter),
+            (Some(_), Some(_)) if !row.leased && required() => violate(ViolationClass::Squatter),
             (Some(_), Some(_)) => {}
         }
     }
-    for (group, count) in unplaced {
-        charge_unplaced(&mut usage, &order, &group, count);
+    // Numbers fill what devices left, and what is over stays on the last that grants.
+    for number in &charged.numbers {
+        for (place, share) in &number.shares {
+            usage.charge(Some(order[*place].id), *share, true, false);
+        }
+        let over = number.count - number.borne;
+        usage.add_over(&number.group, over);
+        let last = last_of(order, &number.fitting).map(|place| order[place].id);
+        usage.charge(last, over, true, false);
     }
     usage
+}
+
+// On which quota what is over stays.
+fn last_of(order: &[&Quota], fitting: &[Place]) -> Option<Place> {
+    let mut granting = fitting.iter().rev().filter(|place| !order[**place].expired);
+    granting.next().or(fitting.last()).copied()
 }
 
 /// Quotas in the order in which they are filled.
@@ -189,145 +199,9 @@ pub(crate) fn in_order<'a>(state: &State, quotas: &[&'a Quota]) -> Vec<&'a Quota
     order
 }
 
-// One device that is charged to the tenant.
-pub(crate) struct Unit<'a> {
-    pub(crate) since: Timestamp,
-    pub(crate) key: &'a DeviceKey,
-    pub(crate) charge: &'a Charge,
-    pub(crate) node: &'a NodeName,
-    device: Option<&'a Device>,
-}
-
-impl Unit<'_> {
-    // Quotas that it may be charged to, in order.
-    pub(crate) fn fitting<'q>(&self, order: &[&'q Quota]) -> Vec<&'q Quota> {
-        let model = &self.charge.group.model;
-        let dedicated: Vec<&Quota> = order
-            .iter()
-            .copied()
-            .filter(|quota| {
-                quota.key.quota_type == QuotaType::Dedicated
-                    && quota.nodes.contains(self.node)
-                    && quota.model == *model
-            })
-            .collect();
-        // One that has ended binds the node no more: it is charged only what nothing else could be.
-        if dedicated.iter().any(|quota| !quota.expired) {
-            return dedicated;
-        }
-        let own_type = self.own_type();
-        let regional: Vec<&Quota> = order
-            .iter()
-            .copied()
-            .filter(|quota| {
-                quota.key.quota_type == own_type
-                    && quota.model == *model
-                    && quota.key.region == self.charge.group.region
-            })
-            .collect();
-        if regional.is_empty() {
-            dedicated
-        } else {
-            regional
-        }
-    }
-
-    // The group under the quotas that are tried, which need not be those that the ledger has.
-    pub(crate) fn group(&self, fitting: &[&Quota]) -> Group {
-        let dedicated = fitting
-            .iter()
-            .any(|quota| quota.key.quota_type == QuotaType::Dedicated && !quota.expired);
-        let quota_type = if dedicated {
-            QuotaType::Dedicated
-        } else {
-            self.own_type()
-        };
-        Group {
-            quota_type,
-            ..self.charge.group.clone()
-        }
-    }
-
-    fn own_type(&self) -> QuotaType {
-        let kind = self
-            .device
-            .map_or(self.key.kind(), |device| device.report.key.kind());
-        type_of(kind)
-    }
-}
-
-// Longest held or leased first, so that what came last is what is over.
-pub(crate) fn units<'a>(state: &'a State, tenant: &TenantName) -> Vec<Unit<'a>> {
-    let mut units: Vec<Unit<'a>> = state
-        .charges(tenant)
-        .filter_map(|(key, charge)| {
-            let device = state.device(key);
-            let lease = state.lease_on(key).filter(|_| charge.leased);
-            let held = device.and_then(|device| device.holders.get(tenant));
-            let leased = lease.map(|lease| lease.granted_at);
-            let since = held.copied().into_iter().chain(leased).min();
-            let node = device.map(|device| &device.node);
-            Some(Unit {
-                since: since.unwrap_or_default(),
-                key,
-                charge,
-                node: node.or_else(|| lease.and_then(|lease| lease.devices.get(key)))?,
-                device,
-            })
-        })
-        .collect();
-    units.sort_by(|a, b| (a.since, a.key).cmp(&(b.since, b.key)));
-    units
-}
-
-// The quota that a device is charged to, and the one that has room for it.
-fn choose<'q>(fitting: &[&'q Quota], usage: &Usage) -> (Option<&'q Quota>, Option<&'q Quota>) {
-    let free = fitting
-        .iter()
-        .find(|quota| quota.grants().admits(usage.of(quota.id), 1))
-        .copied();
-    let charged = free.or_else(|| {
-        let granting = fitting.iter().rev().find(|quota| !quota.expired);
-        granting.or(fitting.last()).copied()
-    });
-    (charged, free)
-}
-
-fn take_one(unplaced: &mut BTreeMap<Group, u64>, group: &Group) -> bool {
-    match unplaced.get_mut(group) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            true
-        }
-        Some(_) | None => false,
-    }
-}
-
 fn foreign(state: &State, tenant: &TenantName, unit: &Unit<'_>) -> bool {
     let bound = state.bound_tenant(unit.node);
     let leased = state.lease_on(unit.key).map(|lease| &lease.terms.tenant);
     let others = |whose: Option<&TenantName>| whose.is_some_and(|whose| whose != tenant);
     others(bound) || others(leased) || state.kept_off(tenant, unit.node)
-}
-
-// Numbers fill what devices left, and what is over stays on the last that grants.
-fn charge_unplaced(usage: &mut Usage, order: &[&Quota], group: &Group, mut count: u64) {
-    let fitting: Vec<&Quota> = order
-        .iter()
-        .copied()
-        .filter(|quota| {
-            quota.key.quota_type == group.quota_type
-                && quota.model == group.model
-                && quota.key.region == group.region
-        })
-        .collect();
-    for quota in &fitting {
-        let room = quota.grants().room(usage.of(quota.id)).min(count);
-        usage.charge(Some(quota.id), room, true, false);
-        count -= room;
-    }
-    usage.add_over(group, count);
-    let granting = fitting.iter().rev().find(|quota| !quota.expired);
-    let last = granting.or(fitting.last()).map(|quota| quota.id);
-    usage.charge(last, count, true, false);
 }

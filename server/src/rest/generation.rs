@@ -1,10 +1,47 @@
 //! `If-Match`: the generation that a caller read, in the form in which `ETag` told it.
 
+use gpuquota_core::Command;
 use gpuquota_core::id::Seq;
+use gpuquota_core::object::Object;
 use http::HeaderMap;
 use http::header::IF_MATCH;
 
+use super::call::{Api, Call};
 use super::status::{Kind, Problem};
+use crate::service::Receipt;
+
+/// What a write of one thing made of it.
+pub(super) struct Written {
+    pub(super) receipt: Receipt,
+    /// Its generation. `None`: it is no more, or somebody has written it again and the answer is not about that.
+    pub(super) generation: Option<Seq>,
+}
+
+impl Call {
+    /// Asks the ledger to write one thing, over the generation alone that `If-Match` names.
+    pub(super) async fn write(
+        &self,
+        api: &Api,
+        object: Object,
+        command: Command,
+    ) -> Result<Written, Problem> {
+        let command = match self.expected {
+            None => command,
+            Some(expected) => Command::IfUnchanged {
+                object: object.clone(),
+                expected,
+                command: Box::new(command),
+            },
+        };
+        let receipt = self.submit(api, command).await?;
+        let generation = api.ledger.read().state.generation(&object);
+        let generation = generation.filter(|generation| *generation <= receipt.seq);
+        Ok(Written {
+            receipt,
+            generation,
+        })
+    }
+}
 
 /// The generation that a write is to replace. `*` asks for none in particular.
 ///

@@ -42,6 +42,11 @@ impl Reply {
         }
     }
 
+    /// The same, as the answer about a thing whose generation may not be known.
+    pub(super) fn tagged(self, generation: Option<Seq>) -> Self {
+        Self { generation, ..self }
+    }
+
     /// 200 with nothing to tell.
     pub(super) fn done() -> Result<Self, Problem> {
         Self::ok(serde_json::json!({}))

@@ -21,7 +21,7 @@ use super::ahead::Ahead;
 use super::batch::{Batch, decide};
 use super::catching_up::news;
 use super::history::History;
-use super::trouble::Trouble;
+use super::trouble::{Then, Trouble};
 use super::turns::Turns;
 use super::{Committed, Counters, Job, Ledger, LedgerError, Origin, Shared, Snapshots};
 use crate::clock::Clock;
@@ -38,10 +38,10 @@ pub struct BatcherSettings {
     pub writer: String,
 }
 
+/// Why nothing is written any more.
+const ENDED: &str = "its storage failed, or is not what it was";
 /// Looks for others' rows at least so often, where others write.
 const LOOK: Duration = Duration::from_millis(250);
-/// Why nothing is written any more.
-const ENDS: &str = "its storage failed, or is not what it was";
 /// After a database was not reached.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -103,7 +103,8 @@ impl Batcher {
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
         let mut ahead = Ahead::default();
         loop {
-            if self.turns.held() && (jobs.is_empty() || self.turns.over(Instant::now())) {
+            let idle = ahead.jobs.is_empty() && jobs.is_empty();
+            if self.turns.held() && (idle || self.turns.over(Instant::now())) {
                 self.store.end_turn().await;
                 self.turns.ended();
             }
@@ -120,13 +121,19 @@ impl Batcher {
                 ahead = self.process(ahead, &mut jobs).await;
             }
             if self.ledger.fatal.is_cancelled() {
-                self.refuse(ahead.jobs, ENDS);
+                self.refuse(ahead.jobs, ENDED);
                 break;
             }
             self.snapshot();
         }
         if self.turns.held() {
             self.store.end_turn().await;
+        }
+        // After a failure of the storage some still wait that were never tried.
+        jobs.close();
+        let mut waiting = Vec::new();
+        while jobs.recv_many(&mut waiting, self.settings.batch).await > 0 {
+            self.refuse(std::mem::take(&mut waiting), ENDED);
         }
     }
 
@@ -229,7 +236,7 @@ impl Batcher {
                         Err(trouble) => Err(trouble),
                     }
                 }
-                Err(error) => Err(Trouble::of_store(error)),
+                Err(error) => Err(Trouble::of_append(error)),
             };
             if let Err(trouble) = overtaken {
                 return self.give_up(these.jobs, trouble);
@@ -286,35 +293,31 @@ impl Batcher {
     }
 
     fn give_up(&mut self, jobs: Vec<Job>, trouble: Trouble) {
-        match trouble {
-            Trouble::Refused(reason) => {
+        let reason = trouble.reason;
+        match trouble.then {
+            Then::Refuse => {
                 tracing::error!(reason, "writes are refused");
-                self.refuse(jobs, &reason);
                 // Whatever it is, others' rows may still be read.
                 self.next_look = Instant::now() + LOOK_AGAIN;
             }
-            Trouble::Away(reason) => {
-                self.lost(&reason);
-                self.refuse(jobs, &reason);
-            }
-            Trouble::Unknown(reason) => {
-                self.lost(&reason);
-                self.fail(jobs, &LedgerError::Unknown);
-            }
+            Then::Wait => self.lost(&reason),
             // Reads go on, writes do not: a restart would end here again.
-            Trouble::Closed(reason) => {
+            Then::Close => {
                 tracing::error!(reason, "the server is read-only");
-                self.refuse(jobs, &reason);
-                self.broken = Some(reason);
+                self.broken = Some(reason.clone());
             }
-            Trouble::Ended(reason) => {
+            Then::End => {
                 tracing::error!(
                     reason,
                     "the server stops so that a restart replays what is durable"
                 );
                 self.ledger.fatal.cancel();
-                self.refuse(jobs, ENDS);
             }
+        }
+        match trouble.sent {
+            true => self.fail(jobs, &LedgerError::Unknown),
+            false if trouble.then == Then::End => self.refuse(jobs, ENDED),
+            false => self.refuse(jobs, &reason),
         }
     }
 

@@ -131,11 +131,11 @@ impl Batcher {
                     | StoreError::Full(_)),
                 )) => {
                     if Instant::now() >= deadline {
-                        return Err(Trouble::Unknown(format!("{error}; reads go on; try again")));
+                        return Err(Trouble::unsettled(&error));
                     }
                     tokio::time::sleep(SETTLE_AGAIN).await;
                 }
-                Err(error) => return Err(Trouble::of_fold(error)),
+                Err(error) => return Err(Trouble::of_fold(error).after_sending()),
             }
         }
     }

@@ -105,9 +105,9 @@ pub enum LedgerError {
     /// Nothing can be written now; nothing was done.
     #[error("the ledger cannot be written to: {0}")]
     Unavailable(String),
-    /// The database was lost while it wrote, and did not come back in time: it may be done or not.
+    /// The storage failed while it wrote, or was lost and did not come back in time: it may be done or not.
     #[error(
-        "the ledger's database was lost while it wrote, so this may be done or not; \
+        "the ledger's storage failed or was lost while it wrote, so this may be done or not; \
          ask again with the same Idempotency-Key, or read it back"
     )]
     Unknown,
@@ -179,7 +179,8 @@ impl Ledger {
             mpsc::error::TrySendError::Full(_) => LedgerError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
-        answer.await.map_err(|_| stopped())?
+        // Whoever drops it instead of answering may have written before.
+        answer.await.map_err(|_| LedgerError::Unknown)?
     }
 
     /// Adds up the usage of hours that are stored. Those from [`State::stored_before`] on are in the state instead.

@@ -6,6 +6,7 @@ pub mod postgres;
 mod row;
 mod sql;
 pub mod sqlite;
+mod sqlite_append;
 mod sqlite_usage;
 mod usage;
 mod usage_sql;
@@ -127,7 +128,8 @@ pub enum StoreError {
     /// The connection was lost after rows were sent: they may be there or not.
     #[error("the ledger's database did not say whether it wrote")]
     Unknown(#[source] sqlx::Error),
-    /// The database cannot be trusted any more, such as after a failed fsync: stop, restart, replay.
+    /// The database cannot be trusted any more, such as after a failed fsync: stop, restart, replay. Rows that were being
+    /// written may be there or not.
     #[error("the ledger's storage failed")]
     Fatal(#[source] sqlx::Error),
     /// This kind of store has no place for usage.

@@ -15,17 +15,14 @@ use super::base::{BASE, BaseColumns, DROP_BASES, DROP_ROWS, PUT_BASE, base};
 use super::sql::{Columns, LAST, ROWS_AFTER, migration_refused, row, signed};
 use super::{
     Appended, Base, Row, Store, StoreError, UsageHours, UsageKept, UsageQuery, UsageSum,
-    sqlite_usage,
+    sqlite_append, sqlite_usage,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-// One statement, one transaction, one fsync. The guard makes it do nothing when another writer was first.
-const APPEND: &str = "\
-INSERT INTO journal (seq, at, writer, op, body, hash)
-SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5
-FROM json_each(?1) AS r
-WHERE coalesce((SELECT max(seq) FROM journal), (SELECT max(seq) FROM base), 0) = ?2";
+// Rows that a process left in the log when its fsync failed may be in the page cache and not on the disk, and no later
+// fsync would write them. Copied into the database they are.
+const SETTLE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 // A ledger that an earlier version made and that is only looked at has no such table.
 const HAS_BASES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'base'";
@@ -70,6 +67,7 @@ impl SqliteStore {
             .map_err(|e| open(e.to_string()))?;
         let migrated = MIGRATIONS.run(&writer).await;
         migrated.map_err(|e| open(migration_refused(&e)))?;
+        settle(&writer).await.map_err(|e| open(e.to_string()))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(2)
             .connect_with(options)
@@ -130,34 +128,7 @@ impl Store for SqliteStore {
     }
 
     async fn append(&self, rows: &[Row]) -> Result<Appended, StoreError> {
-        let Some(first) = rows.first() else {
-            return Ok(Appended::Written);
-        };
-        let values: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                (
-                    row.seq,
-                    row.at,
-                    &row.writer,
-                    &row.op,
-                    &row.body,
-                    row.hash.to_string(),
-                )
-            })
-            .collect();
-        let values = serde_json::to_string(&values)
-            .map_err(|e| StoreError::Fatal(sqlx::Error::Encode(e.into())))?;
-        let done = sqlx::query(APPEND)
-            .bind(values)
-            .bind(signed(first.seq)? - 1)
-            .execute(&self.writer)
-            .await
-            .map_err(classify)?;
-        match done.rows_affected() {
-            0 => Ok(Appended::Behind),
-            _ => Ok(Appended::Written),
-        }
+        sqlite_append::append(&self.writer, rows).await
     }
 
     async fn put_usage(&self, hours: &UsageHours) -> Result<UsageKept, StoreError> {
@@ -240,16 +211,35 @@ impl Store for SqliteStore {
     }
 }
 
-fn classify(error: sqlx::Error) -> StoreError {
-    let code = error
-        .as_database_error()
-        .and_then(|database| database.code()?.parse::<i32>().ok());
-    // The low byte is the primary code.
-    match code.map(|code| code & 0xff) {
+// Brings all rows of the log to the disk before anything is answered from them.
+async fn settle(writer: &SqlitePool) -> Result<(), sqlx::Error> {
+    let settled = sqlx::query_as::<_, (bool, i64, i64)>(SETTLE);
+    let reason = match settled.fetch_one(writer).await {
+        Ok((false, _, _)) => return Ok(()),
+        Ok((true, _, _)) => "another program reads it",
+        Err(error) => match primary(&error) {
+            Some(SQLITE_BUSY) => "another program reads it",
+            // Reads are served all the same.
+            Some(SQLITE_FULL) => "its disk is full",
+            _ => return Err(error),
+        },
+    };
+    tracing::warn!(reason, "the ledger's log stays as it is");
+    Ok(())
+}
+
+pub(super) fn classify(error: sqlx::Error) -> StoreError {
+    match primary(&error) {
         Some(SQLITE_BUSY) => StoreError::Busy(error),
         Some(SQLITE_FULL) => StoreError::Full(error),
         _ => StoreError::Fatal(error),
     }
+}
+
+// The low byte of a result code.
+fn primary(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.parse::<i32>().ok()? & 0xff)
 }
 
 #[cfg(test)]
@@ -261,6 +251,23 @@ mod tests {
     fn row(previous: Hash, seq: u64, op: Option<&str>, body: &str) -> Row {
         let op = op.map(|op| OpId::new(op).unwrap());
         Row::new(previous, Seq(seq), Timestamp(1), "w", op, body.into())
+    }
+
+    #[tokio::test]
+    async fn case_57_what_a_killed_process_left_in_the_log_is_on_the_disk_before_it_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, copy] = ["ledger.db", "copy.db"].map(|name| dir.path().join(name));
+        let log = |path: &Path| path.with_extension("db-wal");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let row = row(Hash::EMPTY, 1, None, "{}");
+        store.append(std::slice::from_ref(&row)).await.unwrap();
+        // As kill -9 leaves them.
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(log(&path), log(&copy)).unwrap();
+        assert!(std::fs::metadata(log(&copy)).unwrap().len() > 0);
+        let again = SqliteStore::open(&copy).await.unwrap();
+        assert_eq!(std::fs::metadata(log(&copy)).unwrap().len(), 0);
+        assert_eq!(again.last().await.unwrap(), Some(row));
     }
 
     #[tokio::test]

@@ -34,10 +34,11 @@ impl History {
         self.push(What::Alarm { text: text.into() });
     }
 
-    /// Gives the call its number.
+    /// Gives the call its number and request id.
     pub(crate) fn invoke(&self, mut invoke: Invoke) -> u64 {
         let call = self.entries.lock().unwrap().len() as u64;
         invoke.call = call;
+        invoke.request = Some(request_id(call));
         self.push(What::Invoke(invoke));
         call
     }
@@ -49,4 +50,9 @@ impl History {
     pub(crate) fn take(&self) -> Vec<Entry> {
         std::mem::take(&mut self.entries.lock().unwrap())
     }
+}
+
+/// Request id of a call.
+pub(crate) fn request_id(call: u64) -> String {
+    format!("request-{call}")
 }

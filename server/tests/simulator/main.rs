@@ -20,13 +20,14 @@
 //!
 //! To extend it: a new command of clients is a line in the table of `commands.rs`; a new kind of fault is a `plan::Fault`
 //! with its place in `journal.rs`, `chaos.rs` or `world.rs`; what a new event must keep to is counted in
-//! `checker/bank.rs`. The checker works on plain data (`checker/entry.rs`, one JSON object a line) and knows nothing of the
-//! simulator. Whatever makes a choice takes it from its `Dice`, and nothing reads a clock, starts a thread or walks an
+//! `bank` of the checker. The checker (`tests/checker` of the repository) works on plain data and knows nothing of the
+//! simulator: it judges histories of real programs too. Whatever makes a choice takes it from its `Dice`, and nothing reads a clock, starts a thread or walks an
 //! unordered map.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod agent;
 mod chaos;
+#[path = "../../../tests/checker/mod.rs"]
 mod checker;
 mod client;
 mod clock;

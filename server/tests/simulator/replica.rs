@@ -122,8 +122,9 @@ impl Replica {
         self.history.push(What::Read {
             process: process.clone(),
             seq: committed.state.seq().0,
-            head: committed.head.to_string(),
+            head: Some(committed.head.to_string()),
             digest: compared.then(|| digest(&committed.state)),
+            leases: None,
         });
         let settings = BatcherSettings {
             queue: self.plan.queue,
@@ -189,8 +190,9 @@ impl Replica {
         self.history.push(What::Read {
             process: handle.process,
             seq: committed.state.seq().0,
-            head: committed.head.to_string(),
+            head: Some(committed.head.to_string()),
             digest: with_digest.then(|| digest(&committed.state)),
+            leases: None,
         });
         Some(committed)
     }
@@ -221,10 +223,12 @@ fn reply(told: Result<Receipt, LedgerError>, history: &History) -> Reply {
         Ok(receipt) => Reply::Decided {
             answer: text(Answer::Granted(receipt.outcome)),
             seq: Some(receipt.seq.0),
+            told: None,
         },
         Err(LedgerError::Denied(denied)) => Reply::Decided {
             answer: text(Answer::Denied(denied)),
             seq: None,
+            told: None,
         },
         Err(LedgerError::Unknown) => Reply::Lost,
         Err(error @ (LedgerError::Overloaded | LedgerError::Unavailable(_))) => {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::{Invoke, Reply, fnv};
 use crate::dice::Dice;
-use crate::history::History;
+use crate::history::{History, request_id};
 use crate::journal::Database;
 use crate::plan::{Fault, Plan};
 use crate::replica::Replica;
@@ -69,22 +69,29 @@ impl World {
             call: 0,
             caller: request.caller.clone(),
             server: replica.name.clone(),
+            request: None,
             op: request.op.clone(),
             fingerprint: request.fingerprint.clone(),
             command: format!("{:?}", request.command),
         });
-        let reply = self.carry(dice, replica, request).await;
+        let reply = self.carry(dice, replica, request, call).await;
         self.history.answer(call, reply.clone());
         reply
     }
 
-    async fn carry(&self, dice: &mut Dice, replica: &Replica, request: &Request) -> Reply {
+    async fn carry(
+        &self,
+        dice: &mut Dice,
+        replica: &Replica,
+        request: &Request,
+        call: u64,
+    ) -> Reply {
         let bad = self.has(Fault::Network);
         let [lost, twice, unheard] = [30, 60, 50].map(|often| dice.chance(often) && bad);
         let [there, between, back] = [(); 3].map(|()| if bad { dice.delay() } else { 0 });
-        let origin = || Origin {
+        let origin = |request_id| Origin {
             actor: request.caller.clone(),
-            request_id: None,
+            request_id,
             from: None,
             reason: None,
             op: request.op.as_deref().map(|op| OpId::new(op).unwrap()),
@@ -95,14 +102,15 @@ impl World {
             sleep(PATIENCE).await;
             return Reply::Lost;
         }
-        let Some(answer) = replica.ask(request.command.clone(), origin()) else {
+        let Some(answer) = replica.ask(request.command.clone(), origin(Some(request_id(call))))
+        else {
             let reason = "nobody listens".to_owned();
             return Reply::Refused { reason };
         };
-        // Something on the way repeats it.
+        // Something on the way repeats it. What that does is nobody's call.
         if twice && request.fingerprint.is_some() {
             sleep(Duration::from_millis(between)).await;
-            drop(replica.ask(request.command.clone(), origin()));
+            drop(replica.ask(request.command.clone(), origin(None)));
         }
         let answer = timeout(PATIENCE, answer).await;
         if unheard {

@@ -1,13 +1,14 @@
 //! Many who want the same, and answers that got lost.
 
 use gpuquota_tests::dialect::LICENCES;
+use gpuquota_tests::postgres::Cluster;
 use gpuquota_tests::quota::purchase;
 use gpuquota_tests::raw::Raw;
 use gpuquota_tests::rest::{Answer, Rest};
-use gpuquota_tests::server::Server;
+use gpuquota_tests::server::{Place, Server};
 use gpuquota_tests::session::{Session, full, gpu};
-use gpuquota_tests::skip::slow;
-use gpuquota_tests::wait::{SOON, until};
+use gpuquota_tests::skip::{measured, skipped, slow};
+use gpuquota_tests::wait::{SOON, now, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -17,8 +18,24 @@ const CLIENTS: usize = 64;
 
 #[tokio::test]
 async fn case_36_of_64_clients_exactly_as_many_win_as_there_are_devices() {
+    for_the_last_devices("case 36 on SQLite", &Place::File).await;
+}
+
+#[tokio::test]
+async fn case_36_of_64_clients_exactly_as_many_win_on_postgresql() {
+    let what = "case 36 on PostgreSQL";
+    match Cluster::shared() {
+        Ok(cluster) => for_the_last_devices(what, &Place::Database(cluster.database())).await,
+        Err(why) => skipped(what, &why),
+    }
+}
+
+async fn for_the_last_devices(what: &str, place: &Place) {
     let rounds = if slow() { 1000 } else { 20 };
-    let server = Server::start().await;
+    let begun = now();
+    // The node says all it has at once, and nobody calls it silent for that.
+    let patient = ("silent_after_seconds = 10", "silent_after_seconds = 3600");
+    let server = Server::at(place, &[patient]).await;
     let admin = server.admin();
     admin.put("a", purchase("default", 64)).await.expect_done();
     let mut node = Session::of(&server, "n1").await;
@@ -72,6 +89,11 @@ async fn case_36_of_64_clients_exactly_as_many_win_as_there_are_devices() {
             assert_eq!(admin.send("DELETE", &path, &[], "").await.status, 200);
         }
     }
+    let took = begun.elapsed().as_secs_f64();
+    measured(
+        what,
+        format!("{rounds} rounds of {CLIENTS} clients for the last 1 to 8 devices in {took:.1} s"),
+    );
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use crate::state::State;
 
 impl State {
     pub(crate) fn note_change(&mut self, seq: Seq, event: &Event) {
+        self.note_generation(seq, event);
         match event {
             Event::TenantCreated { tenant } => self.changes.tenant(tenant, seq),
             Event::TenantSet(profile) => {

@@ -3,42 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::device::DeviceKey;
-use crate::id::{Epoch, LeaseId, NodeName, Timestamp};
-use crate::lease::{EndReason, Lease, LeasePhase, LeaseTerms, MOST_ENDED, Unconfirmed};
-use crate::quota::QuotaSource;
+use crate::id::{LeaseId, Timestamp};
+use crate::lease::{EndReason, Lease, LeasePhase, MOST_ENDED, Unconfirmed};
 use crate::state::State;
 
 impl State {
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
-    pub(super) fn grant_lease(
-        &mut self,
-        at: Timestamp,
-        id: LeaseId,
-        terms: &LeaseTerms,
-        source: QuotaSource,
-        devices: &BTreeMap<DeviceKey, NodeName>,
-        epoch: Epoch,
-        expires_at: Option<Timestamp>,
-    ) {
-        assert!(epoch > self.rows.last_epoch, "fencing epochs grow");
+    pub(super) fn grant_lease(&mut self, lease: Lease) {
+        assert!(lease.epoch > self.rows.last_epoch, "fencing epochs grow");
         assert!(
-            id.0 >= self.rows.next_lease,
+            lease.id.0 >= self.rows.next_lease,
             "a lease's number was given out before"
         );
-        let lease = Lease {
-            id,
-            terms: terms.clone(),
-            model: self.index.catalogue.canonical(&terms.gpu_model),
-            source,
-            devices: devices.clone(),
-            epoch,
-            granted_at: at,
-            expires_at,
-            phase: LeasePhase::Active,
-            changed: self.rows.seq,
-        };
-        self.rows.last_epoch = epoch;
-        self.rows.next_lease = id.0 + 1;
+        self.rows.last_epoch = lease.epoch;
+        self.rows.next_lease = lease.id.0 + 1;
         self.put_lease(None, lease);
     }
 

@@ -12,6 +12,7 @@ mod node;
 
 use crate::event::{Event, Record};
 use crate::id::{OpId, Seq, Timestamp};
+use crate::lease::{Lease, LeasePhase};
 use crate::node::{Node, NodeState, SpoolMark};
 use crate::quota::Quota;
 use crate::state::{Operation, REPLAY_WINDOW_MS, State};
@@ -230,9 +231,22 @@ impl State {
                 terms,
                 source,
                 devices,
+                makes,
                 epoch,
                 expires_at,
-            } => self.grant_lease(at, *lease, terms, *source, devices, *epoch, *expires_at),
+            } => self.grant_lease(Lease {
+                id: *lease,
+                terms: terms.clone(),
+                model: self.index.catalogue.canonical(&terms.gpu_model),
+                source: *source,
+                devices: devices.clone(),
+                makes: makes.clone(),
+                epoch: *epoch,
+                granted_at: at,
+                expires_at: *expires_at,
+                phase: LeasePhase::Active,
+                changed: self.rows.seq,
+            }),
             Event::LeaseRenewed { lease, expires_at } => self.renew_lease(*lease, *expires_at),
             Event::LeaseReleasing {
                 lease,

@@ -1,11 +1,13 @@
 //! Drains and notices: what a change to quotas, or time, makes of those who use more than they may.
 
+mod moved;
+
 use std::collections::BTreeSet;
 
 use crate::command::{Command, Decision, OnExcess, ReleaseQuota, SetQuota};
 use crate::event::Event;
 use crate::explain::Denied;
-use crate::id::{Seq, TenantName, Timestamp};
+use crate::id::{TenantName, Timestamp};
 use crate::lease::EndReason;
 use crate::plan::{Cause, DrainEnd, Plan, Target, deadline, drain_plan, plan};
 use crate::quota::Quota;
@@ -95,6 +97,9 @@ impl State {
             after.fold_in(&notices, now);
             events.extend(notices);
         }
+        let followed = self.followed(&after, now);
+        after.fold_in(&followed, now);
+        events.extend(followed);
         let deadlines = after.index.drains_due.iter();
         let deadlines = deadlines.take_while(|(at, ..)| *at <= now).cloned();
         let deadlines: Vec<_> = deadlines
@@ -105,7 +110,7 @@ impl State {
             after.fold_in(&enforced, now);
             events.extend(enforced);
         }
-        let ended = after.ended(self.rows.seq, &deadlines, &events);
+        let ended = self.ended(&after, &deadlines, &events);
         events.extend(ended);
         Decision { events, ..decision }
     }
@@ -188,8 +193,8 @@ impl State {
         events
     }
 
-    // Drains of tenants that changed after `before`, or that are due, in whose group nothing is over any more.
-    fn ended(&self, before: Seq, due: &[(TenantName, Group)], events: &[Event]) -> Vec<Event> {
+    // Drains of tenants that changed, or that are due, in whose group nothing is over any more.
+    fn ended(&self, after: &Self, due: &[(TenantName, Group)], events: &[Event]) -> Vec<Event> {
         let is_due = |tenant: &TenantName, group: &Group| {
             due.iter()
                 .any(|(whose, what)| whose == tenant && what == group)
@@ -199,17 +204,23 @@ impl State {
             events
                 .any(|event| matches!(event, Event::QuotaSet { key, .. } if key.tenant == *tenant))
         };
-        let over = self.drains().filter(|(tenant, group, _)| {
-            self.changes.of_tenant(tenant) > before || is_due(tenant, group)
+        let goes_on = |tenant: &TenantName| {
+            let mut events = events.iter();
+            events.any(
+                |event| matches!(event, Event::DrainBegun { tenant: whose, .. } if whose == tenant),
+            )
+        };
+        let over = after.drains().filter(|(tenant, group, _)| {
+            after.changes.of_tenant(tenant) > self.rows.seq || is_due(tenant, group)
         });
-        let over = over.filter(|(tenant, group, _)| self.excess_in(tenant, group) == 0);
+        let over = over.filter(|(tenant, group, _)| after.excess_in(tenant, group) == 0);
         over.map(|(tenant, group, _)| Event::DrainEnded {
             tenant: tenant.clone(),
             group: group.clone(),
-            reason: if set(tenant) {
-                DrainEnd::Withdrawn
-            } else {
-                DrainEnd::Met
+            reason: match (set(tenant), self.given_back(after, tenant, group)) {
+                (true, _) if !goes_on(tenant) => DrainEnd::Withdrawn,
+                (false, true) => DrainEnd::Met,
+                (true | false, _) => DrainEnd::Moved,
             },
         })
         .collect()

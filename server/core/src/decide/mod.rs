@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{Seq, Timestamp};
 use crate::meter::Hour;
+use crate::object::Object;
 use crate::state::State;
 
 impl State {
@@ -59,6 +60,11 @@ impl State {
             Command::RemoveProduct(product) => self.decide_remove_product(*product),
             Command::CreateLicenceQuota(create) => self.decide_create_licence_quota(create),
             Command::ChangeLicenceQuota(change) => self.decide_change_licence_quota(change),
+            Command::IfUnchanged {
+                object,
+                expected,
+                command,
+            } => self.decide_if_unchanged(object, *expected, command, now),
             Command::SetSettings(settings) => Ok(self.decide_set_settings(settings)),
             Command::RequestLease(request) => self.decide_request_lease(request, now),
             Command::RenewLease {
@@ -106,6 +112,25 @@ impl State {
                 incarnation: self.rows.incarnation.next().max(*at_least),
                 replaced: replaced.clone(),
             }])),
+        }
+    }
+
+    // What is not there is as good as changed, unless the command has its own word for that.
+    fn decide_if_unchanged(
+        &self,
+        object: &Object,
+        expected: Seq,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<Decision, Denied> {
+        let known = self.generation(object);
+        unchanged(object.word(), Some(expected), known.unwrap_or(expected))?;
+        let decision = self.decide_itself(command, now)?;
+        match known {
+            Some(_) => Ok(decision),
+            None => Err(Denied::Changed {
+                what: object.word().into(),
+            }),
         }
     }
 

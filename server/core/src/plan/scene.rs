@@ -10,7 +10,7 @@ use crate::lease::Lease;
 use crate::node::Node;
 use crate::quota::{Quota, QuotaType};
 use crate::state::{Demand, Group, State};
-use crate::usage::{in_order, units};
+use crate::usage::{Kind, Laid, bearing, in_order, units};
 
 /// Something of the tenant that is charged in the group, and may be ended.
 pub(super) struct Candidate {
@@ -59,11 +59,17 @@ impl Candidate {
     }
 }
 
-// One charged device: which quotas it may be charged to, whether it is of the group, and whose it is.
+// One charged device: of which kind and group it is, and whose.
 struct Row {
-    fitting: Vec<usize>,
-    here: bool,
+    kind: Kind,
+    group: Group,
     candidate: usize,
+}
+
+// What is leased as a number in a group whose quotas may be those of the devices.
+struct Number {
+    kind: Kind,
+    unplaced: u64,
 }
 
 /// What a group is charged for, without what is gone.
@@ -71,6 +77,8 @@ pub(super) struct Scene<'a> {
     quotas: Vec<&'a Quota>,
     group: &'a Group,
     rows: Vec<Row>,
+    numbers: BTreeMap<Group, Number>,
+    empty: Laid,
     pub(super) candidates: Vec<Candidate>,
     pub(super) gone: Vec<bool>,
     demand: Demand,
@@ -83,10 +91,13 @@ impl<'a> Scene<'a> {
         quotas: &[&'a Quota],
         group: &'a Group,
     ) -> Self {
+        let order = in_order(state, quotas);
         let mut scene = Self {
-            quotas: in_order(state, quotas),
+            empty: Laid::upon(&order),
+            quotas: order,
             group,
             rows: Vec::new(),
+            numbers: BTreeMap::new(),
             candidates: Vec::new(),
             gone: Vec::new(),
             demand: Demand::default(),
@@ -94,13 +105,9 @@ impl<'a> Scene<'a> {
         let mut leases: BTreeMap<LeaseId, usize> = BTreeMap::new();
         for unit in units(state, tenant) {
             let fitting = unit.fitting(&scene.quotas);
-            let own = unit.group(&fitting);
-            // Dedicated quotas are about nodes, so those of other regions may charge the same quota.
-            let related = own.quota_type == QuotaType::Dedicated
-                && group.quota_type == QuotaType::Dedicated
-                && own.model == group.model;
+            let own = unit.group(&scene.quotas, &fitting);
             let here = own == *group;
-            if !here && !related {
+            if !related(&own, group) {
                 continue;
             }
             let lease = state.lease_on(unit.key).filter(|_| unit.charge.leased);
@@ -120,15 +127,20 @@ impl<'a> Scene<'a> {
                     since: unit.since,
                 }),
             };
-            let places = scene.quotas.iter().enumerate();
-            let places = places.filter(|(_, quota)| fitting.iter().any(|fits| fits.id == quota.id));
-            let fitting = places.map(|(at, _)| at).collect();
             scene.candidates[at].devices += u64::from(here);
+            let kind = scene.empty.kind(&fitting);
             scene.rows.push(Row {
-                fitting,
-                here,
+                kind,
+                group: own,
                 candidate: at,
             });
+        }
+        for (of, demand) in state.demands(tenant) {
+            if related(of, group) && demand.unplaced > 0 {
+                let kind = scene.empty.kind(&bearing(&scene.quotas, of));
+                let unplaced = demand.unplaced;
+                scene.numbers.insert(of.clone(), Number { kind, unplaced });
+            }
         }
         for lease in state.leases_of(tenant).filter(|lease| lease.unplaced() > 0) {
             if lease.group() == *group {
@@ -196,29 +208,35 @@ impl<'a> Scene<'a> {
 
     // Dedicated quotas need not be about the same nodes, so the devices are laid upon them.
     fn over_nodes(&self) -> u64 {
-        let mut used = vec![0_u64; self.quotas.len()];
-        let (mut over, mut uncovered) = (0, 0);
+        let mut laid = self.empty.clone();
+        let mut over = 0;
+        let mut bare: BTreeMap<&Group, u64> = BTreeMap::new();
         for row in self.rows.iter().filter(|row| !self.gone[row.candidate]) {
-            let mut fitting = row.fitting.iter();
-            let free = fitting.find(|at| self.quotas[**at].grants().admits(used[**at], 1));
-            match free {
-                Some(at) => used[*at] += 1,
-                None => over += u64::from(row.here),
+            let borne = laid.lay_one(row.kind).is_some();
+            over += u64::from(!borne && row.group == *self.group);
+            match self.candidates[row.candidate].what {
+                Target::Lease { .. } => {}
+                Target::Device { .. } => *bare.entry(&row.group).or_default() += 1,
             }
-            let leased = match self.candidates[row.candidate].what {
-                Target::Lease { .. } => true,
-                Target::Device { .. } => false,
+        }
+        for (group, number) in &self.numbers {
+            let here = group == self.group;
+            let unplaced = match here {
+                true => self.demand.unplaced,
+                false => number.unplaced,
             };
-            uncovered += u64::from(row.here && !leased);
+            let rest = unplaced.saturating_sub(bare.get(group).copied().unwrap_or(0));
+            let (borne, _) = laid.lay(number.kind, rest);
+            over += if here { rest - borne } else { 0 };
         }
-        let mut rest = self.demand.unplaced.saturating_sub(uncovered);
-        for (at, quota) in self.quotas.iter().enumerate() {
-            if quota.group() == *self.group {
-                rest -= quota.grants().room(used[at]).min(rest);
-            }
-        }
-        over + rest
+        over
     }
+}
+
+// Dedicated quotas are about nodes, so those of other regions may charge the same quota.
+fn related(of: &Group, group: &Group) -> bool {
+    let dedicated = |it: &Group| it.quota_type == QuotaType::Dedicated;
+    of == group || dedicated(of) && dedicated(group) && of.model == group.model
 }
 
 fn of_lease(state: &State, lease: &Lease) -> Candidate {

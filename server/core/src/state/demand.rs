@@ -46,7 +46,13 @@ impl Demand {
     #[must_use]
     pub fn used(self) -> u64 {
         // Devices without a lease cover what was leased as a number; a number that is fully covered adds nothing.
-        self.devices + self.unplaced.saturating_sub(self.devices - self.placed)
+        self.devices + self.unplaced.saturating_sub(self.bare())
+    }
+
+    /// Devices held without a lease of them.
+    #[must_use]
+    pub fn bare(self) -> u64 {
+        self.devices - self.placed
     }
 
     /// Devices leased.
@@ -103,6 +109,12 @@ impl State {
         tenant: &TenantName,
     ) -> impl Iterator<Item = (&DeviceKey, &Charge)> {
         self.index.charges.get(tenant).into_iter().flatten()
+    }
+
+    /// Whether a tenant is charged for a device.
+    pub(crate) fn is_charged(&self, tenant: &TenantName, device: &DeviceKey) -> bool {
+        let charges = self.index.charges.get(tenant);
+        charges.is_some_and(|charges| charges.contains_key(device))
     }
 
     /// The live lease of a device.

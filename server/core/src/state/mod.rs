@@ -32,6 +32,7 @@ use crate::lease::Lease;
 use crate::licence::{LicenceQuota, Product, Seat};
 use crate::limit::Limit;
 use crate::node::Node;
+use crate::object::Object;
 use crate::pool::{CardLimitKey, Counter, HostResource, RegionProfile, ResourceGroup};
 use crate::quota::{Quota, QuotaKey};
 use crate::settings::Settings;
@@ -89,6 +90,9 @@ pub(crate) struct Rows {
     pub(crate) next_seat: u64,
     pub(crate) seats: OrdMap<SeatId, Seat>,
     pub(crate) settings: Settings,
+    /// Rows that changed things last; earlier versions did not keep them.
+    #[serde(default, with = "pairs", skip_serializing_if = "OrdMap::is_empty")]
+    pub(crate) generations: OrdMap<Object, Seq>,
     pub(crate) next_lease: u64,
     pub(crate) last_epoch: Epoch,
     pub(crate) leases: OrdMap<LeaseId, Lease>,

@@ -15,7 +15,6 @@ use gpuquota_core::{Answer, Outcome};
 use crate::charge::{Kin, meaning};
 use crate::promised::{Promise, later};
 use crate::reference::{Entitled, Held, Naive, Said};
-use crate::said;
 
 impl Naive {
     /// Judges an answer: a denial must name the rule, a grant must be legal, and is taken over then.
@@ -57,16 +56,9 @@ impl Naive {
         }
         if kin.1 == QuotaType::Dedicated {
             let mut borne = choices.iter();
-            let borne = borne.any(|devices| !self.too_much(&with(devices), now));
-            let overlap = self.dedicated_quotas(asked, now) > 1;
-            let denied = said(answer);
-            let meant = ["lease: no_device", "lease: over_quota"];
-            let named = |rule: &String| meant.contains(&rule.as_str());
-            // Where dedicated quotas overlap the ledger may miss a choice; it errs on the side of denying.
-            if (!borne || overlap) && denied.as_ref().is_err_and(named) {
-                return denied;
+            if !borne.any(|devices| !self.too_much(&with(devices), now)) {
+                return Err("lease: over_quota".into());
             }
-            assert!(borne, "no choice of devices is borne by the quotas");
         }
         let Some(Lease { devices, .. }) = granted else {
             return Err(format!("nothing: {:?} is a choice", choices[0]));
@@ -249,10 +241,5 @@ impl Naive {
         after.promises.push(promise.clone());
         let excess = |it: &Self| it.charge(&promise.tenant, now).excess;
         excess(&after).cmp(&excess(self)) == Ordering::Greater
-    }
-
-    fn dedicated_quotas(&self, asked: &RequestLease, now: Timestamp) -> usize {
-        let mine = self.quotas.iter().filter(|q| q.tenant == asked.tenant);
-        mine.filter(|q| !q.nodes.is_empty() && !q.over(now)).count()
     }
 }

@@ -1,7 +1,7 @@
 //! What a tenant uses, told as naively as possible: device by device, each time looking at every quota and lease.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_core::device::DeviceKey;
 use gpuquota_core::id::{GpuModel, NodeName, QuotaId, Region, TenantName, Timestamp};
@@ -9,6 +9,7 @@ use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
 use gpuquota_core::settings::LeaseMode;
 
+use crate::laying;
 use crate::promised::Promise;
 use crate::reference::{Charged, Entitled, Naive};
 
@@ -24,6 +25,14 @@ struct Unit {
     leased: bool,
     observed: bool,
     since: Timestamp,
+}
+
+// One device, or one of a number.
+struct Thing<'a> {
+    fitting: Vec<&'a Entitled>,
+    kin: Kin,
+    leased: bool,
+    unit: Option<Unit>,
 }
 
 /// What a tenant uses of one kin, by sets.
@@ -62,37 +71,66 @@ impl Naive {
                 column.insert(quota.id, 0);
             }
         }
-        let mut numbers: Vec<(Kin, u64)> = Vec::new();
+        let mut numbers: BTreeMap<Kin, u64> = BTreeMap::new();
         for promise in self.promises.iter().filter(|it| it.tenant == *tenant) {
-            numbers.push((kin_asked(promise), promise.number()));
+            *numbers.entry(kin_asked(promise)).or_default() += promise.number();
         }
+        let mut things: Vec<Thing<'_>> = Vec::new();
         for unit in self.units(tenant) {
             let kin = self.kin(tenant, &unit, now);
-            let covering = numbers
-                .iter_mut()
-                .find(|(of, left)| *of == kin && *left > 0);
+            let covering = numbers.get_mut(&kin).filter(|left| **left > 0);
             let covered = covering
                 .filter(|_| !unit.leased)
-                .map(|(_, left)| *left -= 1)
+                .map(|left| *left -= 1)
                 .is_some();
-            let leased = unit.leased || covered;
-            let (best, last) = self.best_and_last(&self.fitting(&mine, &unit, now), &charged, now);
+            things.push(Thing {
+                fitting: self.fitting(&mine, &unit, now),
+                kin,
+                leased: unit.leased || covered,
+                unit: Some(unit),
+            });
+        }
+        for (kin, left) in numbers {
+            let mut fitting = mine.clone();
+            fitting.retain(|q| kin == (q.region.clone(), q.quota_type, meaning(&q.model)));
+            things.extend((0..left).map(|_| Thing {
+                fitting: fitting.clone(),
+                kin: kin.clone(),
+                leased: true,
+                unit: None,
+            }));
+        }
+        let rooms = mine.iter().map(|quota| match quota.limit {
+            _ if quota.over(now) => (quota.id, 0),
+            Limit::Unlimited => (quota.id, u64::MAX),
+            Limit::Finite(limit) => (quota.id, limit.into()),
+        });
+        let in_order = |thing: &Thing<'_>| {
+            let mut fitting = thing.fitting.clone();
+            fitting.sort_by(|a, b| self.filled(a, b));
+            fitting.iter().map(|quota| quota.id).collect()
+        };
+        let fitting: Vec<Vec<QuotaId>> = things.iter().map(in_order).collect();
+        let places = laying::lay(&fitting, rooms.collect());
+        for (thing, best) in things.into_iter().zip(places) {
+            let last = self.last(&thing.fitting, now);
+            let observed = thing.unit.as_ref().is_some_and(|unit| unit.observed);
             if let Some(quota) = best.or(last) {
                 *charged.used.entry(quota).or_default() += 1;
-                *charged.leased.entry(quota).or_default() += u64::from(leased);
-                *charged.observed.entry(quota).or_default() += u64::from(unit.observed);
+                *charged.leased.entry(quota).or_default() += u64::from(thing.leased);
+                *charged.observed.entry(quota).or_default() += u64::from(observed);
             }
             if best.is_none() {
                 charged.excess += 1;
-                charged.over.insert(kin);
+                charged.over.insert(thing.kin);
             }
+            let Some(unit) = thing.unit.filter(|unit| unit.observed) else {
+                continue;
+            };
             let mut violate = |class| {
                 let seen = (class, unit.node.clone(), unit.key.clone());
                 charged.violations.insert(seen);
             };
-            if !unit.observed {
-                continue;
-            }
             let kept = self.kept_for(&unit.key).map(|promise| &promise.tenant);
             if self.bound(&unit.node, now).is_some_and(|t| t != tenant)
                 || kept.is_some_and(|t| t != tenant)
@@ -105,23 +143,8 @@ impl Naive {
             match (best, last) {
                 (None, None) => violate("squatter"),
                 (None, Some(_)) => violate("over_quota"),
-                (Some(_), _) if !leased && required => violate("squatter"),
+                (Some(_), _) if !thing.leased && required => violate("squatter"),
                 (Some(_), _) => {}
-            }
-        }
-        for (kin, left) in numbers {
-            let mut fitting = mine.clone();
-            fitting.retain(|q| kin == (q.region.clone(), q.quota_type, meaning(&q.model)));
-            for _ in 0..left {
-                let (best, last) = self.best_and_last(&fitting, &charged, now);
-                if let Some(quota) = best.or(last) {
-                    *charged.used.entry(quota).or_default() += 1;
-                    *charged.leased.entry(quota).or_default() += 1;
-                }
-                if best.is_none() {
-                    charged.excess += 1;
-                    charged.over.insert(kin.clone());
-                }
             }
         }
         charged
@@ -240,29 +263,13 @@ impl Naive {
             && own.any(|q| !q.nodes.is_empty() && !q.over(now))
     }
 
-    // The quota that has room, and the one on which what is over stays.
-    fn best_and_last(
-        &self,
-        fitting: &[&Entitled],
-        charged: &Charged,
-        now: Timestamp,
-    ) -> (Option<QuotaId>, Option<QuotaId>) {
-        let (mut best, mut last): (Option<&Entitled>, Option<&Entitled>) = (None, None);
-        for quota in fitting {
-            let free = !quota.over(now) && room(quota.limit, charged.used[&quota.id]);
-            if free && best.is_none_or(|b| self.filled(quota, b) == Ordering::Less) {
-                best = Some(quota);
-            }
-            let later = |l: &Entitled| match (quota.over(now), l.over(now)) {
-                (false, true) => true,
-                (true, false) => false,
-                _ => self.filled(quota, l) == Ordering::Greater,
-            };
-            if last.is_none_or(later) {
-                last = Some(quota);
-            }
-        }
-        (best.map(|q| q.id), last.map(|q| q.id))
+    // The quota on which what is over stays.
+    fn last(&self, fitting: &[&Entitled], now: Timestamp) -> Option<QuotaId> {
+        let later = |a: &&&Entitled, b: &&&Entitled| {
+            let ended = b.over(now).cmp(&a.over(now));
+            ended.then_with(|| self.filled(a, b))
+        };
+        fitting.iter().max_by(later).map(|quota| quota.id)
     }
 
     fn fitting<'a>(&self, mine: &[&'a Entitled], unit: &Unit, now: Timestamp) -> Vec<&'a Entitled> {
@@ -312,13 +319,6 @@ fn own_type(key: &DeviceKey) -> QuotaType {
         DeviceKey::Gpu(_) => QuotaType::Flexible,
         DeviceKey::Mig { .. } => QuotaType::Mig,
         DeviceKey::Vgpu(_) => QuotaType::Vgpu,
-    }
-}
-
-fn room(limit: Limit, used: u64) -> bool {
-    match limit {
-        Limit::Unlimited => true,
-        Limit::Finite(limit) => used < u64::from(limit),
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn sweep(ledger: &mut Ledger, now: Timestamp) {
     ledger.state.verify().unwrap();
 }
 
-fn ended(ledger: &Ledger) -> Vec<DrainEnd> {
+pub(crate) fn ended(ledger: &Ledger) -> Vec<DrainEnd> {
     let events = ledger
         .journal
         .iter()
@@ -96,7 +96,7 @@ fn ended(ledger: &Ledger) -> Vec<DrainEnd> {
         .collect()
 }
 
-fn reason(ledger: &Ledger, lease: LeaseId) -> Option<EndReason> {
+pub(crate) fn reason(ledger: &Ledger, lease: LeaseId) -> Option<EndReason> {
     match &ledger.state.lease(lease).unwrap().phase {
         LeasePhase::Active => None,
         LeasePhase::Releasing { reason, .. } | LeasePhase::Ended { reason, .. } => Some(*reason),

@@ -1,7 +1,7 @@
 //! Journals that earlier versions wrote, states that no fold made, and names that only agents say.
 
 use gpuquota_core::device::DeviceReport;
-use gpuquota_core::id::{Seq, TenantNumber, Timestamp};
+use gpuquota_core::id::{LeaseId, Seq, TenantNumber, Timestamp};
 use gpuquota_core::{Record, State};
 
 use crate::START;
@@ -40,6 +40,29 @@ fn a_journal_of_the_version_before_is_folded_and_its_tenants_are_numbered_in_ord
     assert_eq!(groups, ["TeslaM40"]);
     let bytes = |state: &State| serde_json::to_vec(state).unwrap();
     assert_eq!(bytes(&state), bytes(&fold()));
+}
+
+// A lease of the version that did not say what its devices are called, and its answer.
+const GRANTED: &str = r#"{"actor":"server","replay":{"fingerprint":"f","answer":{"granted":{"lease":{"id":1,"terms":{"tenant":"a","region":"bj","gpu_model":"nvidia.com/gpu","type":"flexible","count":1,"placement":"devices"},"model":"nvidia.com/gpu","source":"purchase","devices":{"GPU-0":"n0"},"epoch":1,"granted_at":1700000000000,"expires_at":null,"phase":"active","changed":5}}}},"events":[{"type":"lease_granted","lease":1,"terms":{"tenant":"a","region":"bj","gpu_model":"nvidia.com/gpu","type":"flexible","count":1,"placement":"devices"},"source":"purchase","devices":{"GPU-0":"n0"},"epoch":1,"expires_at":null}]}"#;
+
+#[test]
+fn a_lease_of_the_version_before_is_answered_as_it_was_then() {
+    let mut state = State::default();
+    for (seq, text) in (1..).zip(JOURNAL.into_iter().chain([GRANTED])) {
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+        state.apply(Seq(seq), START, None, &record);
+    }
+    state.verify().unwrap();
+    let lease = state.lease(LeaseId(1)).unwrap();
+    assert_eq!(
+        lease
+            .devices
+            .keys()
+            .map(|key| lease.make_of(key))
+            .collect::<Vec<_>>(),
+        [None]
+    );
 }
 
 #[test]

@@ -390,23 +390,3 @@ fn case_51_waiting_ends_after_a_bounded_time_but_never_while_the_node_is_silent(
             .all(|other| *other != key)
     );
 }
-
-#[test]
-fn a_forced_release_waits_for_nobody_and_says_so() {
-    let mut ledger = four();
-    let lease = ledger.lease(&ask_for("a", 1), START).unwrap();
-    let ended = ledger.give_back(lease.id, true, at(1));
-    let LeasePhase::Ended {
-        reason: EndReason::Forced,
-        unconfirmed,
-        ..
-    } = &ended.phase
-    else {
-        unreachable!("{ended:?}");
-    };
-    assert_eq!(
-        unconfirmed.values().collect::<Vec<_>>(),
-        [&Unconfirmed::Forced]
-    );
-    assert_eq!(ledger.used("a"), [0]);
-}

@@ -165,7 +165,19 @@ impl Naive {
         if mine.iter().any(|kin| over.contains(kin)) {
             return Err("lease: over_quota".into());
         }
-        self.promises[at].end = ttl_ms.map(|ttl| later(now, ttl));
+        let end = ttl_ms.map(|ttl| later(now, ttl));
+        let longer = promise
+            .end
+            .is_some_and(|old| end.is_none_or(|end| end > old));
+        let mut nodes = promise.devices.values();
+        let others = nodes.any(|node| {
+            let bound = self.bound(node, now);
+            bound.is_some_and(|bound| *bound != promise.tenant)
+        });
+        if longer && others {
+            return Err("lease: node_dedicated".into());
+        }
+        self.promises[at].end = end;
         Ok(Outcome::Done)
     }
 

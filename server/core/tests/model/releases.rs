@@ -1,16 +1,17 @@
 //! What ends a lease and what does not, and what a GPU that is laid out anew leaves promised.
 
-use gpuquota_core::command::{NodeReport, RequestLease};
+use gpuquota_core::command::{NodeReport, QuotaName, RequestLease};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::explanation::{Change, Rule};
 use gpuquota_core::id::{GroupName, SessionId, Timestamp};
-use gpuquota_core::lease::{LeasePhase, Unconfirmed};
+use gpuquota_core::lease::{EndReason, Lease, LeasePhase, Unconfirmed};
 use gpuquota_core::pool::{Accelerator, CardLimitKey};
+use gpuquota_core::quota::QuotaType;
 use gpuquota_core::settings::Settings;
 use gpuquota_core::{Answer, Command, Denied};
 
-use crate::examples::{GPU, bought, on, put, until};
+use crate::examples::{GPU, bought, on, put, release, until};
 use crate::leases::{ask_for, at, four, free, number_for};
 use crate::properties::{NOW, full_report, held_gpu, with_nodes};
 use crate::world::{model, node, tenant};
@@ -267,4 +268,86 @@ fn what_waits_to_be_seen_free_ends_at_its_deadline() {
     assert_eq!(denied.soonest, Some(at(10 + wait)));
     let denied = ledger.lease(&ask_for("b", 1), at(11)).unwrap_err();
     assert_eq!(denied.soonest, Some(at(10 + wait)));
+}
+
+#[test]
+fn a_lease_on_a_node_that_serves_another_tenant_by_now_is_not_kept_longer() {
+    let mut ledger = four();
+    let asked = RequestLease {
+        ttl_ms: Some(100),
+        ..ask_for("a", 2)
+    };
+    let lease = ledger.lease(&asked, START).unwrap();
+    let number = RequestLease {
+        ttl_ms: Some(100),
+        ..number_for("a", 1)
+    };
+    let number = ledger.lease(&number, START).unwrap();
+    ledger.put(on(put(bought("b", GPU), 4), &["n0"])).unwrap();
+    let renew = |lease: &Lease, ttl_ms| Command::RenewLease {
+        lease: lease.id,
+        ttl_ms,
+        expected: None,
+    };
+    for longer in [Some(200), None] {
+        let denied = match ledger.ask(&renew(&lease, longer), at(1), None) {
+            Answer::Denied(Denied::Lease { because }) => because,
+            other => unreachable!("{other:?}"),
+        };
+        assert_eq!(
+            (denied.rule, denied.others, denied.asked),
+            (Rule::NodeDedicated, Some(2), Some(2))
+        );
+        assert_eq!(denied.admit, Some(Change::LeaseElsewhere { count: 2 }));
+        assert_eq!(
+            (denied.tenants.as_slice(), denied.nodes.as_slice()),
+            ([tenant("b")].as_slice(), [node("n0")].as_slice())
+        );
+        assert!(denied.redacted().tenants.is_empty() && denied.redacted().nodes.is_empty());
+    }
+    // It may end sooner, stays until then, and what names no devices is on no node.
+    assert!(matches!(
+        ledger.ask(&renew(&lease, Some(50)), at(2), None),
+        Answer::Granted(_)
+    ));
+    assert!(matches!(
+        ledger.ask(&renew(&number, None), at(2), None),
+        Answer::Granted(_)
+    ));
+    assert_eq!(
+        ledger.state.lease(lease.id).unwrap().expires_at,
+        Some(at(52))
+    );
+    assert!(ledger.state.lease(lease.id).unwrap().active());
+    // Once the node is nobody's, the lease is kept again.
+    let dedicated = QuotaName {
+        quota_type: Some(QuotaType::Dedicated),
+        ..bought("b", GPU)
+    };
+    let away = Command::ReleaseQuota(release(dedicated, true, true));
+    assert!(matches!(ledger.ask(&away, at(3), None), Answer::Granted(_)));
+    assert!(matches!(
+        ledger.ask(&renew(&lease, Some(500)), at(3), None),
+        Answer::Granted(_)
+    ));
+}
+
+#[test]
+fn a_forced_release_waits_for_nobody_and_says_so() {
+    let mut ledger = four();
+    let lease = ledger.lease(&ask_for("a", 1), START).unwrap();
+    let ended = ledger.give_back(lease.id, true, at(1));
+    let LeasePhase::Ended {
+        reason: EndReason::Forced,
+        unconfirmed,
+        ..
+    } = &ended.phase
+    else {
+        unreachable!("{ended:?}");
+    };
+    assert_eq!(
+        unconfirmed.values().collect::<Vec<_>>(),
+        [&Unconfirmed::Forced]
+    );
+    assert_eq!(ledger.used("a"), [0]);
 }

@@ -3,6 +3,7 @@
 pub(super) mod audit;
 pub(super) mod drains;
 mod fault;
+pub(super) mod groups;
 pub(super) mod leases;
 pub(super) mod models;
 pub(super) mod nodes;

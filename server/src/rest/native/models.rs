@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use gpuquota_core::catalogue::{MOST_NAMES, ModelEntry};
 use gpuquota_core::command::Command;
 use gpuquota_core::id::{GpuModel, HardwareName};
+use gpuquota_core::object::Object;
 use gpuquota_core::quota::QuotaType;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -51,12 +52,21 @@ pub(in crate::rest) struct Models<'a> {
     models: Vec<ModelBody<'a>>,
 }
 
-/// `GET /api/v1/models`.
+/// `GET /api/v1/models`, or the one that `gpu_model` names.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let one = call.query.single("gpu_model")?;
     let committed = call.read(api).await?;
-    Reply::ok(Models {
-        models: committed.state.models().map(ModelBody::of).collect(),
-    })
+    let state = &committed.state;
+    let models = state.models();
+    let models: Vec<&ModelEntry> = models
+        .filter(|entry| one.is_none_or(|one| entry.gpu_model.as_str() == one))
+        .collect();
+    let generation = match models.as_slice() {
+        [entry] if one.is_some() => state.generation(&Object::Model(entry.gpu_model.clone())),
+        _ => None,
+    };
+    let models = models.into_iter().map(ModelBody::of).collect();
+    Ok(Reply::ok(Models { models })?.tagged(generation))
 }
 
 /// `PUT /api/v1/models`: the whole entry of `gpu_model`, which stands in the body because it may hold slashes.
@@ -84,8 +94,10 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
             .unwrap_or_default(),
         profile: fields.name("profile", GpuModel::new)?,
     };
-    call.submit(api, Command::SetModel(entry.clone())).await?;
-    Reply::ok(ModelBody::of(&entry))
+    let object = Object::Model(entry.gpu_model.clone());
+    let command = Command::SetModel(entry.clone());
+    let written = call.write(api, object, command).await?;
+    Ok(Reply::ok(ModelBody::of(&entry))?.tagged(written.generation))
 }
 
 /// `DELETE /api/v1/models?gpu_model=…`.
@@ -93,6 +105,7 @@ pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Pro
     let text = call.query.single("gpu_model")?;
     let text = text.ok_or_else(|| missing("gpu_model"))?;
     let model = GpuModel::new(text).map_err(|e| misnamed("gpu_model", &e))?;
-    call.submit(api, Command::RemoveModel(model)).await?;
+    let object = Object::Model(model.clone());
+    call.write(api, object, Command::RemoveModel(model)).await?;
     Reply::done()
 }

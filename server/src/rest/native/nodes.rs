@@ -1,14 +1,16 @@
 //! Nodes: what they are, where they stand and belong.
 
-use gpuquota_core::Command;
 use gpuquota_core::command::DeclareNode;
 use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport, GpuUuid, LicenceState};
 use gpuquota_core::id::{GpuModel, GroupName, HardwareName, NodeName, Region, Seq, TenantName};
 use gpuquota_core::node::{Node, NodeFacts, NodeState};
+use gpuquota_core::object::Object;
 use gpuquota_core::pool::Inventory;
+use gpuquota_core::{Command, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::wire::none;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
 use crate::rest::names::{self, FactFields, InventoryFields};
@@ -27,7 +29,7 @@ pub(in crate::rest) struct Listed<'a> {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Node)]
-struct NodeBody<'a> {
+pub(in crate::rest) struct NodeBody<'a> {
     #[schema(value_type = names::NodeName)]
     name: &'a NodeName,
     #[schema(value_type = names::Region)]
@@ -91,6 +93,38 @@ impl<'a> DeviceBody<'a> {
     }
 }
 
+impl<'a> NodeBody<'a> {
+    fn of(state: &'a State, name: &'a NodeName, node: &'a Node) -> Self {
+        Self {
+            name,
+            region: &node.region,
+            state: node.state,
+            settled: node.told(),
+            bound_tenant: state.bound_tenant(name),
+            resource_groups: state.groups_of(name).collect(),
+            inventory: node.inventory.as_ref(),
+            facts: &node.facts,
+            observed_at: node.observed_at.map(time::format),
+            devices: node
+                .devices
+                .iter()
+                .filter_map(|key| state.device(key))
+                .map(|device| DeviceBody::of(&device.report))
+                .collect(),
+        }
+    }
+}
+
+/// `GET /api/v1/nodes/{name}`. Its generation is about what was said of it, not about what it reports.
+pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let name = call.named("name", NodeName::new)?;
+    let committed = call.read(api).await?;
+    let state = &committed.state;
+    let node = state.node(&name).ok_or_else(|| none("node"))?;
+    let generation = state.generation(&Object::Node(name.clone()));
+    Ok(Reply::ok(NodeBody::of(state, &name, node))?.tagged(generation))
+}
+
 /// `GET /api/v1/nodes`: every node with what it said of itself, where it belongs and what it has.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let committed = call.read(api).await?;
@@ -98,23 +132,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
     Reply::ok(Listed {
         nodes: state
             .nodes()
-            .map(|(name, node)| NodeBody {
-                name,
-                region: &node.region,
-                state: node.state,
-                settled: node.told(),
-                bound_tenant: state.bound_tenant(name),
-                resource_groups: state.groups_of(name).collect(),
-                inventory: node.inventory.as_ref(),
-                facts: &node.facts,
-                observed_at: node.observed_at.map(time::format),
-                devices: node
-                    .devices
-                    .iter()
-                    .filter_map(|key| state.device(key))
-                    .map(|device| DeviceBody::of(&device.report))
-                    .collect(),
-            })
+            .map(|(name, node)| NodeBody::of(state, name, node))
             .collect(),
         seq: state.seq(),
     })
@@ -156,10 +174,15 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         groups: fields.names("resource_groups", LONGEST_LIST, GroupName::new)?,
         inventory: inventory(&fields)?,
     };
-    call.submit(api, Command::DeclareNode(declared)).await?;
+    let object = Object::Node(node.clone());
+    call.write(api, object.clone(), Command::DeclareNode(declared))
+        .await?;
     let committed = api.ledger.read();
     match committed.state.node(&node) {
-        Some(known) => Reply::ok(Declared::of(&node, known)),
+        Some(known) => {
+            let generation = committed.state.generation(&object);
+            Ok(Reply::ok(Declared::of(&node, known))?.tagged(generation))
+        }
         None => Err(Problem::new(Kind::Internal, "the node is not there")),
     }
 }
@@ -168,7 +191,8 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
 pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let node = call.named("name", NodeName::new)?;
     let forced = call.query.switch("force")?;
-    call.submit(api, Command::RetireNode { node, forced })
+    let object = Object::Node(node.clone());
+    call.write(api, object, Command::RetireNode { node, forced })
         .await?;
     Reply::done()
 }

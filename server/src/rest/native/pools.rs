@@ -1,24 +1,23 @@
-//! Regions and sites, resource groups with their per-node card limits, kinds of dedicated hosts.
+//! Regions and sites, and kinds of dedicated hosts.
 
 use std::collections::BTreeSet;
 
+use gpuquota_core::State;
 use gpuquota_core::catalogue::MOST_NAMES;
 use gpuquota_core::command::Command;
-use gpuquota_core::id::{
-    DisplayName, GroupName, HostResourceName, NodeName, Region, SiteId, TenantName,
-};
-use gpuquota_core::pool::{Accelerator, CardLimitKey, HostResource, RegionProfile, ResourceGroup};
+use gpuquota_core::id::{DisplayName, GroupName, HostResourceName, Region, SiteId};
+use gpuquota_core::object::Object;
+use gpuquota_core::pool::{HostResource, RegionProfile};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::wire::{lease_mode, number_of};
+use super::wire::{lease_mode, none};
 use crate::chosen_mode::ChosenMode;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
+use crate::rest::json::{Fields, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
-use crate::rest::status::{Kind, Problem};
-use crate::run_time;
+use crate::rest::status::Problem;
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RegionProfile)]
@@ -48,19 +47,33 @@ pub(in crate::rest) async fn list_regions(api: &Api, call: &Call) -> Result<Repl
     let of_quotas = state.quotas().map(|quota| &quota.key.region);
     let of_nodes = state.nodes().map(|(_, node)| &node.region);
     let names: BTreeSet<&Region> = described.chain(of_quotas).chain(of_nodes).collect();
-    let body = |region| {
-        let profile = state.region(region);
-        let name = profile.and_then(|profile| profile.display_name.as_ref());
-        RegionBody {
-            region,
-            name: name.map_or(region.as_str(), DisplayName::as_str),
-            site_id: state.site_of(region),
-            lease_mode: ChosenMode(profile.and_then(|profile| profile.lease_mode)),
-        }
-    };
     Reply::ok(Regions {
-        regions: names.into_iter().map(body).collect(),
+        regions: names
+            .into_iter()
+            .map(|name| region_body(state, name))
+            .collect(),
     })
+}
+
+fn region_body<'a>(state: &'a State, region: &'a Region) -> RegionBody<'a> {
+    let profile = state.region(region);
+    let name = profile.and_then(|profile| profile.display_name.as_ref());
+    RegionBody {
+        region,
+        name: name.map_or(region.as_str(), DisplayName::as_str),
+        site_id: state.site_of(region),
+        lease_mode: ChosenMode(profile.and_then(|profile| profile.lease_mode)),
+    }
+}
+
+/// `GET /api/v1/regions/{region}`: one that is described.
+pub(in crate::rest) async fn get_region(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let region = call.named("region", Region::new)?;
+    let committed = call.read(api).await?;
+    let state = &committed.state;
+    state.region(&region).ok_or_else(|| none("region"))?;
+    let generation = state.generation(&Object::Region(region.clone()));
+    Ok(Reply::ok(region_body(state, &region))?.tagged(generation))
 }
 
 /// `PUT /api/v1/regions/{region}`: the whole description; without `site_id` it is part of the central site, without
@@ -73,147 +86,17 @@ pub(in crate::rest) async fn put_region(api: &Api, call: &Call) -> Result<Reply,
         site: fields.name("site_id", SiteId::new)?,
         lease_mode: lease_mode(&fields)?.and_then(|mode| mode.0),
     };
-    call.submit(api, Command::SetRegion(profile.clone()))
-        .await?;
+    let object = Object::Region(profile.region.clone());
+    let command = Command::SetRegion(profile.clone());
+    let written = call.write(api, object, command).await?;
     let name = profile.display_name.as_ref();
-    Reply::ok(RegionBody {
+    let body = RegionBody {
         region: &profile.region,
         name: name.map_or(profile.region.as_str(), DisplayName::as_str),
         site_id: profile.site.as_ref(),
         lease_mode: ChosenMode(profile.lease_mode),
-    })
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ResourceGroup)]
-struct GroupBody<'a> {
-    #[schema(value_type = names::GroupName)]
-    resource_group: &'a GroupName,
-    #[schema(value_type = names::RunTime)]
-    max_time: String,
-    /// Who may use it; null is everybody.
-    #[schema(value_type = Option<Vec<names::TenantName>>, required)]
-    tenants: Option<Vec<&'a TenantName>>,
-    #[schema(value_type = Vec<names::NodeName>)]
-    nodes: Vec<&'a NodeName>,
-    card_limits: Vec<CardLimitBody<'a>>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = CardLimit)]
-pub(in crate::rest) struct CardLimitBody<'a> {
-    #[schema(value_type = names::Accelerator)]
-    accelerator: Accelerator,
-    /// Whose limit it is; null is everybody who has none.
-    #[schema(value_type = Option<names::TenantName>, required)]
-    tenant: Option<&'a TenantName>,
-    /// Cards on one node; null after a limit was taken away.
-    #[schema(value_type = Option<names::Count>, required)]
-    cards: Option<u32>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ResourceGroups)]
-pub(in crate::rest) struct Groups<'a> {
-    resource_groups: Vec<GroupBody<'a>>,
-}
-
-/// `GET /api/v1/resource-groups`: every group that is described, has nodes or has card limits.
-pub(in crate::rest) async fn list_groups(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let committed = call.read(api).await?;
-    let state = &committed.state;
-    let described = state.groups().map(|group| &group.group);
-    let limited = state.card_limits().map(|(key, _)| &key.group);
-    let known = described.chain(state.groups_with_nodes()).chain(limited);
-    let names: BTreeSet<&GroupName> = known.collect();
-    let body = |name| {
-        let group = state.group(name);
-        let limits = state.card_limits().filter(|(key, _)| key.group == *name);
-        GroupBody {
-            resource_group: name,
-            max_time: run_time::format(group.and_then(|group| group.max_time_s)),
-            tenants: group
-                .and_then(|group| group.tenants.as_ref())
-                .map(|tenants| tenants.iter().collect()),
-            nodes: state.nodes_in(name).collect(),
-            card_limits: limits
-                .map(|(key, cards)| CardLimitBody {
-                    accelerator: key.accelerator,
-                    tenant: key.tenant.as_ref(),
-                    cards: Some(cards),
-                })
-                .collect(),
-        }
     };
-    Reply::ok(Groups {
-        resource_groups: names.into_iter().map(body).collect(),
-    })
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = DescribedGroup)]
-pub(in crate::rest) struct GroupSaid<'a> {
-    #[schema(value_type = names::GroupName)]
-    resource_group: &'a GroupName,
-    #[schema(value_type = names::RunTime)]
-    max_time: String,
-    /// Who may use it; null is everybody.
-    #[schema(value_type = Option<Vec<names::TenantName>>, required)]
-    tenants: Option<&'a BTreeSet<TenantName>>,
-}
-
-/// `PUT /api/v1/resource-groups/{group}`: the whole description; without `tenants` everybody may use it.
-pub(in crate::rest) async fn put_group(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
-    let max_time_s = match fields.text("max_time")? {
-        None => None,
-        Some(text) => run_time::parse(text)
-            .ok_or_else(|| invalid("max_time", "must be unlimited or D-HH:MM:SS"))?,
-    };
-    let group = ResourceGroup {
-        group: call.named("group", GroupName::new)?,
-        max_time_s,
-        tenants: fields.names("tenants", LONGEST_LIST, TenantName::new)?,
-    };
-    call.submit(api, Command::SetGroup(group.clone())).await?;
-    Reply::ok(GroupSaid {
-        resource_group: &group.group,
-        max_time: run_time::format(group.max_time_s),
-        tenants: group.tenants.as_ref(),
-    })
-}
-
-/// `DELETE /api/v1/resource-groups/{group}`: forgets the description and the card limits; its nodes stay in it.
-pub(in crate::rest) async fn delete_group(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let group = call.named("group", GroupName::new)?;
-    call.submit(api, Command::RemoveGroup(group)).await?;
-    Reply::done()
-}
-
-/// `PUT /api/v1/resource-groups/{group}/card-limits/{accelerator}`: cards on one node, for one tenant or for everybody.
-pub(in crate::rest) async fn put_card_limit(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let rule = |_| "the accelerator must be gpu, dcu or mlu";
-    let fields = Fields::parse(&call.body)?;
-    let key = CardLimitKey {
-        group: call.named("group", GroupName::new)?,
-        tenant: fields.name("tenant", TenantName::new)?,
-        accelerator: call
-            .segment("accelerator")
-            .parse()
-            .map_err(|e| Problem::new(Kind::InvalidPath, rule(e)))?,
-    };
-    if !fields.has("cards") {
-        return Err(missing("cards"));
-    }
-    // 0 would read as none set in the instance service (dialects D3.4).
-    let cards = number_of(&fields, "cards")?;
-    let command = Command::SetCardLimit(key.clone(), cards);
-    call.submit(api, command).await?;
-    Reply::ok(CardLimitBody {
-        accelerator: key.accelerator,
-        tenant: key.tenant.as_ref(),
-        cards,
-    })
+    Ok(Reply::ok(body)?.tagged(written.generation))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -248,6 +131,17 @@ pub(in crate::rest) async fn list_hosts(api: &Api, call: &Call) -> Result<Reply,
     })
 }
 
+/// `GET /api/v1/host-resources/{resource}`.
+pub(in crate::rest) async fn get_host(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let name = call.named("resource", HostResourceName::new)?;
+    let committed = call.read(api).await?;
+    let state = &committed.state;
+    let resource = state.host_resources().find(|it| it.resource == name);
+    let resource = resource.ok_or_else(|| none("host resource"))?;
+    let generation = state.generation(&Object::HostResource(name));
+    Ok(Reply::ok(HostResourceBody::of(resource))?.tagged(generation))
+}
+
 /// `PUT /api/v1/host-resources/{resource}`: which resource groups' nodes are such hosts.
 pub(in crate::rest) async fn put_host(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
@@ -256,15 +150,17 @@ pub(in crate::rest) async fn put_host(api: &Api, call: &Call) -> Result<Reply, P
         resource: call.named("resource", HostResourceName::new)?,
         groups: groups.ok_or_else(|| missing("resource_groups"))?,
     };
+    let object = Object::HostResource(resource.resource.clone());
     let command = Command::SetHostResource(resource.clone());
-    call.submit(api, command).await?;
-    Reply::ok(HostResourceBody::of(&resource))
+    let written = call.write(api, object, command).await?;
+    Ok(Reply::ok(HostResourceBody::of(&resource))?.tagged(written.generation))
 }
 
 /// `DELETE /api/v1/host-resources/{resource}`: also every tenant's limit of it.
 pub(in crate::rest) async fn delete_host(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let resource = call.named("resource", HostResourceName::new)?;
-    call.submit(api, Command::RemoveHostResource(resource))
+    let object = Object::HostResource(resource.clone());
+    call.write(api, object, Command::RemoveHostResource(resource))
         .await?;
     Reply::done()
 }

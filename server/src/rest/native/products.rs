@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use gpuquota_core::command::Command;
 use gpuquota_core::id::{Code, DisplayName, HardwareName, ProductId};
 use gpuquota_core::licence::{MOST_TYPES, Product};
+use gpuquota_core::object::Object;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::wire::number_in_path;
+use super::wire::{none, number_in_path};
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid, missing};
 use crate::rest::names;
@@ -54,6 +55,16 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
     })
 }
 
+/// `GET /api/v1/software-products/{id}`.
+pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let id = ProductId(call.named("id", number_in_path)?);
+    let committed = call.read(api).await?;
+    let state = &committed.state;
+    let product = state.products().find(|product| product.id == id);
+    let product = product.ok_or_else(|| none("software product"))?;
+    Ok(Reply::ok(ProductBody::of(product))?.tagged(state.generation(&Object::Product(id))))
+}
+
 /// `PUT /api/v1/software-products/{id}`: the whole description.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
@@ -76,15 +87,18 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         let rule = "may have one * at the beginning or the end of a name";
         return Err(invalid("vgpu_types", rule));
     }
-    call.submit(api, Command::SetProduct(product.clone()))
+    let command = Command::SetProduct(product.clone());
+    let written = call
+        .write(api, Object::Product(product.id), command)
         .await?;
-    Reply::ok(ProductBody::of(&product))
+    Ok(Reply::ok(ProductBody::of(&product))?.tagged(written.generation))
 }
 
 /// `DELETE /api/v1/software-products/{id}`: while no quota and no seat is about it.
 pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let product = ProductId(call.named("id", number_in_path)?);
-    call.submit(api, Command::RemoveProduct(product)).await?;
+    let command = Command::RemoveProduct(product);
+    call.write(api, Object::Product(product), command).await?;
     Reply::done()
 }
 

@@ -4,6 +4,7 @@ use gpuquota_core::State;
 use gpuquota_core::command::{CheckOutSeat, Command, Outcome};
 use gpuquota_core::id::{DisplayName, ProductId, SeatId, TenantName};
 use gpuquota_core::licence::Seat;
+use gpuquota_core::object::Object;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -74,7 +75,9 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
 /// `GET /api/v1/seats/{id}`.
 pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let committed = call.read(api).await?;
-    Reply::ok(SeatBody::of(seen(&committed.state, call)?))
+    let seat = seen(&committed.state, call)?;
+    let generation = committed.state.generation(&Object::Seat(seat.seat));
+    Ok(Reply::ok(SeatBody::of(seat))?.tagged(generation))
 }
 
 /// `POST /api/v1/seats`: checks a licence out, or denies it when the quota has none left.
@@ -106,14 +109,15 @@ pub(in crate::rest) async fn renew(api: &Api, call: &Call) -> Result<Reply, Prob
     let ttl_ms = ttl_ms(&Fields::parse(&call.body)?)?;
     let seat = touched(api, call)?;
     let command = Command::RenewSeat { seat, ttl_ms };
-    let receipt = call.submit(api, command).await?;
-    Reply::ok(SeatBody::of(granted(&receipt)?))
+    let written = call.write(api, Object::Seat(seat), command).await?;
+    Ok(Reply::ok(SeatBody::of(granted(&written.receipt)?))?.tagged(written.generation))
 }
 
 /// `DELETE /api/v1/seats/{id}`: gives the licence back.
 pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let seat = touched(api, call)?;
-    call.submit(api, Command::ReleaseSeat(seat)).await?;
+    call.write(api, Object::Seat(seat), Command::ReleaseSeat(seat))
+        .await?;
     Reply::done()
 }
 

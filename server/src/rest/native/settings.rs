@@ -1,6 +1,7 @@
 //! How the ledger decides where the operator may choose.
 
 use gpuquota_core::command::Command;
+use gpuquota_core::object::Object;
 use gpuquota_core::quota::QuotaSource;
 use gpuquota_core::settings::{LeaseMode, Settings};
 use serde::Serialize;
@@ -51,7 +52,9 @@ impl SettingsBody {
 /// `GET /api/v1/settings`.
 pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let committed = call.read(api).await?;
-    Reply::ok(SettingsBody::of(committed.state.settings()))
+    let state = &committed.state;
+    let body = SettingsBody::of(state.settings());
+    Ok(Reply::ok(body)?.tagged(state.generation(&Object::Settings)))
 }
 
 /// `PUT /api/v1/settings`: all of them; what the body leaves out is at its default.
@@ -70,9 +73,9 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         drain_notice_ms: milliseconds(&fields, "drain_notice_seconds", 0)?
             .unwrap_or(usual.drain_notice_ms),
     };
-    call.submit(api, Command::SetSettings(settings.clone()))
-        .await?;
-    Reply::ok(SettingsBody::of(&settings))
+    let command = Command::SetSettings(settings.clone());
+    let written = call.write(api, Object::Settings, command).await?;
+    Ok(Reply::ok(SettingsBody::of(&settings))?.tagged(written.generation))
 }
 
 fn milliseconds(fields: &Fields, name: &str, least: u32) -> Result<Option<u64>, Problem> {

@@ -2,6 +2,7 @@
 
 use gpuquota_core::command::{Command, SetTenant};
 use gpuquota_core::id::{Code, DisplayName, HostResourceName, ProjectId, TenantName, TenantNumber};
+use gpuquota_core::object::Object;
 use gpuquota_core::pool::HostLimitKey;
 use gpuquota_core::tenant::{MOST_PROJECTS, Tenant};
 use serde::Serialize;
@@ -81,7 +82,10 @@ pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Proble
     let committed = call.read(api).await?;
     let tenant = committed.state.tenant(&name);
     match tenant.filter(|_| call.principal.sees(&name)) {
-        Some(tenant) => Reply::ok(TenantBody::of(tenant)),
+        Some(tenant) => {
+            let generation = committed.state.generation(&Object::Tenant(name));
+            Ok(Reply::ok(TenantBody::of(tenant))?.tagged(generation))
+        }
         None => Err(Problem::new(Kind::NoSuchObject, "there is no such tenant")),
     }
 }
@@ -100,10 +104,14 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         confined: fields.flag("confined")?,
         lease_mode: lease_mode(&fields)?.map(|mode| mode.0),
     };
-    call.submit(api, Command::SetTenant(set)).await?;
+    let object = Object::Tenant(tenant.clone());
+    call.write(api, object.clone(), Command::SetTenant(set))
+        .await?;
     let committed = api.ledger.read();
     match committed.state.tenant(&tenant) {
-        Some(tenant) => Reply::ok(TenantBody::of(tenant)),
+        Some(tenant) => {
+            Ok(Reply::ok(TenantBody::of(tenant))?.tagged(committed.state.generation(&object)))
+        }
         None => Err(Problem::new(Kind::Internal, "the tenant is not there")),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::chosen_mode::ChosenMode;
 use crate::rest::json::{Fields, invalid, missing};
-use crate::rest::status::Problem;
+use crate::rest::status::{Kind, Problem};
 
 /// A limit on the wire: a count, -1 for unlimited, null for none set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,4 +83,9 @@ pub(super) fn number_in_path(text: &str) -> Result<u32, &'static str> {
     number
         .filter(|number| (1..=gpuquota_core::id::LARGEST_NUMBER).contains(number))
         .ok_or(rule)
+}
+
+/// What is asked for is not there.
+pub(super) fn none(what: &str) -> Problem {
+    Problem::new(Kind::NoSuchObject, format!("there is no such {what}"))
 }

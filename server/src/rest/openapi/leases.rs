@@ -164,7 +164,8 @@ fn terms() -> Value {
         "tenant": "demo", "region": "US", "gpu_model": "nvidia.com/gpu", "type": "flexible", "source": "purchase",
         "count": 1, "placement": "devices", "project": null,
         "devices": [{
-            "id": uuid, "node": "gpu01", "kind": "gpu", "uuid": uuid, "parent_uuid": null, "gi": null, "ci": null
+            "id": uuid, "node": "gpu01", "kind": "gpu", "uuid": uuid, "parent_uuid": null, "gi": null, "ci": null,
+            "model": "NVIDIA H100 80GB HBM3", "profile": null
         }],
         "nodes": ["gpu01"], "cpu_cores": null, "memory_bytes": null, "labels": { "job": "train-17" },
         "state": "active", "granted_at": "2026-11-22T09:00:00Z", "expires_at": "2026-11-23T09:00:00Z"

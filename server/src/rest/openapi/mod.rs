@@ -11,6 +11,7 @@ mod document;
 pub(super) mod drains;
 mod faults;
 pub(super) mod gpu_quota;
+pub(super) mod groups;
 pub(super) mod instance;
 pub(super) mod leases;
 pub(super) mod licence;

@@ -7,29 +7,33 @@ use super::operation::Operation;
 use crate::rest::json::LONGEST_LIST;
 use crate::rest::names;
 use crate::rest::native::Health;
-use crate::rest::native::nodes::{Declared, Listed};
+use crate::rest::native::nodes::{Declared, Listed, NodeBody};
 use crate::rest::native::tokens::Revoked;
 use crate::rest::status::Kind;
 
 /// `GET /api/v1/nodes`.
 pub(in crate::rest) fn list_nodes() -> Operation {
-    let device = json!({
-        "device": "GPU-8a56a4bc-6b3f-4e0f-9a3d-3f6a3a1c0b11", "gpu_model": "nvidia.com/gpu", "model": "Tesla M40",
-        "health": "ok", "partitioned": false, "tenants": ["demo"], "unattributed": false, "licence": null
-    });
-    let node = json!({
-        "name": "gpu02", "region": "US", "state": "up", "bound_tenant": null, "resource_groups": ["TeslaM40"],
-        "inventory": null,
-        "facts": { "cpu_cores": 40, "memory_bytes": 33_436_991_488_u64, "driver_version": "580.95.05", "nvml": "ok" },
-        "observed_at": "2026-11-22T08:00:00Z", "devices": [device]
-    });
     Operation::new(
         "listNodes",
         "List nodes with their devices",
         "What a node says of itself, where it belongs and what it has. Unknown is absent or null, never 0.",
     )
     .past()
-    .answers::<Listed<'_>>(json!({ "nodes": [node], "seq": 42 }))
+    .answers::<Listed<'_>>(json!({ "nodes": [node()], "seq": 42 }))
+}
+
+/// `GET /api/v1/nodes/{name}`.
+pub(in crate::rest) fn get_node() -> Operation {
+    Operation::new(
+        "getNode",
+        "Show a node with its devices",
+        "Its `ETag` is about what was said of it, and stays while only its reports change.",
+    )
+    .path::<names::NodeName>("name", "The node.")
+    .problem(Kind::NoSuchObject)
+    .past()
+    .tagged()
+    .answers::<NodeBody<'_>>(node())
 }
 
 /// `PUT /api/v1/nodes/{name}`.
@@ -58,6 +62,8 @@ pub(in crate::rest) fn put_node() -> Operation {
     )
     .path::<names::NodeName>("name", "The node.")
     .body(body, declared())
+    .conditional()
+    .tagged()
     .answers::<Declared<'_>>(declared())
 }
 
@@ -73,6 +79,7 @@ pub(in crate::rest) fn delete_node() -> Operation {
     .query::<names::Flag>("force", "Also while it is heard, and while its devices are leased.")
     .problem(Kind::NoSuchObject)
     .problem(Kind::InUse)
+    .conditional()
     .answers::<names::Nothing>(json!({}))
 }
 
@@ -120,5 +127,18 @@ fn declared() -> Value {
     json!({
         "name": "gpu02", "region": "US", "resource_groups": ["TeslaM40"],
         "inventory": { "cpu_cores": 40, "memory_bytes": 33_436_991_488_u64, "gpu_product": "Tesla M40", "gpus": 2 }
+    })
+}
+
+fn node() -> Value {
+    let device = json!({
+        "device": "GPU-8a56a4bc-6b3f-4e0f-9a3d-3f6a3a1c0b11", "gpu_model": "nvidia.com/gpu", "model": "Tesla M40",
+        "health": "ok", "partitioned": false, "tenants": ["demo"], "unattributed": false, "licence": null
+    });
+    json!({
+        "name": "gpu02", "region": "US", "state": "up", "bound_tenant": null, "resource_groups": ["TeslaM40"],
+        "inventory": null,
+        "facts": { "cpu_cores": 40, "memory_bytes": 33_436_991_488_u64, "driver_version": "580.95.05", "nvml": "ok" },
+        "observed_at": "2026-11-22T08:00:00Z", "devices": [device]
     })
 }

@@ -18,6 +18,11 @@ pub(in crate::rest) fn list_models() -> Operation {
         "List the model catalogue",
         "Models that quotas name without an entry are not in it.",
     )
+    .query::<names::GpuModel>(
+        "gpu_model",
+        "Only this one; the answer has its `ETag` then.",
+    )
+    .tagged()
     .past()
     .answers::<Models<'_>>(json!({ "models": [model()] }))
 }
@@ -44,6 +49,8 @@ pub(in crate::rest) fn put_model() -> Operation {
     )
     .body(body, model())
     .problem(Kind::IdTaken)
+    .conditional()
+    .tagged()
     .answers::<ModelBody<'_>>(model())
 }
 
@@ -52,6 +59,7 @@ pub(in crate::rest) fn delete_model() -> Operation {
     Operation::new("deleteModel", "Forget a model's entry", "")
         .required_query::<names::GpuModel>("gpu_model", "Whose entry it is.")
         .problem(Kind::NoSuchObject)
+        .conditional()
         .answers::<names::Nothing>(json!({}))
 }
 
@@ -60,6 +68,16 @@ pub(in crate::rest) fn list() -> Operation {
     Operation::new("listSoftwareProducts", "List software products", "")
         .past()
         .answers::<Products<'_>>(json!({ "software_products": [product()] }))
+}
+
+/// `GET /api/v1/software-products/{id}`.
+pub(in crate::rest) fn get() -> Operation {
+    Operation::new("getSoftwareProduct", "Show a software product", "")
+        .path::<names::Number>("id", "The product's number.")
+        .problem(Kind::NoSuchObject)
+        .past()
+        .tagged()
+        .answers::<ProductBody<'_>>(product())
 }
 
 /// `PUT /api/v1/software-products/{id}`.
@@ -81,6 +99,8 @@ pub(in crate::rest) fn put() -> Operation {
     .path::<names::Number>("id", "The product's number.")
     .body(body, example)
     .problem(Kind::IdTaken)
+    .conditional()
+    .tagged()
     .answers::<ProductBody<'_>>(product())
 }
 
@@ -94,6 +114,7 @@ pub(in crate::rest) fn delete() -> Operation {
     .path::<names::Number>("id", "The product's number.")
     .problem(Kind::NoSuchObject)
     .problem(Kind::InUse)
+    .conditional()
     .answers::<names::Nothing>(json!({}))
 }
 

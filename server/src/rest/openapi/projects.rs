@@ -83,6 +83,7 @@ pub(in crate::rest) fn get_seat() -> Operation {
     .path::<names::Number>("id", "The seat's number.")
     .problem(Kind::NoSuchObject)
     .past()
+    .tagged()
     .answers::<SeatBody<'_>>(seat())
 }
 
@@ -120,6 +121,8 @@ pub(in crate::rest) fn renew_seat() -> Operation {
     .problem(Kind::NoSuchObject)
     .problem(Kind::OverLimit)
     .problem(Kind::Frozen)
+    .conditional()
+    .tagged()
     .answers::<SeatBody<'_>>(seat())
 }
 
@@ -128,6 +131,7 @@ pub(in crate::rest) fn delete_seat() -> Operation {
     Operation::new("giveBackSeat", "Give a seat back", "")
         .path::<names::Number>("id", "The seat's number.")
         .problem(Kind::NoSuchObject)
+        .conditional()
         .answers::<names::Nothing>(json!({}))
 }
 

@@ -12,6 +12,7 @@ use crate::rest::native::violations::Violations;
 pub(in crate::rest) fn get() -> Operation {
     Operation::new("getSettings", "Show how the ledger decides", "")
         .past()
+        .tagged()
         .answers::<SettingsBody>(settings())
 }
 
@@ -48,6 +49,8 @@ pub(in crate::rest) fn put() -> Operation {
         body,
         json!({ "lease_mode": "required", "confirm_within_seconds": 300 }),
     )
+    .conditional()
+    .tagged()
     .answers::<SettingsBody>(settings())
 }
 

@@ -30,6 +30,7 @@ pub(in crate::rest) fn get() -> Operation {
     .path::<names::TenantName>("tenant", "The tenant's slug.")
     .problem(Kind::NoSuchObject)
     .past()
+    .tagged()
     .answers::<TenantBody<'_>>(tenant())
 }
 
@@ -65,6 +66,8 @@ pub(in crate::rest) fn put() -> Operation {
     .path::<names::TenantName>("tenant", "The tenant's slug.")
     .body(body, example)
     .problem(Kind::IdTaken)
+    .conditional()
+    .tagged()
     .answers::<TenantBody<'_>>(tenant())
 }
 

@@ -1,4 +1,4 @@
-//! Which nodes and devices a tenant may be given, and how many on each node.
+//! Which nodes and devices a tenant may be given, and how many on each node, whatever its quotas bear.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,6 @@ use crate::lease::LeaseTerms;
 use crate::node::{Node, NodeState};
 use crate::placement::{Offer, Slot};
 use crate::pool::Accelerator;
-use crate::quota::QuotaType;
 use crate::state::{Group, State};
 
 /// A node that may serve a request.
@@ -162,13 +161,9 @@ impl State {
             }
         }
         let room = self.room_on(terms, name, &mut free, &instances);
-        let dedicated = match group.quota_type {
-            QuotaType::Dedicated => self.dedicated_room(tenant, group, name),
-            QuotaType::Flexible | QuotaType::Mig | QuotaType::Vgpu => u32::MAX,
-        };
         Some(Candidate {
             node: name,
-            room: room.min(dedicated),
+            room,
             devices_in_use,
             free,
             instances,
@@ -236,15 +231,6 @@ impl State {
                 || leased.is_some_and(|lease| lease.terms.tenant == *tenant)
         });
         own.filter_map(|(_, device)| device.report.gpu()).collect()
-    }
-
-    fn dedicated_room(&self, tenant: &TenantName, group: &Group, name: &NodeName) -> u32 {
-        let usage = crate::usage::usage(self, tenant);
-        let quotas = self.quotas_in(tenant, group);
-        let rooms = quotas
-            .filter(|quota| quota.binds(name))
-            .map(|quota| quota.grants().room(usage.of(quota.id)));
-        u32::try_from(rooms.fold(0, u64::saturating_add)).unwrap_or(u32::MAX)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Leases: what is promised to whom, checked against every limit at once. The order of the checks is the order in which
 //! a denial names them: the tenant, its project, its quotas, then the devices.
 
+mod bearing;
 mod candidates;
 mod confirm;
+mod renew;
 mod why;
 
 use std::collections::BTreeMap;
@@ -14,14 +16,17 @@ use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, Rule};
 use crate::id::{Epoch, LeaseId, NodeName, Seq, Timestamp};
 use crate::lease::{
-    EndReason, Lease, LeasePhase, LeasePlacement, LeaseTerms, MOST_LABELS, MOST_LEASED, Unconfirmed,
+    EndReason, Lease, LeasePhase, LeasePlacement, LeaseTerms, LeasedMake, MOST_LABELS, MOST_LEASED,
+    Unconfirmed,
 };
 use crate::mutant::{Mutant, planted};
 use crate::placement::{NoPlace, Wish, place};
 use crate::quota::{Quota, QuotaSource, QuotaType};
 use crate::settings::Settings;
 use crate::state::{Group, State};
-use crate::usage::{in_order, usage};
+use crate::usage::in_order;
+
+use bearing::{Bearing, NotGiven};
 
 use super::directory::{too_many, unknown};
 use super::{done, unchanged};
@@ -57,15 +62,21 @@ impl State {
         };
         let source = self.check_quotas(&terms, &group)?;
         let devices = match terms.placement {
-            LeasePlacement::CountOnly => BTreeMap::new(),
+            LeasePlacement::CountOnly => {
+                self.check_number(&terms, &group)?;
+                BTreeMap::new()
+            }
             LeasePlacement::Devices => self.choose_devices(request, &terms, &group)?,
         };
+        let reports = devices.keys().filter_map(|key| self.device(key));
+        let makes = LeasedMake::of(reports.map(|device| &device.report));
         let lease = Lease {
             id: LeaseId(self.rows.next_lease.max(1)),
             terms: terms.clone(),
             model: group.model,
             source,
             devices: devices.clone(),
+            makes: makes.clone(),
             epoch: Epoch(self.rows.last_epoch.0 + 1),
             granted_at: now,
             expires_at: request.ttl_ms.map(|ttl| now.after(ttl)),
@@ -77,73 +88,27 @@ impl State {
             terms,
             source,
             devices,
+            makes,
             epoch: lease.epoch,
             expires_at: lease.expires_at,
         };
-        if lease.terms.quota_type == QuotaType::Dedicated {
-            self.check_dedicated(&lease, &granted)?;
-        }
         Ok(answered(vec![granted], lease))
     }
 
-    // Dedicated quotas need not be about the same nodes, so their sum says too little: the devices are laid upon them.
-    fn check_dedicated(&self, lease: &Lease, granted: &Event) -> Result<(), Denied> {
-        let tenant = &lease.terms.tenant;
-        let mut after = self.clone();
-        after.apply_event(lease.granted_at.max(self.rows.at), granted);
-        if usage(&after, tenant).excess() <= usage(self, tenant).excess() {
+    // Dedicated quotas need not be about the same nodes, so their sum says too little of a number too.
+    fn check_number(&self, terms: &LeaseTerms, group: &Group) -> Result<(), Denied> {
+        if terms.quota_type != QuotaType::Dedicated {
             return Ok(());
         }
-        let group = lease.group();
-        let granting: Vec<&Quota> = self
-            .quotas_in(tenant, &group)
-            .filter(|quota| !quota.expired)
-            .collect();
-        Err(self.over_quota(&lease.terms, &group, &granting))
-    }
-
-    /// Renewing is granting anew for a later time: what the quotas do not bear any more is not kept.
-    pub(super) fn decide_renew_lease(
-        &self,
-        id: LeaseId,
-        ttl_ms: Option<u64>,
-        expected: Option<Seq>,
-        now: Timestamp,
-    ) -> Result<Decision, Denied> {
-        let lease = self.known_lease(id)?;
-        unchanged("lease", expected, lease.changed)?;
-        if !lease.active() {
-            return Err(Denied::LeaseOver {
-                lease: id,
-                state: lease.state().to_owned(),
-            });
+        // What is held without a lease is charged already, and covers a number.
+        let demand = self.demand(&terms.tenant, group);
+        let covered = demand.bare().saturating_sub(demand.unplaced);
+        let asked = u64::from(terms.count).saturating_sub(covered);
+        let borne = Bearing::of(self, &terms.tenant).numbers(group, asked);
+        if borne < asked {
+            return Err(self.not_borne(terms, group, covered + borne));
         }
-        let tenant = &lease.terms.tenant;
-        if self.known_tenant(tenant)?.frozen {
-            return Err(why::frozen(tenant));
-        }
-        let usage = usage(self, tenant);
-        if usage.excess() > 0 {
-            // Where its devices count now, which need not be where they were asked for.
-            let groups = self.groups_of_lease(lease);
-            if let Some(group) = groups.into_iter().find(|group| usage.over(group) > 0) {
-                return Err(self.not_kept(tenant, &group, usage.over(&group)));
-            }
-        }
-        let expires_at = ttl_ms.map(|ttl| now.after(ttl));
-        if lease.expires_at == expires_at {
-            return Ok(answered(Vec::new(), lease.clone()));
-        }
-        let renewed = Lease {
-            expires_at,
-            changed: self.rows.seq.next(),
-            ..lease.clone()
-        };
-        let event = Event::LeaseRenewed {
-            lease: id,
-            expires_at,
-        };
-        Ok(answered(vec![event], renewed))
+        Ok(())
     }
 
     /// Releasing what is to end already, or has ended, is no error: who asks twice gets the same answer.
@@ -303,10 +268,21 @@ impl State {
             spread: request.spread,
             most_nodes: request.most_nodes,
         };
-        let nodes = self.candidates(request, terms, group);
-        let offers = nodes.offers();
+        let offers = self.candidates(request, terms, group).offers();
         let no_device = |none: &NoPlace| self.no_device(request, terms, group, none);
-        let chosen = place(&wish, &offers).map_err(|none| no_device(&none))?;
+        let chosen = match terms.quota_type {
+            QuotaType::Dedicated => {
+                let mut bearing = Bearing::of(self, &terms.tenant);
+                let chosen = bearing.choose(&wish, offers, group);
+                chosen.map_err(|not| match not {
+                    NotGiven::NoPlace(none) => no_device(&none),
+                    NotGiven::NotBorne(borne) => self.not_borne(terms, group, borne),
+                })?
+            }
+            QuotaType::Flexible | QuotaType::Mig | QuotaType::Vgpu => {
+                place(&wish, &offers).map_err(|none| no_device(&none))?
+            }
+        };
         let chosen = chosen
             .into_iter()
             .map(|(node, key)| (key.clone(), node.clone()));

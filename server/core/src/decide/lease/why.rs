@@ -118,27 +118,6 @@ impl State {
         })
     }
 
-    /// A lease that its quotas do not bear any more.
-    pub(super) fn not_kept(&self, tenant: &TenantName, group: &Group, over: u64) -> Denied {
-        let quotas = self.quotas_in(tenant, group);
-        let granting: Vec<&Quota> = quotas.filter(|quota| !quota.expired).collect();
-        let demand = self.demand(tenant, group);
-        let used = demand.used();
-        let limit = total_limit(&granting).unwrap_or(u64::MAX);
-        denied(Explanation {
-            limit: Some(u32::try_from(limit).map_or(Limit::Unlimited, Limit::Finite)),
-            used: Some(used),
-            leased: Some(demand.leased()),
-            observed: Some(demand.observed),
-            own: self.own_holdings(tenant, group),
-            admit: Some(Change::GiveBack { count: over }),
-            ..Explanation::new(
-                Rule::OverQuota,
-                format!("{used} are used and quotas grant {limit}; give {over} back to renew"),
-            )
-        })
-    }
-
     /// The quota has room, but no devices can be given: what stands in the way of each that is there.
     pub(super) fn no_device(
         &self,
@@ -310,7 +289,7 @@ impl State {
     }
 
     // What the tenant has in the group, soonest end first.
-    fn own_holdings(&self, tenant: &TenantName, group: &Group) -> Vec<Holding> {
+    pub(super) fn own_holdings(&self, tenant: &TenantName, group: &Group) -> Vec<Holding> {
         let mut own: Vec<Holding> = Vec::new();
         for (key, charge) in self.charges(tenant) {
             if charge.group != *group {

@@ -143,10 +143,20 @@ struct LeasedDevice<'a> {
     /// Compute instance.
     #[schema(required)]
     ci: Option<u32>,
+    /// Product of the GPU, or type of the vGPU instance, as NVML gave it when it was leased. A lease that an earlier
+    /// version granted has neither this nor `profile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    model: Option<&'a str>,
+    /// Profile of a MIG instance; null of anything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, required = false)]
+    profile: Option<Option<&'a str>>,
 }
 
 impl<'a> LeasedDevice<'a> {
-    fn of((id, node): (&'a DeviceKey, &'a NodeName)) -> Self {
+    fn of(lease: &'a Lease, id: &'a DeviceKey, node: &'a NodeName) -> Self {
+        let make = lease.make_of(id);
         let (uuid, mig) = match id {
             DeviceKey::Gpu(uuid) | DeviceKey::Vgpu(uuid) => (Some(uuid.as_str()), None),
             DeviceKey::Mig { gpu, gi, ci } => (None, Some((gpu.as_str(), *gi, *ci))),
@@ -159,6 +169,8 @@ impl<'a> LeasedDevice<'a> {
             parent_uuid: mig.map(|(gpu, _, _)| gpu),
             gi: mig.map(|(_, gi, _)| gi),
             ci: mig.map(|(_, _, ci)| ci),
+            model: make.map(|make| make.model.as_str()),
+            profile: make.map(|make| make.profile.as_deref()),
         }
     }
 }
@@ -166,6 +178,7 @@ impl<'a> LeasedDevice<'a> {
 impl<'a> TermsBody<'a> {
     fn of(lease: &'a Lease) -> Self {
         let terms = &lease.terms;
+        let device = |(id, node)| LeasedDevice::of(lease, id, node);
         let body = Self {
             tenant: &terms.tenant,
             region: &terms.region,
@@ -175,7 +188,7 @@ impl<'a> TermsBody<'a> {
             count: terms.count,
             placement: terms.placement.as_str(),
             project: terms.project.as_ref(),
-            devices: lease.devices.iter().map(LeasedDevice::of).collect(),
+            devices: lease.devices.iter().map(device).collect(),
             nodes: lease.nodes().into_iter().collect(),
             cpu_cores: terms.cpu_cores,
             memory_bytes: terms.memory_bytes,

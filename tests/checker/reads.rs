@@ -19,6 +19,7 @@ pub(super) fn check(history: &[Entry], journal: &Journal, found: &mut Vec<Violat
                 seq,
                 head,
                 digest,
+                leases,
             } => {
                 let last = shown.entry(process).or_default();
                 if *seq < *last {
@@ -31,7 +32,10 @@ pub(super) fn check(history: &[Entry], journal: &Journal, found: &mut Vec<Violat
                 if !durable {
                     let text = format!("{process} showed row {seq} before it was durable");
                     found.push(Violation::new(Rule::Fold, text));
-                } else if row.map_or(EMPTY, |row| row.hash.as_str()) != head {
+                } else if head
+                    .as_ref()
+                    .is_some_and(|head| row.map_or(EMPTY, |row| row.hash.as_str()) != head)
+                {
                     let text = format!("{process} showed another row {seq}");
                     found.push(Violation::new(Rule::Fold, text));
                 }
@@ -40,6 +44,18 @@ pub(super) fn check(history: &[Entry], journal: &Journal, found: &mut Vec<Violat
                 {
                     let text = format!("{process} folded rows 1 to {seq} to another state");
                     found.push(Violation::new(Rule::Fold, text));
+                }
+                if let Some(leases) = leases {
+                    let known = row.map(|row| row.state.live_leases());
+                    let known = known.into_iter().flatten();
+                    let known: BTreeMap<u64, u64> =
+                        known.map(|lease| (lease.id.0, lease.epoch.0)).collect();
+                    if known != *leases {
+                        let text = format!(
+                            "{process} showed at row {seq} the leases {leases:?}, the rows say {known:?}"
+                        );
+                        found.push(Violation::new(Rule::Fold, text));
+                    }
                 }
             }
             What::Truth { node, devices } => truth(node, devices, journal, found),

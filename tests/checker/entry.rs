@@ -1,5 +1,5 @@
 //! A history as plain data: what callers asked and were told, which rows became durable, what was read. One JSON object
-//! a line, so that histories of real processes can be written down and judged in the same way.
+//! a line when it is written down.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,11 +37,15 @@ pub(crate) enum What {
         process: String,
         /// Last row in it.
         seq: u64,
-        /// Hash of that row, hexadecimal.
-        head: String,
+        /// Hash of that row, hexadecimal, where the reader saw it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        head: Option<String>,
         /// Digest of the whole state, where the reader took one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest: Option<String>,
+        /// Epochs of all leases that have not ended, by number, where the reader asked for them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leases: Option<BTreeMap<u64, u64>>,
     },
     /// What a node truly has, once all it said was acknowledged: tenants by device.
     Truth {
@@ -71,6 +75,9 @@ pub(crate) struct Invoke {
     pub(crate) caller: String,
     /// Which server it asks.
     pub(crate) server: String,
+    /// Request id, as the journal has it too: of this call alone, not of its repetitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<String>,
     /// Operation id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) op: Option<String>,
@@ -92,14 +99,34 @@ pub(crate) enum Reply {
         /// The row.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seq: Option<u64>,
+        /// What the body of an HTTP response says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        told: Option<Told>,
     },
-    /// The server could not decide.
+    /// The server could not decide, and nothing was done.
     Refused {
         /// Why.
         reason: String,
     },
     /// Nothing came back: it was done or it was not.
     Lost,
+}
+
+/// An HTTP response, as far as it is compared with rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// A lease.
+    Lease {
+        /// Its number.
+        lease: u64,
+        /// Its fencing epoch.
+        epoch: u64,
+        /// Its devices, in order.
+        devices: Vec<String>,
+    },
+    /// A no of the ledger.
+    Denied,
 }
 
 /// A journal row, as the database has it.

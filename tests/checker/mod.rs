@@ -2,7 +2,8 @@
 //!
 //! - **Bank rule (V1)**: after no row is more granted than there is, and what the ledger counts is what a recount says.
 //! - **Acknowledged writes survive (V2)**: what somebody was told is in the journal, from that moment on.
-//! - **At most once (V3)**: one operation id has one effect and one answer, byte for byte.
+//! - **At most once (V3)**: one operation id has one effect and one answer, byte for byte; one call has one row at most,
+//!   after it was asked, and none if its caller was told that nothing was done.
 //! - **Sessions**: only the newest session of a node is heard, and each report counts once.
 //! - **One fold**: every process shows a prefix of the one journal, never goes back, and folds it to the same bytes.
 //! - **Invariants**: `State::verify` holds after every row.
@@ -12,10 +13,11 @@ mod entry;
 mod fold;
 mod operations;
 mod reads;
+mod requests;
 
 use std::fmt;
 
-pub(crate) use entry::{Entry, Invoke, Reply, RowEntry, What};
+pub(crate) use entry::{Entry, Invoke, Reply, RowEntry, Told, What};
 pub(crate) use fold::{digest, fnv};
 
 use fold::Journal;
@@ -74,6 +76,7 @@ pub(crate) fn check(history: &[Entry]) -> Vec<Violation> {
     let journal = Journal::read(history, &mut found);
     bank::check(&journal, &mut found);
     operations::check(history, &journal, &mut found);
+    requests::check(history, &journal, &mut found);
     reads::check(history, &journal, &mut found);
     found
 }

@@ -97,6 +97,12 @@ impl Journal {
         let at = usize::try_from(seq.checked_sub(1)?).ok()?;
         self.rows.get(at)
     }
+
+    /// The rows that were durable before this place in the history.
+    pub(crate) fn durable(&self, at_entry: usize) -> &[Durable] {
+        let end = self.rows.partition_point(|row| row.at_entry < at_entry);
+        self.rows.get(..end).unwrap_or_default()
+    }
 }
 
 /// A state's bytes in short.

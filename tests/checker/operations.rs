@@ -50,21 +50,19 @@ fn answers(
             }
             What::Answer {
                 call,
-                reply: Reply::Decided { answer, seq },
+                reply: Reply::Decided { answer, seq, .. },
             } => (call, answer, seq),
             _ => continue,
         };
         let Some(invoke) = calls.get(call) else {
             continue;
         };
-        let mut durable = journal.rows.iter().rev();
-        let durable = durable.find(|row| row.at_entry < at_entry);
-        let highest = durable.map_or(0, |row| row.seq);
+        let highest = journal.durable(at_entry).last().map_or(0, |row| row.seq);
         if seq.is_some_and(|seq| seq > highest) {
             let text = format!("call {call} was told of row {seq:?}; the last was {highest}");
             found.push(Violation::new(Rule::Acknowledged, text));
         }
-        // What an HTTP server says is compared with what it said before, not with rows.
+        // What an HTTP server says is compared with what it said before here, and with rows in `requests`.
         let decided = serde_json::from_str::<Answer>(answer).ok();
         if decided == Some(Answer::Denied(Denied::OperationReused)) {
             reused(invoke, by_op, found);
@@ -75,8 +73,8 @@ fn answers(
             let rows = by_op.get(op.as_str()).map(Vec::as_slice);
             kept(invoke, at_entry, decided.as_ref(), rows, found);
         } else if let Some(Answer::Granted(outcome)) = &decided {
-            let mut before = journal.rows.iter().rev();
-            if !before.any(|row| row.at_entry < at_entry && shows(row, invoke, outcome)) {
+            let mut before = journal.durable(at_entry).iter().rev();
+            if !before.any(|row| shows(row, invoke, outcome)) {
                 let text = format!("call {call} was told {answer}; no row says so");
                 found.push(Violation::new(Rule::Acknowledged, text));
             }
