@@ -168,12 +168,13 @@ impl SimJournal {
         }
     }
 
-    // The statement travels alone: the server that sent it may be gone when it lands.
+    // The statement travels alone: the server that sent it may be gone when it lands. One that was done may come again.
     fn send(
         &self,
         rows: &[Row],
         out: u64,
         sync_fails: Option<bool>,
+        again: Option<u64>,
     ) -> oneshot::Receiver<Result<Appended, StoreError>> {
         let (answer, received) = oneshot::channel();
         let (database, rows) = (self.database.clone(), rows.to_vec());
@@ -187,9 +188,17 @@ impl SimJournal {
                 Some(true) => database.insert(&rows).and(failed),
                 None => database.insert(&rows),
             };
-            under_way.send_modify(|count| *count -= 1);
+            let again = again.filter(|_| done.is_ok());
+            if again.is_none() {
+                under_way.send_modify(|count| *count -= 1);
+            }
             // Nobody may listen any more.
             let _ = answer.send(done);
+            if let Some(again) = again {
+                sleep(Duration::from_millis(again)).await;
+                let _ = database.insert(&rows);
+                under_way.send_modify(|count| *count -= 1);
+            }
         });
         received
     }
@@ -225,10 +234,7 @@ impl Store for SimJournal {
             sleep(Duration::from_millis(100)).await;
             return Err(unreachable());
         }
-        let mut answer = self.send(rows, fate.out, fate.sync_fails);
-        if let Some(again) = fate.twice_after {
-            drop(self.send(rows, fate.out + again, None));
-        }
+        let mut answer = self.send(rows, fate.out, fate.sync_fails, fate.twice_after);
         if fate.crash == Some(Crash::OnTheWay) {
             self.link.crash("while its append is on the way").await;
         }

@@ -54,12 +54,13 @@ pub(in crate::rest) struct Models<'a> {
 
 /// `GET /api/v1/models`, or the one that `gpu_model` names.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let one = call.query.single("gpu_model")?;
+    let one = call.query.single("gpu_model")?.map(GpuModel::new);
+    let one = one.transpose().map_err(|e| misnamed("gpu_model", &e))?;
     let committed = call.read(api).await?;
     let state = &committed.state;
     let models = state.models();
     let models: Vec<&ModelEntry> = models
-        .filter(|entry| one.is_none_or(|one| entry.gpu_model.as_str() == one))
+        .filter(|entry| one.as_ref().is_none_or(|one| entry.gpu_model == *one))
         .collect();
     let generation = match models.as_slice() {
         [entry] if one.is_some() => state.generation(&Object::Model(entry.gpu_model.clone())),

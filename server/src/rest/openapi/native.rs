@@ -136,7 +136,7 @@ fn node() -> Value {
         "health": "ok", "partitioned": false, "tenants": ["demo"], "unattributed": false, "licence": null
     });
     json!({
-        "name": "gpu02", "region": "US", "state": "up", "bound_tenant": null, "resource_groups": ["TeslaM40"],
+        "name": "gpu02", "region": "US", "state": "up", "settled": true, "bound_tenant": null, "resource_groups": ["TeslaM40"],
         "inventory": null,
         "facts": { "cpu_cores": 40, "memory_bytes": 33_436_991_488_u64, "driver_version": "580.95.05", "nvml": "ok" },
         "observed_at": "2026-11-22T08:00:00Z", "devices": [device]
