@@ -3,17 +3,16 @@
 //!
 //! `cargo bench -p gpuquota-server --bench restart [-- --rows 1000000]`
 
+#[path = "admissions/asked.rs"]
+mod asked;
+
 use std::path::Path;
 use std::process::Command as Process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use gpuquota_core::command::{OnExcess, QuotaName, RequestLease, SetQuota};
-use gpuquota_core::id::{GpuModel, LeaseId, Region, Seq, TenantName};
-use gpuquota_core::lease::LeasePlacement;
-use gpuquota_core::limit::Limit;
-use gpuquota_core::quota::QuotaSource;
+use gpuquota_core::id::{LeaseId, Seq};
 use gpuquota_core::{Command, Outcome};
 use gpuquota_server::clock::SystemClock;
 use gpuquota_server::service::{self, BatcherSettings, Committed, Ledger, Origin, Snapshots};
@@ -23,15 +22,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use asked::{lease, memory, quota};
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const TENANTS: u64 = 1000;
-const CLIENTS: u64 = 256;
+const TENANTS: u32 = 1000;
+const CLIENTS: u32 = 256;
 /// Of so many leases one is kept.
-const KEPT: u64 = 6;
+const KEPT: u32 = 6;
 const PAGE: u32 = 10_000;
 
 #[tokio::main]
@@ -74,7 +75,7 @@ async fn fill(dir: &Path, rows: u64) -> Result<(), Failure> {
     for number in 0..TENANTS {
         ledger.submit(quota(number)?, Origin::server()).await?;
     }
-    let (begin, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let (begin, next) = (Instant::now(), Arc::new(AtomicU32::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
         clients.spawn(client(ledger.clone(), next.clone(), rows));
@@ -88,16 +89,18 @@ async fn fill(dir: &Path, rows: u64) -> Result<(), Failure> {
     }
     // What a start finds after its newest snapshot.
     for number in 0..TENANTS {
-        ledger.submit(lease(number)?, Origin::server()).await?;
+        let command = Command::RequestLease(lease(number)?);
+        ledger.submit(command, Origin::server()).await?;
     }
     stop.cancel();
     Ok(task.await?)
 }
 
-async fn client(ledger: Ledger, next: Arc<AtomicU64>, rows: u64) -> Result<(), Failure> {
+async fn client(ledger: Ledger, next: Arc<AtomicU32>, rows: u64) -> Result<(), Failure> {
     while ledger.read().state.seq().0 < rows {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let granted = ledger.submit(lease(number)?, Origin::server()).await?;
+        let command = Command::RequestLease(lease(number % TENANTS)?);
+        let granted = ledger.submit(command, Origin::server()).await?;
         let Outcome::Lease(lease) = granted.outcome else {
             return Err("no lease".into());
         };
@@ -106,37 +109,6 @@ async fn client(ledger: Ledger, next: Arc<AtomicU64>, rows: u64) -> Result<(), F
         }
     }
     Ok(())
-}
-
-fn tenant(number: u64) -> Result<TenantName, Failure> {
-    Ok(TenantName::new(&format!("tenant-{}", number % TENANTS))?)
-}
-
-fn quota(number: u64) -> Result<Command, Failure> {
-    Ok(Command::SetQuota(SetQuota {
-        name: QuotaName {
-            tenant: tenant(number)?,
-            region: Region::new("US")?,
-            source: QuotaSource::Purchase,
-            gpu_model: GpuModel::new("nvidia.com/gpu")?,
-            quota_type: None,
-            reference: None,
-        },
-        limit: Limit::Finite(2_000_000_000),
-        expires_at: None,
-        nodes: None,
-        on_excess: OnExcess::Deny,
-    }))
-}
-
-fn lease(number: u64) -> Result<Command, Failure> {
-    Ok(Command::RequestLease(RequestLease::of(
-        tenant(number)?,
-        Region::new("US")?,
-        GpuModel::new("nvidia.com/gpu")?,
-        1,
-        LeasePlacement::CountOnly,
-    )))
 }
 
 fn release(lease: LeaseId) -> Command {
@@ -176,12 +148,4 @@ async fn start(dir: &Path, how: &str) -> Result<(), Failure> {
         memory()?.saturating_sub(before) >> 10
     );
     Ok(())
-}
-
-/// Resident, KiB.
-fn memory() -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let size = line.and_then(|line| line.split_whitespace().next());
-    Ok(size.ok_or("no VmRSS")?.parse()?)
 }

@@ -16,6 +16,7 @@
 )]
 mod postgres;
 
+mod asked;
 mod ceilings;
 #[path = "../dialects/load.rs"]
 mod load;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use gpuquota_server::store::Place;
 use gpuquota_server::store::postgres::Address;
 
+use asked::memory;
 use measured::Measured;
 use postgres::Cluster;
 use workload::{Opened, Spread};
@@ -185,12 +187,4 @@ fn batches(opened: &Opened) {
     if let Some(each) = of(&counters.rows).checked_div(of(&counters.appends)) {
         println!("    {each} rows a transaction");
     }
-}
-
-/// Resident, KiB.
-fn memory() -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let size = line.and_then(|line| line.split_whitespace().next());
-    Ok(size.ok_or("no VmRSS")?.parse()?)
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::auth::{Authenticator, Limiter, Role};
+use gpuquota_server::auth::token::TokenKey;
+use gpuquota_server::auth::{Authenticator, Limiter};
 use gpuquota_server::clock::Clock as _;
 use gpuquota_server::config::Dialects;
 use gpuquota_server::rest::{Api, Kept, ServeLimits, router, serve};
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
-use crate::load::{Target, measure, once};
+use crate::load::{Target, admin, measure, once};
 use crate::measured::Measured;
 use crate::workload::{Opened, Spread};
 
@@ -35,15 +35,7 @@ pub(crate) async fn run(
 ) -> Result<(Measured, Measured), Failure> {
     let stop = CancellationToken::new();
     let tokens = TokenKey::new(&[7; 32]).ok_or("a key is 32 bytes")?;
-    let admin = Grant {
-        subject: "bench".into(),
-        role: Role::Admin,
-        tenants: [].into(),
-        projects: [].into(),
-        user: None,
-        container: None,
-    };
-    let token = tokens.issue(&admin, "bench", opened.clock.wall(), 3600)?;
+    let token = tokens.issue(&admin(), "bench", opened.clock.wall(), 3600)?;
     let api = Api {
         ledger: opened.ledger.clone(),
         clock: opened.clock.clone(),

@@ -6,11 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{OnExcess, QuotaName, RequestLease, SetQuota};
-use gpuquota_core::id::{GpuModel, Region, TenantName};
-use gpuquota_core::lease::LeasePlacement;
-use gpuquota_core::limit::Limit;
-use gpuquota_core::quota::QuotaSource;
+use gpuquota_core::command::RequestLease;
 use gpuquota_server::clock::SystemClock;
 use gpuquota_server::service::{self, BatcherSettings, Ledger, Origin};
 use gpuquota_server::store::{self, Place};
@@ -19,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
+use crate::asked::{lease, quota};
 use crate::measured::Measured;
 
 /// How many quotas the admissions are spread over.
@@ -73,21 +70,7 @@ impl Opened {
             stop.clone(),
         );
         for number in 0..spread.quotas() {
-            let command = Command::SetQuota(SetQuota {
-                name: QuotaName {
-                    tenant: tenant(number)?,
-                    region: Region::new("US")?,
-                    source: QuotaSource::Purchase,
-                    gpu_model: GpuModel::new("nvidia.com/gpu")?,
-                    quota_type: None,
-                    reference: None,
-                },
-                limit: Limit::Finite(2_000_000_000),
-                expires_at: None,
-                nodes: None,
-                on_excess: OnExcess::Deny,
-            });
-            ledger.submit(command, Origin::server()).await?;
+            ledger.submit(quota(number)?, Origin::server()).await?;
         }
         Ok(Self {
             ledger,
@@ -103,10 +86,6 @@ impl Opened {
     }
 }
 
-pub(crate) fn tenant(number: u32) -> Result<TenantName, Failure> {
-    Ok(TenantName::new(&format!("tenant-{number}"))?)
-}
-
 /// So many clients in the process of each ledger; the ledgers are replicas of one.
 pub(crate) async fn run(
     ledgers: &[&Ledger],
@@ -116,13 +95,7 @@ pub(crate) async fn run(
 ) -> Result<Measured, Failure> {
     let mut requests = Vec::new();
     for number in 0..spread.quotas() {
-        requests.push(RequestLease::of(
-            tenant(number)?,
-            Region::new("US")?,
-            GpuModel::new("nvidia.com/gpu")?,
-            1,
-            LeasePlacement::CountOnly,
-        ));
+        requests.push(lease(number)?);
     }
     let (requests, next) = (Arc::new(requests), Arc::new(AtomicU32::new(0)));
     let newest = || {

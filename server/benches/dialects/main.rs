@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use axum::Router;
 use gpuquota_core::id::Timestamp;
-use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::auth::{Authenticator, Limiter, Role};
+use gpuquota_server::auth::token::TokenKey;
+use gpuquota_server::auth::{Authenticator, Limiter};
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Dialects;
 use gpuquota_server::rest::{Api, Kept, ServeLimits, router, serve};
@@ -23,7 +23,7 @@ use http::header::CONTENT_TYPE;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use load::{Target, measure, once};
+use load::{Target, admin, measure, once};
 
 // As in the server.
 #[global_allocator]
@@ -133,17 +133,6 @@ async fn main() -> Result<(), Failure> {
     println!("memory of server and load together: {}", peak_memory()?);
     stop.cancel();
     Ok(())
-}
-
-fn admin() -> Grant {
-    Grant {
-        subject: "bench".into(),
-        role: Role::Admin,
-        tenants: [].into(),
-        projects: [].into(),
-        user: None,
-        container: None,
-    }
 }
 
 fn now(clock: &SystemClock) -> Timestamp {
