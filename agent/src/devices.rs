@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -12,8 +13,10 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::gpu::library::check_library;
 use crate::gpu::reading::{Health, Licence, NvmlState};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
-use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner};
+use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
 
+/// Whoever knows of containers and jobs gets this long to answer.
+const ANSWERS_DEADLINE: Duration = Duration::from_secs(3);
 /// NVML is absent or does not answer.
 const NO_NVML: u8 = 3;
 
@@ -102,7 +105,11 @@ async fn look(options: &DevicesOptions) -> Result<(Observation, u32), Box<dyn st
     let mut sampler = Sampler::start(sampling);
     let now_ms = boottime_ms();
     let collected = sampler.sample(now_ms).await;
-    let observation = observer.observe(collected, None, now_ms);
+    let mut observation = observer.observe(collected.clone(), None, now_ms);
+    // What was asked about containers and jobs comes a moment later.
+    if observer.answered(ANSWERS_DEADLINE).await {
+        observation = observer.observe(collected, Some(&observation), now_ms);
+    }
     let unidentified = sampler.stats().unidentified;
     sampler.shutdown().await;
     Ok((observation, unidentified))
@@ -142,6 +149,10 @@ struct Row<'o> {
 struct ProcessRow<'o> {
     pid: u32,
     tenant: Option<&'o str>,
+    /// Which kind of rule named the tenant; `system` for the driver's daemons.
+    source: Option<&'static str>,
+    /// Why it is nobody's.
+    reason: Option<&'static str>,
     used_memory_bytes: Option<u64>,
 }
 
@@ -186,6 +197,8 @@ impl<'o> ProcessRow<'o> {
         Self {
             pid: process.pid,
             tenant: process.owner.tenant(),
+            source: process.owner.source_text(),
+            reason: process.owner.reason().map(Reason::as_str),
             used_memory_bytes: process.used_memory_bytes,
         }
     }
@@ -299,14 +312,14 @@ fn state(device: &Device) -> String {
     }
 }
 
-/// Tenants and how many processes, or virtual machines, each has.
+/// Tenants and how many processes, or virtual machines, each has, by which evidence or for want of which.
 fn holders(device: &Device) -> String {
-    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
     for owner in device.owners() {
         let name = match owner {
-            Owner::Tenant { name, .. } => name.as_str(),
-            Owner::System => "(system)",
-            Owner::Unattributed(_) => "(nobody's)",
+            Owner::Tenant { name, source } => format!("{name}({})", source.as_str()),
+            Owner::System => "(system)".to_owned(),
+            Owner::Unattributed(reason) => format!("(nobody's: {})", reason.as_str()),
         };
         *counts.entry(name).or_default() += 1;
     }

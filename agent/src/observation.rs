@@ -151,6 +151,25 @@ impl Owner {
             Self::System | Self::Unattributed(_) => None,
         }
     }
+
+    /// Which evidence says so, as in metrics and JSON; `system` for the driver's daemons.
+    #[must_use]
+    pub fn source_text(&self) -> Option<&'static str> {
+        match self {
+            Self::Tenant { source, .. } => Some(source.as_str()),
+            Self::System => Some("system"),
+            Self::Unattributed(_) => None,
+        }
+    }
+
+    /// Why it is nobody's.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Unattributed(reason) => Some(*reason),
+            Self::Tenant { .. } | Self::System => None,
+        }
+    }
 }
 
 /// Evidence by which a tenant was found; label `source` of `gpuquota_processes`.
@@ -160,12 +179,50 @@ pub enum Source {
     Slice,
     /// A systemd unit (service or scope) in the process's cgroup path.
     Unit,
+    /// The user of the Slurm job in the process's cgroup path.
+    SlurmUser,
+    /// The account of the Slurm job in the process's cgroup path.
+    SlurmAccount,
+    /// The namespace of the Kubernetes pod in the process's cgroup path.
+    PodNamespace,
+    /// A label of that pod.
+    PodLabel,
+    /// The name of the container in the process's cgroup path.
+    ContainerName,
+    /// A label of that container.
+    ContainerLabel,
     /// The user id or name of the process.
     User,
+    /// The group id or name of the process.
+    Group,
+    /// Who logged in and started the process.
+    Login,
     /// The table of registered (pid, start time) that only the agent's owner can write.
     Registered,
     /// The virtual machine that holds a vGPU.
     Vm,
+}
+
+impl Source {
+    /// As in metrics and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slice => "slice",
+            Self::Unit => "unit",
+            Self::SlurmUser => "slurm_user",
+            Self::SlurmAccount => "slurm_account",
+            Self::PodNamespace => "pod_namespace",
+            Self::PodLabel => "pod_label",
+            Self::ContainerName => "container_name",
+            Self::ContainerLabel => "container_label",
+            Self::User => "user",
+            Self::Group => "group",
+            Self::Login => "login",
+            Self::Registered => "registered",
+            Self::Vm => "vm",
+        }
+    }
 }
 
 /// Why a process or a virtual machine has no tenant.
@@ -179,4 +236,49 @@ pub enum Reason {
     Denied,
     /// The driver does not say which virtual machine holds the vGPU.
     VmUnknown,
+    /// Whoever made its container, pod or job has been asked and has not answered yet.
+    Pending,
+    /// Whoever could tell does not answer.
+    RuntimeUnreachable,
+    /// The runtime knows no such container.
+    ContainerUnknown,
+    /// Nobody knows the pod.
+    PodUnknown,
+    /// Nobody knows the job, or whose it is.
+    JobUnknown,
+    /// The agent is not in the host's pid namespace: the driver's pids are other processes here.
+    ForeignPidNamespace,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::NoRule,
+        Self::Gone,
+        Self::Denied,
+        Self::VmUnknown,
+        Self::Pending,
+        Self::RuntimeUnreachable,
+        Self::ContainerUnknown,
+        Self::PodUnknown,
+        Self::JobUnknown,
+        Self::ForeignPidNamespace,
+    ];
+
+    /// As in metrics and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::Gone => "gone",
+            Self::Denied => "denied",
+            Self::VmUnknown => "vm_unknown",
+            Self::Pending => "pending",
+            Self::RuntimeUnreachable => "runtime_unreachable",
+            Self::ContainerUnknown => "container_unknown",
+            Self::PodUnknown => "pod_unknown",
+            Self::JobUnknown => "job_unknown",
+            Self::ForeignPidNamespace => "foreign_pid_namespace",
+        }
+    }
 }

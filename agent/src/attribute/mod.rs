@@ -2,15 +2,21 @@
 //! process name: whoever runs on a GPU can write those.
 
 mod config;
+mod creators;
 mod observe;
 mod pattern;
+mod rule;
 mod rules;
 mod users;
 mod vm;
 
-pub use config::{AttributionConfig, ConfigError, Rule};
+pub use config::AttributionConfig;
+pub use creators::{
+    Creators, CreatorsConfig, Facts, Known, KubeletTable, Patience, RuntimeTable, SlurmTable,
+};
 pub use observe::{Found, Names, Observer, observe};
 pub use pattern::PatternError;
 pub(crate) use pattern::is_tenant_name;
-pub use rules::{Attributor, Evidence};
+pub use rule::{ConfigError, Rule};
+pub use rules::{Attributor, Evidence, HostNames};
 pub use vm::{VmRule, VmRuleError, VmRules};

@@ -3,18 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
-use super::config::{AttributionConfig, ConfigError};
+use super::config::AttributionConfig;
+use super::creators::{Patience, Resolver};
+use super::rule::ConfigError;
 use super::rules::{Attributor, Evidence};
 use super::vm::VmRules;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading, VgpuReading};
 use crate::gpu::sampler::Collected;
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
 use crate::process::facts::{FactsCache, Told};
-use crate::process::procfs::in_host_pid_namespace;
+use crate::process::procfs::pids_are_the_hosts;
 use crate::registered::Registered;
 
 mod vgpu;
+
+/// `/proc` could be mounted anew while the agent runs; looks between two checks that it is the host's.
+const RECHECK_LOOKS: u32 = 60;
 
 /// Start time and owner of a process; `None` for one that ended between the driver's answer and the question.
 pub type Found = Option<(Option<u64>, Owner)>;
@@ -36,24 +42,43 @@ pub struct Observer {
     vms: VmRules,
     facts: FactsCache,
     registered: Option<Registered>,
+    creators: Resolver,
+    /// What the driver calls a pid is another process here, or may be.
+    foreign: bool,
+    looks: u32,
 }
 
 impl Observer {
-    /// `dir` is the agent's state directory, where the table of registered processes lies.
+    /// `dir` is the agent's state directory, where the table of registered processes lies. Where rules ask a container
+    /// runtime, a kubelet or Slurm, this must be called within a Tokio runtime.
     ///
     /// # Errors
     /// When a rule of the configuration is unclear.
     pub fn new(config: &AttributionConfig, dir: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::with_patience(config, dir, Patience::default())
+    }
+
+    /// The same with other times of asking.
+    ///
+    /// # Errors
+    /// When a rule of the configuration is unclear.
+    pub fn with_patience(
+        config: &AttributionConfig,
+        dir: Option<&Path>,
+        patience: Patience,
+    ) -> Result<Self, ConfigError> {
         let attributor = Attributor::new(config)?;
         for user in attributor.unresolved() {
             tracing::warn!(
                 user,
-                "an attribution rule names a user that this host does not know; it matches nobody"
+                "an attribution rule names a user or group that this host does not know; it matches nobody"
             );
         }
-        if in_host_pid_namespace() == Some(false) {
-            tracing::warn!(
-                "this is not the host's pid namespace: a pid that the driver tells may be another process here"
+        let foreign = !pids_are_the_hosts();
+        if foreign {
+            tracing::error!(
+                "this is not the host's pid namespace, so the driver's pids are other processes here and none is given to a \
+                 tenant: run the agent on the host, or its container with the host's pid namespace (hostPID, --pid=host)"
             );
         }
         Ok(Self {
@@ -63,7 +88,10 @@ impl Observer {
                 .map(Registered::new),
             models: config.gpu_model.clone(),
             vms: VmRules::new(&config.vms)?,
+            creators: Resolver::new(&config.creators, &attributor.wanted(), patience),
             attributor,
+            foreign,
+            looks: 0,
         })
     }
 
@@ -71,6 +99,12 @@ impl Observer {
     #[must_use]
     pub fn registered_problem(&self) -> Option<&str> {
         self.registered.as_ref().and_then(Registered::problem)
+    }
+
+    /// Waits until everybody who was asked about a container, pod or job has answered, but not longer than this. Whether
+    /// anybody had been asked.
+    pub async fn answered(&self, longest: Duration) -> bool {
+        self.creators.settled(longest).await
     }
 
     /// Asks the kernel about each process of the reading. `previous` is what this returned last.
@@ -83,30 +117,47 @@ impl Observer {
         if let Some(registered) = &mut self.registered {
             registered.refresh();
         }
+        if self.looks.is_multiple_of(RECHECK_LOOKS) {
+            self.foreign |= !pids_are_the_hosts();
+        }
+        self.looks = self.looks.wrapping_add(1);
+        self.creators.look(at_boottime_ms);
         let Self {
             attributor,
             models,
             vms,
             facts,
             registered,
+            creators,
+            foreign,
+            ..
         } = self;
         let listed_ms = collected.asked_boottime_ms;
-        let mut owner_of = |pid: u32| match facts.ask(pid, listed_ms, at_boottime_ms) {
-            Told::Facts(facts) => {
-                let registered = registered
-                    .as_ref()
-                    .and_then(|table| table.tenant(pid, facts.start_time));
-                let owner = attributor.attribute(&Evidence {
-                    uids: facts.uids,
-                    membership: &facts.membership,
-                    host_executable: facts.host_executable.as_ref(),
-                    registered,
-                });
-                Some((Some(facts.start_time), owner))
+        let mut owner_of = |pid: u32| {
+            if *foreign {
+                let nobody = Owner::Unattributed(Reason::ForeignPidNamespace);
+                return Some((None, nobody));
             }
-            Told::JustGone => None,
-            Told::StillListed => Some((None, Owner::Unattributed(Reason::Gone))),
-            Told::Denied => Some((None, Owner::Unattributed(Reason::Denied))),
+            match facts.ask(pid, listed_ms, at_boottime_ms) {
+                Told::Facts(facts) => {
+                    let registered = registered
+                        .as_ref()
+                        .and_then(|table| table.tenant(pid, facts.start_time));
+                    let owner = attributor.attribute(&Evidence {
+                        ids: facts.ids,
+                        login_uid: facts.login_uid,
+                        membership: &facts.membership,
+                        workload: &facts.workload,
+                        creators,
+                        host_executable: facts.host_executable.as_ref(),
+                        registered,
+                    });
+                    Some((Some(facts.start_time), owner))
+                }
+                Told::JustGone => None,
+                Told::StillListed => Some((None, Owner::Unattributed(Reason::Gone))),
+                Told::Denied => Some((None, Owner::Unattributed(Reason::Denied))),
+            }
         };
         let names = Names { models, vms };
         let observation = observe(collected, previous, names, &mut owner_of, at_boottime_ms);

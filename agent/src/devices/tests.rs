@@ -84,7 +84,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
          "state": "ok", "vm": none, "tenant": none, "licence": none, "processes": []},
         {"uuid": "MIG-1", "kind": "mig", "model": "A100", "gpu_model": "nvidia.com/gpu", "parent_uuid": "GPU-a",
          "gi": 3, "ci": 0, "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10,
-         "state": "ok", "vm": none, "tenant": none, "licence": none, "processes": [{"pid": 7, "tenant": "t", "used_memory_bytes": none}]},
+         "state": "ok", "vm": none, "tenant": none, "licence": none, "processes": [{"pid": 7, "tenant": "t", "source": "slice", "reason": none, "used_memory_bytes": none}]},
         {"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "gpu_model": "nvidia.com/gpu", "parent_uuid": "GPU-b",
          "gi": none, "ci": none, "profile": none, "memory_total_bytes": 80, "memory_used_bytes": 10,
          "state": "ok", "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "processes": []},
@@ -95,7 +95,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
     );
     assert_eq!(
         (state(&virtual_gpu).as_str(), holders(&virtual_gpu).as_str()),
-        ("ok, unlicensed", "t:1")
+        ("ok, unlicensed", "t(vm):1")
     );
 }
 

@@ -130,7 +130,7 @@ fn rows_are_those_of_the_observation() {
     );
     assert!(!text.contains(r#"tenant="c""#), "{text}");
     assert!(
-        !text.contains("gpuquota_spool_records") && !text.contains("pid"),
+        !text.contains("gpuquota_spool_records") && !text.contains("pid="),
         "{text}"
     );
 }

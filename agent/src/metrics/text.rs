@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gpuquota_proto::exposition::{Families, Misnamed, truth};
 
 use crate::gpu::reading::{Health, Licence, NvmlState};
-use crate::observation::{Device, DeviceKey, Observation, Owner, Source};
+use crate::observation::{Device, DeviceKey, Observation, Owner, Reason};
 use crate::report::wire::{health_text, nvml_text};
 
 use super::own;
@@ -209,7 +209,7 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
     for (_, device) in answering(observation) {
         for process in &device.processes {
             let whose = match &process.owner {
-                Owner::Tenant { name, source } => (name.as_str(), source_text(*source)),
+                Owner::Tenant { name, source } => (name.as_str(), source.as_str()),
                 Owner::System => ("", "system"),
                 Owner::Unattributed(_) => ("", "unattributed"),
             };
@@ -222,6 +222,30 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
     );
     for ((tenant, source), pids) in pids {
         processes.row(&[("tenant", tenant), ("source", source)], pids.len() as f64);
+    }
+    about_nobodys(families, observation);
+}
+
+/// Every reason has a row, so that an alert sees it begin.
+fn about_nobodys(families: &mut Families, observation: &Observation) {
+    let mut nobodys: BTreeMap<Reason, BTreeSet<u32>> = BTreeMap::new();
+    for (_, device) in answering(observation) {
+        for process in &device.processes {
+            if let Owner::Unattributed(reason) = process.owner {
+                nobodys.entry(reason).or_default().insert(process.pid);
+            }
+        }
+    }
+    let mut rows = families.gauge(
+        "gpuquota_unattributed_processes",
+        "Processes on GPUs that belong to no known tenant, by the reason.",
+    );
+    for reason in Reason::ALL {
+        // A virtual machine is no process.
+        if reason != Reason::VmUnknown {
+            let count = nobodys.get(&reason).map_or(0, BTreeSet::len);
+            rows.row(&[("reason", reason.as_str())], count as f64);
+        }
     }
 }
 
@@ -298,15 +322,5 @@ fn place<'a>(key: &'a DeviceKey, device: &'a Device) -> [(&'static str, &'a str)
 fn gpu_uuid(key: &DeviceKey) -> &str {
     match key {
         DeviceKey::Gpu(uuid) | DeviceKey::Mig(uuid, _, _) | DeviceKey::Vgpu(uuid) => uuid,
-    }
-}
-
-fn source_text(source: Source) -> &'static str {
-    match source {
-        Source::Slice => "slice",
-        Source::Unit => "unit",
-        Source::User => "user",
-        Source::Registered => "registered",
-        Source::Vm => "vm",
     }
 }

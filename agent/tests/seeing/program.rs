@@ -95,7 +95,8 @@ fn devices_tells_people_and_programs() {
     assert!(
         table
             .lines()
-            .any(|line| line.contains("nvidia.com/mig-3g.40gb") && line.ends_with("team-a:1")),
+            .any(|line| line.contains("nvidia.com/mig-3g.40gb")
+                && line.ends_with("team-a(registered):1")),
         "{table}"
     );
 }
