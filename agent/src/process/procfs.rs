@@ -27,15 +27,13 @@ pub enum Silence {
     Denied,
 }
 
-/// Whether this program, `/proc` and the driver mean the same by a pid: the program runs in the first pid namespace, whose
-/// inode number is fixed (`PROC_PID_INIT_INO`), and `/proc` is that namespace's. `false` also when the kernel does not tell.
+/// Whether this program and the driver mean the same by a pid: it runs in the first pid namespace, whose inode number is
+/// fixed (`PROC_PID_INIT_INO`), and `/proc` shows it there (one of another namespace does not show it at all). `false` also
+/// when the kernel does not tell.
 #[must_use]
 pub fn pids_are_the_hosts() -> bool {
-    let link = |name: &str| std::fs::read_link(format!("{PROC}/{name}"));
-    let first =
-        link("self/ns/pid").is_ok_and(|namespace| namespace == Path::new("pid:[4026531836]"));
-    let own = std::process::id().to_string();
-    first && link("self").is_ok_and(|pid| pid == Path::new(&own))
+    let namespace = std::fs::read_link(format!("{PROC}/self/ns/pid"));
+    namespace.is_ok_and(|namespace| namespace == Path::new("pid:[4026531836]"))
 }
 
 /// Field 22 of `/proc/PID/stat`, for a process of which nothing else is needed: cheaper than its folder.

@@ -3,8 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod attribution;
+mod cgroup;
+mod creators;
 mod failures;
+mod namespaces;
 mod node;
 mod program;
 mod readings;
+mod runtimes;
+mod skip;
 mod vgpus;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::node::{Node, PATIENCE};
 
-fn agent(node: &Node) -> Command {
+pub(crate) fn agent(node: &Node) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpuquota-agent"));
     command
         .env(SCENARIO_VARIABLE, node.scenario())
