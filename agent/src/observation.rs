@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
+use crate::gpu::gauges::Gauges;
+use crate::gpu::reading::{Glow, Health, Licence, Memory, NvmlState};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -53,7 +54,7 @@ pub struct Observation {
 }
 
 /// One device and who is on it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Device {
     /// Whether what follows is fresh.
     pub health: Health,
@@ -75,6 +76,21 @@ pub struct Device {
     pub processes: Vec<AttributedProcess>,
     /// What only a vGPU instance has.
     pub vgpu: Option<Vgpu>,
+    /// What only a whole GPU has.
+    pub readout: Option<Readout>,
+}
+
+/// Where a GPU is and what it shows beside who holds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Readout {
+    /// Index at NVML, for display only.
+    pub index: u32,
+    /// PCI bus id as NVML writes it.
+    pub pci_bus_id: String,
+    /// Figures of each reading.
+    pub glow: Glow,
+    /// Figures that are read only while somebody scrapes them.
+    pub gauges: Option<Gauges>,
 }
 
 impl Device {

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::attribute::{self, Observer};
 use crate::clock::boottime_ms;
 use crate::config::{Config, UplinkTarget};
-use crate::facts::{Node, boot_id};
+use crate::facts::{Node, boot_id, host_name};
 use crate::gpu::sampler::{Sampler, SamplerConfig};
+use crate::metrics::dcgm::Dcgm;
 use crate::metrics::http;
 use crate::metrics::snapshot::{Board, Pass};
 use crate::notify::Manager;
@@ -93,6 +94,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let server = http::Server {
         board: Arc::clone(&board),
         token: config.metrics_token,
+        dcgm: Dcgm {
+            host: host_name(),
+            host_label: config.dcgm_host_label,
+        },
     };
     let scrapes = tokio::spawn(server.run(listener, stop.clone()));
 
@@ -225,7 +230,9 @@ impl Watch {
     async fn pass(&mut self) {
         let telling = self.telling.as_ref();
         let read_after = telling.and_then(|telling| telling.outbox.heard());
-        let collected = self.sampler.sample(boottime_ms()).await;
+        let asked = boottime_ms();
+        self.sampler.want_more(self.board.more_wanted(asked));
+        let collected = self.sampler.sample(asked).await;
         let now = boottime_ms();
         if collected.reading.is_some() {
             self.good = Some(Good {

@@ -12,7 +12,9 @@ use super::rules::{Attributor, Evidence};
 use super::vm::VmRules;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading, VgpuReading};
 use crate::gpu::sampler::Collected;
-use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
+use crate::observation::{
+    AttributedProcess, Device, DeviceKey, Observation, Owner, Readout, Reason,
+};
 use crate::process::facts::{FactsCache, Told};
 use crate::process::procfs::pids_are_the_hosts;
 use crate::registered::Registered;
@@ -263,9 +265,16 @@ fn add_gpu(
             memory: instance.memory,
             processes: here.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
             vgpu: None,
+            readout: None,
         };
         devices.insert(key, device);
     }
+    let readout = Readout {
+        index: gpu.index,
+        pci_bus_id: gpu.pci_bus_id,
+        glow: gpu.glow,
+        gauges: gpu.gauges,
+    };
     let key = DeviceKey::Gpu(gpu.uuid);
     let device = Device {
         health,
@@ -282,6 +291,7 @@ fn add_gpu(
         memory: gpu.memory,
         processes: processes.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
         vgpu: None,
+        readout: Some(readout),
     };
     devices.insert(key, device);
 }

@@ -25,6 +25,7 @@ fn device(model: &str) -> Device {
         }),
         processes: Vec::new(),
         vgpu: None,
+        ..Device::default()
     }
 }
 

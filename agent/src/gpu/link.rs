@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, Target};
+use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, SAMPLE_MORE, Target};
 use super::reading::{NvmlState, Reading};
 
 /// How long a worker may take to end by itself.
@@ -59,6 +59,8 @@ pub(super) struct Link {
     line: Vec<u8>,
     at: Option<Target>,
     pub(super) announces: bool,
+    /// The next readings are to have the figures that few ask for.
+    pub(super) more: bool,
     /// It gave at least one reading.
     pub(super) proven: bool,
 }
@@ -99,6 +101,7 @@ impl Link {
             line: Vec::new(),
             at: None,
             announces: start.announce,
+            more: false,
             proven: false,
         })
     }
@@ -117,7 +120,8 @@ impl Link {
 
     async fn exchange(&mut self) -> Reply {
         // A worker that has ended shows itself by the end of its output, behind its last words.
-        let _ = self.stdin.write_all(SAMPLE).await;
+        let request = if self.more { SAMPLE_MORE } else { SAMPLE };
+        let _ = self.stdin.write_all(request).await;
         loop {
             self.line.clear();
             let read = (&mut self.stdout)

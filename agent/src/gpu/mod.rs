@@ -2,6 +2,7 @@
 
 mod backoff;
 mod gate;
+pub mod gauges;
 pub mod library;
 mod link;
 mod morgue;

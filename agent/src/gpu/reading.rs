@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::gauges::Gauges;
+
 /// One pass over all GPUs of the node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
@@ -12,7 +14,7 @@ pub struct Reading {
 }
 
 /// One physical GPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GpuReading {
     /// `nvmlDeviceGetUUID`, e.g. `GPU-…`. The address of a GPU together with `pci_bus_id`; never its index.
     pub uuid: String,
@@ -34,6 +36,9 @@ pub struct GpuReading {
     pub memory: Option<Memory>,
     /// Figures that go to Prometheus and decide nothing.
     pub glow: Glow,
+    /// More of that kind, when it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gauges: Option<Gauges>,
     /// MIG instances (GPU instance and compute instance pairs).
     pub instances: Vec<MigReading>,
     /// vGPU instances that run on it. `None`: no host, or not known which run.
@@ -43,7 +48,7 @@ pub struct GpuReading {
 }
 
 /// State of a GPU as far as NVML tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// It answers.
@@ -53,6 +58,7 @@ pub enum Health {
     /// A call on it passed its deadline; it is quarantined and probed by a worker of its own.
     Hung,
     /// NVML as a whole does not answer.
+    #[default]
     Unknown,
 }
 
@@ -74,6 +80,9 @@ pub struct Memory {
 pub struct Glow {
     /// 0..=100; not available in MIG mode.
     pub utilization_gpu_percent: Option<u32>,
+    /// 0..=100, of the memory's bandwidth; not available in MIG mode.
+    #[serde(default)]
+    pub utilization_memory_percent: Option<u32>,
     /// Milliwatts.
     pub power_milliwatts: Option<u32>,
     /// Degrees Celsius.

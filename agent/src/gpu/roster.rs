@@ -80,6 +80,7 @@ fn silent(known: &GpuReading, health: Health) -> GpuReading {
     row.health = health;
     row.memory = None;
     row.glow = Glow::default();
+    row.gauges = None;
     row.processes = None;
     row.vgpus = None;
     for instance in &mut row.instances {
@@ -120,6 +121,7 @@ mod tests {
             }],
             vgpus: None,
             processes: Some(Vec::new()),
+            ..GpuReading::default()
         }
     }
 

@@ -97,6 +97,8 @@ pub struct Sampler {
     lost: Backoff,
     /// The next worker says which GPU it turns to, because the one before died.
     announce: bool,
+    /// Samples have the figures that few ask for.
+    more: bool,
     stats: SamplerStats,
 }
 
@@ -113,6 +115,7 @@ impl Sampler {
             retry: Backoff::new(config.retry),
             lost: Backoff::new(config.lost),
             announce: false,
+            more: false,
             stats: SamplerStats::default(),
             config,
         }
@@ -134,6 +137,11 @@ impl Sampler {
         self.worker.as_ref().and_then(Link::pid)
     }
 
+    /// Whether samples have the figures that few ask for ([`super::gauges::Gauges`]); five more calls a GPU.
+    pub fn want_more(&mut self, more: bool) {
+        self.more = more;
+    }
+
     /// One sample. Returns within four call deadlines, usually within milliseconds.
     pub async fn sample(&mut self, now_boottime_ms: u64) -> Collected {
         self.morgue.sweep();
@@ -146,6 +154,7 @@ impl Sampler {
         let begun = Instant::now();
         let end = begun + self.config.call_deadline * 4;
         let mut last = NvmlState::Unresponsive("no time left".to_owned());
+        let more = self.more;
         for _ in 0..ATTEMPTS {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -153,7 +162,10 @@ impl Sampler {
             }
             let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0);
             let reply = match self.worker() {
-                Ok(worker) => worker.ask(left).await,
+                Ok(worker) => {
+                    worker.more = more;
+                    worker.ask(left).await
+                }
                 Err(state) => return self.fail(state, now_boottime_ms),
             };
             match reply {

@@ -14,7 +14,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::gate::Gate;
 use super::nvml::{self, Reader, Scope};
-use super::protocol::{Answer, SAMPLE, Target};
+use super::protocol::{Answer, SAMPLE, SAMPLE_MORE, Target};
 use crate::clock::monotonic_ms;
 
 /// Command line of the hidden subcommand `nvml-worker`.
@@ -91,7 +91,7 @@ fn answer_all(
     loop {
         let before = gate.calls();
         // A failure to announce shows again when the reading is written.
-        let pass = reader.read(&mut |target| {
+        let pass = reader.read(requests.more(), &mut |target| {
             if announce {
                 let _ = say(&Answer::On {
                     target: target.clone(),
@@ -133,10 +133,15 @@ impl Requests {
         if io::stdin().lock().read_until(b'\n', &mut self.line)? == 0 {
             return Ok(false);
         }
-        if self.line != SAMPLE {
+        if self.line != SAMPLE && self.line != SAMPLE_MORE {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request"));
         }
         Ok(true)
+    }
+
+    /// Whether the newest request is for everything.
+    fn more(&self) -> bool {
+        self.line == SAMPLE_MORE
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a scrape sees: the newest observation and the counters around it, left here by the sampling loop.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use crate::uplink::status::UplinkStatus;
 
 /// Intervals after which the newest good reading is no longer shown.
 const STALE_INTERVALS: u32 = 3;
+
+/// After a scrape for it, readings have the figures that few ask for this long.
+const MORE_FOR_MS: u64 = 300_000;
 
 /// One pass of the loop.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +35,8 @@ pub struct Board {
     interval: Duration,
     pass_deadline: Duration,
     reporting: Option<(Arc<Outbox>, Arc<UplinkStatus>)>,
+    /// CLOCK_BOOTTIME until which somebody wants more, milliseconds.
+    more_until_ms: AtomicU64,
 }
 
 /// A pass with what was true at the moment of the scrape.
@@ -74,7 +80,20 @@ impl Board {
             interval,
             pass_deadline,
             reporting,
+            more_until_ms: AtomicU64::new(0),
         }
+    }
+
+    /// Somebody scrapes figures that are not read for nobody.
+    pub fn wants_more(&self, now_boottime_ms: u64) {
+        let until = now_boottime_ms.saturating_add(MORE_FOR_MS);
+        self.more_until_ms.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Whether somebody did in the last minutes.
+    #[must_use]
+    pub fn more_wanted(&self, now_boottime_ms: u64) -> bool {
+        now_boottime_ms < self.more_until_ms.load(Ordering::Relaxed)
     }
 
     /// Replaces what scrapes see.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gpuquota_proto::exposition::{Families, Misnamed, truth};
+use gpuquota_proto::exposition::{Families, Format, Misnamed, truth};
 
 use crate::gpu::reading::{Health, Licence, NvmlState};
 use crate::observation::{Device, DeviceKey, Observation, Owner, Reason};
@@ -23,9 +23,9 @@ const NVML_STATES: [&str; 6] = [
     "broken",
 ];
 
-/// The answer to a scrape, format 0.0.4.
-pub(super) fn render(view: &View) -> Result<Vec<u8>, Misnamed> {
-    let mut families = Families::default();
+/// The answer to a scrape.
+pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
+    let mut families = Families::new(format);
     about_the_agent(&mut families, view);
     if let Some(observation) = view.pass.observation.as_deref() {
         about_nvml(&mut families, view, observation);

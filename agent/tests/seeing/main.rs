@@ -11,5 +11,6 @@ mod node;
 mod program;
 mod readings;
 mod runtimes;
+mod scrapes;
 mod skip;
 mod vgpus;

@@ -36,6 +36,7 @@ pub(super) fn device(vgpu: VgpuReading, parent: &str, names: &Names<'_>) -> (Dev
             licence: vgpu.licence,
             licence_expires_at_s: vgpu.licence_expires_at_s,
         }),
+        readout: None,
     };
     (DeviceKey::Vgpu(vgpu.uuid), device)
 }

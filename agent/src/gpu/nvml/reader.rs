@@ -76,9 +76,10 @@ impl<'n> Reader<'n> {
         }
     }
 
-    /// One pass. `announce` hears of each GPU before it is touched.
+    /// One pass, with `more` also over what few ask for. `announce` hears of each GPU before it is touched.
     pub(in crate::gpu) fn read(
         &mut self,
+        more: bool,
         announce: &mut dyn FnMut(&Target),
     ) -> Result<Pass, Unavailable> {
         self.gate.aim(None);
@@ -102,7 +103,7 @@ impl<'n> Reader<'n> {
             announce(&target);
             self.gate.aim(Some(target));
             let mut asker = Asker::new(self.gate);
-            gpus.push(slot.read(&mut asker, &mut self.buffer));
+            gpus.push(slot.read(&mut asker, &mut self.buffer, more));
             self.stale |= asker.stale;
             code = asker.code.or(code);
             if let Some(unavailable) = asker.unavailable {

@@ -5,6 +5,7 @@ use nvml_wrapper::enum_wrappers::device::{GpuVirtualizationMode, TemperatureSens
 use nvml_wrapper::error::NvmlError;
 
 use super::ask::{Asker, Got};
+use super::gauges::{self, Lacks};
 use super::mig::{self, Instance};
 use super::processes;
 use super::vgpu::Vgpus;
@@ -28,6 +29,7 @@ pub(super) struct Slot<'n> {
     instances: Vec<Instance<'n>>,
     vgpus: Vgpus,
     lacking: u8,
+    lacking_gauges: Lacks,
     /// `lacking` is known from a pass before.
     settled: bool,
     /// Instances that processes were seen on although no walk finds them; not a reason to walk again.
@@ -60,6 +62,7 @@ impl<'n> Slot<'n> {
             vgpu_host: None,
             memory: None,
             glow: Glow::default(),
+            gauges: None,
             instances: Vec::new(),
             vgpus: None,
             processes: None,
@@ -70,6 +73,7 @@ impl<'n> Slot<'n> {
             instances: Vec::new(),
             vgpus: Vgpus::default(),
             lacking: 0,
+            lacking_gauges: Lacks::default(),
             settled: false,
             puzzling: Vec::new(),
         })
@@ -97,6 +101,7 @@ impl<'n> Slot<'n> {
     pub(super) fn look(&mut self, asker: &mut Asker<'_>, retry_lacking: bool) {
         if retry_lacking {
             self.lacking = 0;
+            self.lacking_gauges = Lacks::default();
             self.settled = false;
             self.puzzling.clear();
             self.vgpus.retry();
@@ -110,6 +115,7 @@ impl<'n> Slot<'n> {
         }
         if before != self.facts.mig_enabled {
             self.lacking = 0;
+            self.lacking_gauges = Lacks::default();
             self.settled = false;
             // Changing the mode may give the GPU another device node.
             let minor = asker.ask("nvmlDeviceGetMinorNumber", || self.device.minor_number());
@@ -139,8 +145,13 @@ impl<'n> Slot<'n> {
         self.facts.vgpu_host = Some(host);
     }
 
-    /// One row.
-    pub(super) fn read(&mut self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> GpuReading {
+    /// One row; with `more`, also what few ask for.
+    pub(super) fn read(
+        &mut self,
+        asker: &mut Asker<'_>,
+        buffer: &mut ProcessBuffer,
+        more: bool,
+    ) -> GpuReading {
         let mut row = self.facts.clone();
         row.memory = self.memory(asker);
         let before = self.lacking;
@@ -160,6 +171,7 @@ impl<'n> Slot<'n> {
             row.minor = self.facts.minor;
             memories = self.instance_memories(asker);
         }
+        row.gauges = more.then(|| gauges::read(asker, &self.device, &mut self.lacking_gauges));
         self.remember(&memories, row.processes.as_deref());
         self.settled = true;
         row.instances = self.instances.iter().zip(&memories).map(as_row).collect();
@@ -167,6 +179,7 @@ impl<'n> Slot<'n> {
             row.health = Health::Lost;
             row.memory = None;
             row.glow = Glow::default();
+            row.gauges = None;
             row.processes = None;
             row.vgpus = None;
         }
@@ -180,15 +193,16 @@ impl<'n> Slot<'n> {
     fn glow(&mut self, asker: &mut Asker<'_>) -> Glow {
         let device = &self.device;
         let lacking = &mut self.lacking;
+        let rates = optional(
+            asker,
+            lacking,
+            UTILIZATION,
+            "nvmlDeviceGetUtilizationRates",
+            || device.utilization_rates(),
+        );
         Glow {
-            utilization_gpu_percent: optional(
-                asker,
-                lacking,
-                UTILIZATION,
-                "nvmlDeviceGetUtilizationRates",
-                || device.utilization_rates(),
-            )
-            .map(|rates| rates.gpu),
+            utilization_gpu_percent: rates.as_ref().map(|rates| rates.gpu),
+            utilization_memory_percent: rates.map(|rates| rates.memory),
             power_milliwatts: optional(asker, lacking, POWER, "nvmlDeviceGetPowerUsage", || {
                 device.power_usage()
             }),

@@ -30,6 +30,7 @@ fn device(tenants: &[&str], health: Health) -> Device {
             })
             .collect(),
         vgpu: None,
+        ..Device::default()
     }
 }
 
