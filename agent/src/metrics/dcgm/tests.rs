@@ -205,9 +205,6 @@ fn the_label_of_the_host_is_called_as_configured() {
 #[test]
 fn rule_3_nothing_stale_is_shown_as_fresh() {
     assert!(!text(HostLabel::Both).contains("GPU-c"));
-    assert_eq!(
-        render(&view(4000), &Dcgm::default()).unwrap().is_empty(),
-        false
-    );
+    assert!(!render(&view(4000), &Dcgm::default()).unwrap().is_empty());
     assert!(render(&view(4001), &Dcgm::default()).unwrap().is_empty());
 }
