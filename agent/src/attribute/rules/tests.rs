@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::attribute::creators::Nobody;
 use crate::process::cgroup::membership;
@@ -269,6 +271,25 @@ fn who_made_it_names_the_tenant_and_what_is_not_known_is_no_guess() {
     }
     let strange = made("pod_namespace = \"{tenant}-b\"", &pod, facts());
     assert_eq!(strange, of("team", Source::PodNamespace));
+}
+
+proptest! {
+    /// Whatever somebody writes into a label, no name comes out that no tenant can have, and no later rule decides.
+    #[test]
+    fn no_label_names_what_is_no_tenant(value in "\\PC{0,40}") {
+        let labels = BTreeMap::from([("t".to_owned(), value.clone())]);
+        let facts = Facts { labels, ..Facts::default() };
+        let path = format!("/docker/{ID}");
+        let owner = made("container_label = \"t={tenant}\"", &path, Some(Ok(Arc::new(facts))));
+        match owner {
+            Owner::Tenant { name, source: Source::ContainerLabel } => {
+                prop_assert!(is_tenant_name(&name) && name == value);
+            }
+            // An empty label fits no pattern, so it says nothing.
+            Owner::Tenant { name, .. } => prop_assert!(name == "by-uid" && value.is_empty()),
+            other => prop_assert_eq!(other, NOBODY),
+        }
+    }
 }
 
 #[test]
