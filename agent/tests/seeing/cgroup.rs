@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::skip::skipped;
 
-/// A folder of the unified hierarchy and those above it that were not there before.
+/// A folder of the unified hierarchy.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
+    root: PathBuf,
     folder: PathBuf,
-    made: Vec<PathBuf>,
 }
 
 impl Cgroup {
@@ -17,28 +17,19 @@ impl Cgroup {
     pub(crate) fn new(path: &str) -> Option<Self> {
         let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
         let unified = |root: &&Path| root.join("cgroup.controllers").exists();
-        let at_root = fs::read_to_string("/proc/self/cgroup")
-            .unwrap()
-            .lines()
-            .any(|line| line.starts_with("0::/"));
-        let Some(root) = roots.into_iter().find(unified).filter(|_| at_root) else {
+        let Some(root) = roots.into_iter().find(unified) else {
             skipped(path, "no unified cgroup hierarchy is mounted");
             return None;
         };
-        let mut cgroup = Self {
-            folder: root.to_owned(),
-            made: Vec::new(),
+        let cgroup = Self {
+            root: root.to_owned(),
+            folder: root.join(path.trim_start_matches('/')),
         };
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            cgroup.folder.push(part);
-            if cgroup.folder.exists() {
-                continue;
-            }
-            if let Err(error) = fs::create_dir(&cgroup.folder) {
-                skipped(path, format_args!("groups cannot be made here: {error}"));
-                return None;
-            }
-            cgroup.made.push(cgroup.folder.clone());
+        // Another test may just be taking a common folder away.
+        let made = (0..20).find_map(|_| fs::create_dir_all(&cgroup.folder).ok());
+        if made.is_none() {
+            skipped(path, "groups cannot be made here");
+            return None;
         }
         Some(cgroup)
     }
@@ -51,13 +42,16 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Processes that still run go back to the root, else the folder stays.
-        let root = self.made.first().and_then(|first| first.parent());
         let pids = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
         for pid in pids.lines() {
-            let _ = root.map(|root| fs::write(root.join("cgroup.procs"), pid));
+            let _ = fs::write(self.root.join("cgroup.procs"), pid);
         }
-        for folder in self.made.iter().rev() {
+        // What others use is not empty, and stays.
+        let own = self
+            .folder
+            .ancestors()
+            .take_while(|folder| **folder != self.root);
+        for folder in own {
             let _ = fs::remove_dir(folder);
         }
     }
