@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::attribute::{self, Observer};
+use crate::attribute::{self, Observer, Patience};
 use crate::clock::boottime_ms;
 use crate::config::{Config, UplinkTarget};
 use crate::facts::{Node, boot_id, host_name};
@@ -37,6 +37,11 @@ const SAMPLE_DEADLINES: u32 = 4;
 const WORKER_DEADLINE: Duration = Duration::from_millis(3500);
 /// The uplink gets this long to flush and say goodbye; it keeps shorter ones itself.
 const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How often it is looked whether the kubelet must be asked which pod was given which device.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How often it is asked while somebody wants to know.
+const GRANTED_EVERY_MS: u64 = 10_000;
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +105,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         },
     };
     let scrapes = tokio::spawn(server.run(listener, stop.clone()));
+    if let Some(socket) = config.attribution.creators.kubelet.pod_resources {
+        tokio::spawn(ask_kubelet(socket, Arc::clone(&board), stop.clone()));
+    }
 
     let mut watch = Watch {
         sampler: Sampler::start(SamplerConfig {
@@ -258,6 +266,27 @@ impl Watch {
             ended_boottime_ms: boottime_ms(),
             sampler: self.sampler.stats(),
         });
+    }
+}
+
+// Only while somebody scrapes the rows that say which pod was given a device; a new scraper does not wait long for them.
+async fn ask_kubelet(socket: PathBuf, board: Arc<Board>, stop: CancellationToken) {
+    let mut due_ms = 0;
+    let mut ticks = tokio::time::interval(GLANCE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let now_ms = boottime_ms();
+        if now_ms < due_ms || !board.more_wanted(now_ms) {
+            continue;
+        }
+        due_ms = now_ms.saturating_add(GRANTED_EVERY_MS);
+        if let Some(granted) = attribute::granted(socket.clone(), Patience::default()).await {
+            board.post_granted(granted, boottime_ms());
+        }
     }
 }
 

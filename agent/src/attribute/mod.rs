@@ -12,7 +12,8 @@ mod vm;
 
 pub use config::AttributionConfig;
 pub use creators::{
-    Creators, CreatorsConfig, Facts, Known, KubeletTable, Patience, RuntimeTable, SlurmTable,
+    Creators, CreatorsConfig, Facts, Granted, Known, KubeletTable, Patience, PodPlace,
+    RuntimeTable, SlurmTable, granted,
 };
 pub use observe::{Found, Names, Observer, observe};
 pub use pattern::PatternError;

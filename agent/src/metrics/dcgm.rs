@@ -2,13 +2,15 @@
 //!
 //! Figures that readings carry and no others; a GPU that does not answer has no rows, and nothing has when the newest good
 //! reading is too old. On a GPU cut into instances its temperature is repeated on each GPU instance, memory stands there
-//! only and once (compute instances share it), and all else stands on the GPU only, because nobody can split it.
+//! only and once (compute instances share it), and all else stands on the GPU only, because nobody can split it. Where a
+//! kubelet is configured, a device that one container was given has its name, its pod's and its namespace as labels.
 
 use std::collections::BTreeMap;
 
 use gpuquota_proto::exposition::{Families, Format, Labels, Misnamed};
 use serde::Deserialize;
 
+use crate::attribute::Granted;
 use crate::gpu::gauges::Gauges;
 use crate::gpu::reading::{Health, Memory};
 use crate::observation::{Device, DeviceKey, Observation, Readout};
@@ -196,7 +198,9 @@ const FAMILIES: [(&str, bool, Where, Value, &str); 17] = [
 pub(super) fn render(view: &View, dcgm: &Dcgm) -> Result<Vec<u8>, Misnamed> {
     let mut families = Families::new(Format::Text);
     let observation = view.pass.observation.as_deref().filter(|_| view.fresh);
-    let rows = observation.map(|observation| rows(observation, dcgm));
+    let nothing = Granted::new();
+    let granted = view.granted.as_deref().unwrap_or(&nothing);
+    let rows = observation.map(|observation| rows(observation, dcgm, granted));
     let rows = rows.unwrap_or_default();
     for (name, counts, place, value, help) in FAMILIES {
         let mut family = if counts == COUNTER {
@@ -223,13 +227,13 @@ impl Row<'_> {
     }
 }
 
-fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm) -> Vec<Row<'o>> {
-    let mut instances: BTreeMap<(&str, u32), &Device> = BTreeMap::new();
+fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm, granted: &Granted) -> Vec<Row<'o>> {
+    let mut instances: BTreeMap<(&str, u32), Vec<&Device>> = BTreeMap::new();
     let mut gpus: Vec<(&str, &Device, &Readout)> = Vec::new();
     for (key, device) in &observation.devices {
         match (key, &device.readout) {
             (DeviceKey::Mig(uuid, gi, _), _) => {
-                instances.entry((uuid, *gi)).or_insert(device);
+                instances.entry((uuid, *gi)).or_default().push(device);
             }
             (DeviceKey::Gpu(uuid), Some(readout)) if device.health == Health::Ok => {
                 gpus.push((uuid, device, readout));
@@ -250,7 +254,7 @@ fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm) -> Vec<Row<'o>> {
             ("device", node.as_deref().unwrap_or_default()),
             ("modelName", device.model.as_str()),
         ];
-        let labels = |instance: &[(&str, &str)]| {
+        let labels = |instance: &[(&str, &str)], device: Option<&str>| {
             let mut all = gpu.to_vec();
             all.extend_from_slice(instance);
             match dcgm.host_label {
@@ -261,22 +265,32 @@ fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm) -> Vec<Row<'o>> {
                 }
             }
             all.push(("DCGM_FI_DRIVER_VERSION", driver));
+            if let Some(place) = device.and_then(|device| granted.get(device)) {
+                all.push(("container", &place.container));
+                all.push(("namespace", &place.namespace));
+                all.push(("pod", &place.pod));
+            }
             Labels::new(&all)
         };
         let own = instances.range((uuid, 0)..=(uuid, u32::MAX));
-        let own: Vec<_> = own.filter(|(_, part)| part.health == Health::Ok).collect();
+        let answers = |parts: &[&Device]| parts.iter().all(|part| part.health == Health::Ok);
+        let own: Vec<_> = own.filter(|(_, parts)| answers(parts)).collect();
         rows.push(Row {
-            labels: labels(&[]),
+            labels: labels(&[], Some(uuid)),
             gpu: readout,
             memory: device.memory.as_ref(),
             instance: false,
             cut: !own.is_empty(),
         });
-        for ((_, gi), part) in own {
+        for ((_, gi), parts) in own {
+            let Some(part) = parts.first() else { continue };
             let profile = gpu_instance(part.profile.as_deref().unwrap_or_default());
+            // Of one that is cut into several, none was given all.
+            let whole = Some(part).filter(|_| parts.len() == 1);
+            let device = whole.and_then(|part| part.mig_uuid.as_deref());
             let gi = gi.to_string();
             rows.push(Row {
-                labels: labels(&[("GPU_I_PROFILE", profile), ("GPU_I_ID", &gi)]),
+                labels: labels(&[("GPU_I_PROFILE", profile), ("GPU_I_ID", &gi)], device),
                 gpu: readout,
                 memory: part.memory.as_ref(),
                 instance: true,

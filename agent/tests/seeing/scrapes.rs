@@ -11,14 +11,16 @@ use gpuquota_agent::clock::boottime_ms;
 
 use crate::node::{Node, PATIENCE};
 use crate::program::agent;
+use crate::runtimes::Kubelet;
 
 /// An agent without a server, and where it answers.
 struct Running(Child, String);
 
 impl Running {
-    fn start(node: &Node) -> Self {
+    fn start(node: &Node, config: &str) -> Self {
         let dir = node.path().join("agent");
         fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("agent.toml"), config).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
         let arguments = [
             "run",
@@ -83,7 +85,7 @@ impl Drop for Running {
 #[test]
 fn rule_20_dcgm_rows_come_from_what_the_driver_says() {
     let node = Node::new("h100x4");
-    let agent = Running::start(&node);
+    let agent = Running::start(&node, "");
     let path = "/metrics?compat=dcgm";
     agent.scrape_until("/metrics", |text| text.contains("gpuquota_up 1"));
     let text = agent.scrape_until(path, |text| text.contains("DCGM_FI_DEV_SM_CLOCK"));
@@ -115,6 +117,37 @@ fn rule_20_dcgm_rows_come_from_what_the_driver_says() {
             .lines()
             .filter(|line| line.starts_with("DCGM_FI_DEV_SM_CLOCK{gpu=\"0\""));
         rows.any(|row| row.ends_with(" 1234"))
+    });
+}
+
+/// The kubelet says who was given a device: a label of these rows, and no evidence of who uses it.
+#[test]
+fn rule_20_dcgm_rows_name_the_pod_that_was_given_the_device() {
+    let node = Node::new("t4x1");
+    let socket = node.path().join("kubelet.sock");
+    let config = format!("[attribution.creators.kubelet]\npod_resources = {socket:?}\n");
+    let mut uuid = String::new();
+    node.edit(|scenario| {
+        uuid.clone_from(&scenario.gpus[0].uuid);
+        Ok(())
+    });
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let pod = Kubelet::pod("ml", "train-0", &format!("{uuid}::3"));
+            let _kubelet = Kubelet(vec![pod]).serve(&socket);
+            std::future::pending::<()>().await;
+        });
+    });
+    let agent = Running::start(&node, &config);
+    let labels = "container=\"main\",namespace=\"ml\",pod=\"train-0\"}";
+    agent.scrape_until("/metrics?compat=dcgm", |text| {
+        let mut rows = text
+            .lines()
+            .filter(|line| line.starts_with("DCGM_FI_DEV_GPU_TEMP{"));
+        rows.any(|row| row.contains(labels))
     });
 }
 

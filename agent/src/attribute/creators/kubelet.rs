@@ -33,20 +33,20 @@ impl Kubelet {
             patience,
         }
     }
+}
 
-    async fn list(&self) -> Result<Vec<PodResources>, Reason> {
-        let unreachable = |error: &dyn std::fmt::Debug| {
-            tracing::debug!(?error, "the kubelet does not answer");
-            Reason::RuntimeUnreachable
-        };
-        let channel = socket::channel(&self.socket).await;
-        let channel = channel.map_err(|error| unreachable(&error))?;
-        let mut client =
-            PodResourcesListerClient::new(channel).max_decoding_message_size(ANSWER_LIMIT);
-        let answer = client.list(ListPodResourcesRequest {}).await;
-        let answer = answer.map_err(|status| unreachable(&status.code()))?;
-        Ok(answer.into_inner().pod_resources)
-    }
+/// All pods that the kubelet runs.
+pub(super) async fn list(socket: &Path) -> Result<Vec<PodResources>, Reason> {
+    let unreachable = |error: &dyn std::fmt::Debug| {
+        tracing::debug!(?error, "the kubelet does not answer");
+        Reason::RuntimeUnreachable
+    };
+    let channel = socket::channel(socket).await;
+    let channel = channel.map_err(|error| unreachable(&error))?;
+    let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(ANSWER_LIMIT);
+    let answer = client.list(ListPodResourcesRequest {}).await;
+    let answer = answer.map_err(|status| unreachable(&status.code()))?;
+    Ok(answer.into_inner().pod_resources)
 }
 
 impl Creator for Kubelet {
@@ -56,7 +56,7 @@ impl Creator for Kubelet {
         let Key::Pod(uid) = key else {
             return Err(Reason::PodUnknown);
         };
-        let pods = timeout(self.patience.request, self.list()).await;
+        let pods = timeout(self.patience.request, list(&self.socket)).await;
         let pods = pods.unwrap_or(Err(Reason::RuntimeUnreachable))?;
         let (pod_logs, uid) = (self.pod_logs.clone(), uid.clone());
         let found = tokio::task::spawn_blocking(move || namespace(&pods, &pod_logs, &uid)).await;

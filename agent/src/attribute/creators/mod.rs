@@ -8,6 +8,7 @@ mod cache;
 mod config;
 mod cri;
 mod engine;
+mod granted;
 mod kubelet;
 mod slurm;
 mod socket;
@@ -23,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use cache::Facts;
 use cache::{Cache, Key};
 pub use config::{CreatorsConfig, KubeletTable, RuntimeTable, SlurmTable};
+pub use granted::{Granted, PodPlace, granted};
 
 use super::rule::Made;
 use crate::clock::boottime_ms;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::attribute::PodPlace;
 use crate::gpu::reading::Glow;
 use crate::metrics::snapshot::{Board, Pass};
 
@@ -63,6 +64,8 @@ fn observation() -> Observation {
         memory: Some(memory(40, Some(1), used)),
         ..Device::default()
     };
+    let mut whole_part = part("3g.40gb", 4);
+    whole_part.mig_uuid = Some("MIG-2".to_owned());
     let mut hung = gpu(2, glow, Some(gauges));
     hung.health = Health::Hung;
     let mut hung_part = part("1g.10gb", 1);
@@ -83,7 +86,7 @@ fn observation() -> Observation {
                 DeviceKey::Mig("GPU-a".to_owned(), 1, 1),
                 part("2c.3g.40gb", 9),
             ),
-            (DeviceKey::Mig("GPU-a".to_owned(), 2, 0), part("3g.40gb", 4)),
+            (DeviceKey::Mig("GPU-a".to_owned(), 2, 0), whole_part),
             (key("GPU-c"), hung),
             (DeviceKey::Mig("GPU-c".to_owned(), 1, 0), hung_part),
         ]
@@ -92,6 +95,10 @@ fn observation() -> Observation {
 }
 
 fn view(now: u64) -> View {
+    board().view(now)
+}
+
+fn board() -> Board {
     let board = Board::new(Duration::from_secs(1), Duration::from_secs(8), None);
     board.post(Pass {
         observation: Some(Arc::new(observation())),
@@ -99,7 +106,7 @@ fn view(now: u64) -> View {
         ended_boottime_ms: 1000,
         ..Pass::default()
     });
-    board.view(now)
+    board
 }
 
 fn text(host_label: HostLabel) -> String {
@@ -199,6 +206,35 @@ fn the_label_of_the_host_is_called_as_configured() {
         let mut rows = text.lines().filter(|line| !line.starts_with('#'));
         assert!(rows.all(|row| row.contains(expected)), "{text}");
     }
+}
+
+#[test]
+fn a_device_that_one_container_was_given_names_it_while_that_is_fresh() {
+    let place = |pod: &str| PodPlace {
+        namespace: "ml".to_owned(),
+        pod: pod.to_owned(),
+        container: "main".to_owned(),
+    };
+    let board = board();
+    let granted = [("GPU-z", "a"), ("MIG-2", "b"), ("GPU-a", "c")];
+    let granted = granted.map(|(uuid, pod)| (uuid.to_owned(), place(pod)));
+    board.post_granted(granted.into(), 1000);
+    let text =
+        |now| String::from_utf8(render(&board.view(now), &Dcgm::default()).unwrap()).unwrap();
+    let row = |name: &str, with: &str| {
+        let text = text(1500);
+        let mut rows = text
+            .lines()
+            .filter(|row| row.starts_with(name) && row.contains(with));
+        rows.next().unwrap().to_owned()
+    };
+    let labels = |pod: &str| format!("container=\"main\",namespace=\"ml\",pod=\"{pod}\"}}");
+    assert!(row("DCGM_FI_DEV_FB_USED", "GPU-z").contains(&labels("a")));
+    assert!(row("DCGM_FI_DEV_FB_USED", "GPU_I_ID=\"2\"").contains(&labels("b")));
+    assert!(!row("DCGM_FI_DEV_FB_USED", "GPU_I_ID=\"1\"").contains("pod="));
+    board.post_granted(Granted::from([]), 0);
+    board.post_granted([("GPU-z".to_owned(), place("a"))].into(), 0);
+    assert!(board.view(30_000).granted.is_some() && board.view(30_001).granted.is_none());
 }
 
 /// Rule 3: too old is not shown, and neither is a GPU that hangs.
