@@ -6,6 +6,7 @@ mod attribution;
 mod cgroup;
 mod creators;
 mod failures;
+mod logins;
 mod look;
 mod namespaces;
 mod node;
