@@ -135,6 +135,10 @@ struct Row<'o> {
     memory_total_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
     state: Health,
+    /// NUMA node nearest to its GPU.
+    numa_node: Option<u32>,
+    /// GPUs with the same number are joined by NVLink.
+    nvlink_island: Option<u32>,
     processes: Vec<ProcessRow<'o>>,
 }
 
@@ -176,6 +180,8 @@ impl<'o> Row<'o> {
             memory_total_bytes: device.memory.map(|memory| memory.total),
             memory_used_bytes: used.map(|memory| memory.used),
             state: device.health,
+            numa_node: device.numa_node(),
+            nvlink_island: device.nvlink_island,
             processes: device.processes.iter().map(ProcessRow::new).collect(),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
+use crate::gpu::reading::{GpuFacts, Health, Licence, Memory, NvmlState};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -53,7 +54,7 @@ pub struct Observation {
 }
 
 /// One device and who is on it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Device {
     /// Whether what follows is fresh.
     pub health: Health,
@@ -75,9 +76,19 @@ pub struct Device {
     pub processes: Vec<AttributedProcess>,
     /// What only a vGPU instance has.
     pub vgpu: Option<Vgpu>,
+    /// What is known of the GPU, or of the one that it is a part of.
+    pub facts: Option<Arc<GpuFacts>>,
+    /// GPUs of this node with the same number are joined by NVLink; one alone has its own. `None`: not known.
+    pub nvlink_island: Option<u32>,
 }
 
 impl Device {
+    /// NUMA node nearest to its GPU.
+    #[must_use]
+    pub fn numa_node(&self) -> Option<u32> {
+        self.facts.as_ref().and_then(|facts| facts.numa_node)
+    }
+
     /// Whose the processes here are, and whose the VM is.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         let processes = self.processes.iter().map(|process| &process.owner);

@@ -44,7 +44,7 @@ fn node(model: &Model, seed: &str, count: u32) -> Scenario {
         call_cost_us: 0,
         process_element_bytes: 24,
         missing_symbols: Vec::new(),
-        gpus: (0..count).map(|index| model.gpu(seed, index)).collect(),
+        gpus: model.gpus(seed, count),
         processes: Vec::new(),
         faults: Vec::new(),
         events: Vec::new(),

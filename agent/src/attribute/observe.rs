@@ -172,7 +172,15 @@ fn add_gpu(
     };
     match gpu.vgpus {
         Some(vgpus) if health == Health::Ok => {
-            let seen = |of: VgpuReading| vgpu::device(of, &gpu.uuid, &names);
+            let seen = |of: VgpuReading| {
+                let (key, device) = vgpu::device(of, &gpu.uuid, &names);
+                let device = Device {
+                    facts: gpu.facts.clone(),
+                    nvlink_island: gpu.nvlink_island,
+                    ..device
+                };
+                (key, device)
+            };
             devices.extend(vgpus.into_iter().map(seen));
         }
         // No host any more: what it was cut into is gone.
@@ -212,6 +220,8 @@ fn add_gpu(
             memory: instance.memory,
             processes: here.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
             vgpu: None,
+            facts: gpu.facts.clone(),
+            nvlink_island: gpu.nvlink_island,
         };
         devices.insert(key, device);
     }
@@ -231,6 +241,8 @@ fn add_gpu(
         memory: gpu.memory,
         processes: processes.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
         vgpu: None,
+        facts: gpu.facts,
+        nvlink_island: gpu.nvlink_island,
     };
     devices.insert(key, device);
 }

@@ -1,11 +1,12 @@
 //! The shape that programs rely on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::*;
-use crate::gpu::reading::Memory;
+use crate::gpu::reading::{GpuFacts, Memory};
 use crate::observation::{Source, Vgpu};
 
 fn device(model: &str) -> Device {
@@ -25,7 +26,22 @@ fn device(model: &str) -> Device {
         }),
         processes: Vec::new(),
         vgpu: None,
+        ..Device::default()
     }
+}
+
+/// A row that says nothing but this.
+fn row(known: serde_json::Value) -> serde_json::Value {
+    let mut row = json!({
+        "uuid": null, "kind": null, "model": null, "gpu_model": "nvidia.com/gpu", "parent_uuid": null, "gi": null,
+        "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "memory_total_bytes": null,
+        "memory_used_bytes": null, "state": "ok", "numa_node": null, "nvlink_island": null, "processes": [],
+    });
+    let all = row.as_object_mut().unwrap();
+    for (name, value) in known.as_object().unwrap() {
+        assert!(all.insert(name.clone(), value.clone()).is_some(), "{name}");
+    }
+    row
 }
 
 #[test]
@@ -42,6 +58,11 @@ fn the_json_has_every_field_and_unknown_is_null() {
         },
         used_memory_bytes: None,
     }];
+    instance.nvlink_island = Some(4);
+    instance.facts = Some(Arc::new(GpuFacts {
+        numa_node: Some(1),
+        ..GpuFacts::default()
+    }));
     let mut lost = device("");
     lost.health = Health::Lost;
     lost.memory = None;
@@ -74,20 +95,15 @@ fn the_json_has_every_field_and_unknown_is_null() {
             (DeviceKey::Vgpu("v-1".to_owned()), virtual_gpu.clone()),
         ]),
     };
-    let none = json!(null);
     let expected = json!({"driver": null, "devices": [
-        {"uuid": "GPU-a", "kind": "gpu", "model": none, "gpu_model": "nvidia.com/gpu", "parent_uuid": none,
-         "gi": none, "ci": none, "profile": none, "memory_total_bytes": none, "memory_used_bytes": none,
-         "state": "lost", "vm": none, "tenant": none, "licence": none, "processes": []},
-        {"uuid": "GPU-b", "kind": "gpu", "model": "T4", "gpu_model": "nvidia.com/gpu", "parent_uuid": none,
-         "gi": none, "ci": none, "profile": none, "memory_total_bytes": 16, "memory_used_bytes": none,
-         "state": "ok", "vm": none, "tenant": none, "licence": none, "processes": []},
-        {"uuid": "MIG-1", "kind": "mig", "model": "A100", "gpu_model": "nvidia.com/gpu", "parent_uuid": "GPU-a",
-         "gi": 3, "ci": 0, "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10,
-         "state": "ok", "vm": none, "tenant": none, "licence": none, "processes": [{"pid": 7, "tenant": "t", "used_memory_bytes": none}]},
-        {"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "gpu_model": "nvidia.com/gpu", "parent_uuid": "GPU-b",
-         "gi": none, "ci": none, "profile": none, "memory_total_bytes": 80, "memory_used_bytes": 10,
-         "state": "ok", "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "processes": []},
+        row(json!({"uuid": "GPU-a", "kind": "gpu", "state": "lost"})),
+        row(json!({"uuid": "GPU-b", "kind": "gpu", "model": "T4", "memory_total_bytes": 16})),
+        row(json!({"uuid": "MIG-1", "kind": "mig", "model": "A100", "parent_uuid": "GPU-a", "gi": 3, "ci": 0,
+            "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10,
+            "numa_node": 1, "nvlink_island": 4,
+            "processes": [{"pid": 7, "tenant": "t", "used_memory_bytes": null}]})),
+        row(json!({"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "parent_uuid": "GPU-b",
+            "memory_total_bytes": 80, "memory_used_bytes": 10, "vm": "vm-1", "tenant": "t", "licence": "unlicensed"})),
     ]});
     assert_eq!(
         serde_json::to_value(document(&observation)).unwrap(),

@@ -1,6 +1,12 @@
 //! What one pass over NVML gave. Unknown is `None`, never 0; the worker process sends this to the agent.
 
+mod facts;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+pub use facts::{GpuFacts, NvLink, NvLinkEnd};
 
 /// One pass over all GPUs of the node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -12,7 +18,7 @@ pub struct Reading {
 }
 
 /// One physical GPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GpuReading {
     /// `nvmlDeviceGetUUID`, e.g. `GPU-…`. The address of a GPU together with `pci_bus_id`; never its index.
     pub uuid: String,
@@ -40,10 +46,16 @@ pub struct GpuReading {
     pub vgpus: Option<Vec<VgpuReading>>,
     /// All processes on this GPU and its instances, by one query on the parent. `None`: could not be read.
     pub processes: Option<Vec<GpuProcess>>,
+    /// What it is. From the worker only when that is new or changed; the agent keeps it and fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Arc<GpuFacts>>,
+    /// GPUs of this node with the same number are joined by NVLink; one alone has its own. `None`: not known. By the agent.
+    #[serde(skip)]
+    pub nvlink_island: Option<u32>,
 }
 
 /// State of a GPU as far as NVML tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// It answers.
@@ -53,6 +65,7 @@ pub enum Health {
     /// A call on it passed its deadline; it is quarantined and probed by a worker of its own.
     Hung,
     /// NVML as a whole does not answer.
+    #[default]
     Unknown,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::nvlink::islands;
 use super::protocol::Target;
 use super::reading::{Glow, GpuReading, Health, Reading};
 
@@ -9,6 +10,8 @@ use super::reading::{Glow, GpuReading, Health, Reading};
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     known: BTreeMap<String, GpuReading>,
+    /// Facts came or a GPU went: which are joined must be found out anew.
+    moved: bool,
 }
 
 impl Roster {
@@ -21,15 +24,7 @@ impl Roster {
     ) -> (Reading, u32) {
         for gpu in &mut fresh.gpus {
             if gpu.health == Health::Ok {
-                // Another board in the same slot, or the same board under a new UUID: the old one is not lost.
-                self.known
-                    .retain(|uuid, old| *uuid == gpu.uuid || old.pci_bus_id != gpu.pci_bus_id);
-                match self.known.get_mut(&gpu.uuid) {
-                    Some(old) => old.clone_from(gpu),
-                    None => {
-                        self.known.insert(gpu.uuid.clone(), gpu.clone());
-                    }
-                }
+                self.take(gpu);
             } else if let Some(old) = self.known.get(&gpu.uuid) {
                 *gpu = silent(old, gpu.health);
             }
@@ -49,10 +44,50 @@ impl Roster {
                 .gpus
                 .push(silent(old, if hung { Health::Hung } else { Health::Lost }));
         }
+        if std::mem::take(&mut self.moved) {
+            self.find_islands();
+        }
+        for gpu in &mut fresh.gpus {
+            let known = self.known.get(&gpu.uuid);
+            gpu.nvlink_island = known.and_then(|known| known.nvlink_island);
+        }
         fresh
             .gpus
             .sort_by(|a, b| (a.index, &a.pci_bus_id).cmp(&(b.index, &b.pci_bus_id)));
         (fresh, missing)
+    }
+
+    /// A row that answers replaces the one before it; what the worker told once stays.
+    fn take(&mut self, gpu: &mut GpuReading) {
+        // Another board in the same slot, or the same board under a new UUID: the old one is not lost.
+        let before = self.known.len();
+        self.known
+            .retain(|uuid, old| *uuid == gpu.uuid || old.pci_bus_id != gpu.pci_bus_id);
+        self.moved |= gpu.facts.is_some() || self.known.len() != before;
+        match self.known.get_mut(&gpu.uuid) {
+            Some(old) => {
+                if gpu.facts.is_none() {
+                    gpu.facts.clone_from(&old.facts);
+                }
+                gpu.nvlink_island = old.nvlink_island;
+                old.clone_from(gpu);
+            }
+            None => {
+                self.known.insert(gpu.uuid.clone(), gpu.clone());
+            }
+        }
+    }
+
+    fn find_islands(&mut self) {
+        let links = |gpu: &GpuReading| gpu.facts.clone().unwrap_or_default();
+        let facts: Vec<_> = self.known.values().map(links).collect();
+        let places = self.known.values().map(|gpu| gpu.pci_bus_id.as_str());
+        let links = facts.iter().map(|facts| facts.nvlinks.as_deref());
+        let gpus: Vec<_> = places.zip(links).collect();
+        let numbers = islands(&gpus);
+        for (gpu, number) in self.known.values_mut().zip(numbers) {
+            gpu.nvlink_island = number;
+        }
     }
 
     /// Whether this is a GPU that was ever read.
@@ -120,6 +155,7 @@ mod tests {
             }],
             vgpus: None,
             processes: Some(Vec::new()),
+            ..GpuReading::default()
         }
     }
 

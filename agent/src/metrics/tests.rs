@@ -44,6 +44,7 @@ fn device(health: Health, processes: Vec<AttributedProcess>) -> Device {
         memory: None,
         processes,
         vgpu: None,
+        ..Device::default()
     }
 }
 

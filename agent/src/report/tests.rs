@@ -49,6 +49,7 @@ fn device(tenants: &[&str]) -> Device {
             })
             .collect(),
         vgpu: None,
+        ..Device::default()
     }
 }
 

@@ -5,6 +5,7 @@
 mod attribution;
 mod failures;
 mod node;
+mod placement;
 mod program;
 mod readings;
 mod vgpus;

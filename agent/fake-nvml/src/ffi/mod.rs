@@ -11,6 +11,7 @@ mod lookup;
 mod memory;
 mod mig;
 mod modes;
+mod nvlink;
 mod processes;
 mod sensors;
 mod system;

@@ -1,10 +1,12 @@
 //! Real GPU models: making an idle GPU of one, and cutting it into MIG instances.
 
+mod fabric;
 mod table;
 mod vgpu;
 
 use crate::scenario::{Architecture, Clocks, Gpu, Mig, Pcie};
 
+pub use fabric::Fabric;
 pub use table::MODELS;
 pub use vgpu::{VgpuType, class_and_licence, type_id, types_of};
 
@@ -26,6 +28,7 @@ pub struct Model {
     fan_percent: Option<u32>,
     max_clocks: Clocks,
     pcie_generation: u32,
+    fabric: Option<Fabric>,
     profiles: &'static [Profile],
     vgpu_types: &'static [VgpuType],
 }
@@ -112,6 +115,15 @@ impl Model {
             },
             ..Gpu::default()
         }
+    }
+
+    /// `count` idle GPUs, joined as the model's boards join them.
+    pub fn gpus(&self, seed: &str, count: u32) -> Vec<Gpu> {
+        let mut gpus: Vec<Gpu> = (0..count).map(|index| self.gpu(seed, index)).collect();
+        if let Some(fabric) = &self.fabric {
+            fabric.join(&mut gpus);
+        }
+        gpus
     }
 
     /// Cuts `gpu` into one instance per profile named, in slots of that order, with ids as the driver gives them.

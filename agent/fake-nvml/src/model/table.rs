@@ -2,7 +2,7 @@
 
 use crate::scenario::{Architecture, Clocks};
 
-use super::{Model, Profile, vgpu};
+use super::{Fabric, Model, Profile, vgpu};
 
 pub const MODELS: &[Model] = &[
     Model {
@@ -26,6 +26,10 @@ pub const MODELS: &[Model] = &[
             video: 1545,
         },
         pcie_generation: 5,
+        fabric: Some(Fabric {
+            links: 18,
+            to_switches: &[5, 4, 4, 5],
+        }),
         profiles: &[
             Profile {
                 name: "1g.10gb",
@@ -101,6 +105,10 @@ pub const MODELS: &[Model] = &[
             video: 1290,
         },
         pcie_generation: 4,
+        fabric: Some(Fabric {
+            links: 12,
+            to_switches: &[2; 6],
+        }),
         profiles: &[
             Profile {
                 name: "1g.10gb",
@@ -176,6 +184,7 @@ pub const MODELS: &[Model] = &[
             video: 1770,
         },
         pcie_generation: 4,
+        fabric: None,
         profiles: &[],
         vgpu_types: &[],
     },
@@ -200,6 +209,7 @@ pub const MODELS: &[Model] = &[
             video: 1965,
         },
         pcie_generation: 4,
+        fabric: None,
         profiles: &[],
         vgpu_types: vgpu::L40S,
     },
@@ -224,6 +234,7 @@ pub const MODELS: &[Model] = &[
             video: 1470,
         },
         pcie_generation: 3,
+        fabric: None,
         profiles: &[],
         vgpu_types: &[],
     },

@@ -126,6 +126,9 @@ impl Scenario {
                     gpu.pci_bus_id
                 )));
             }
+            for links in &gpu.nvlink {
+                links.check()?;
+            }
             for vgpu in &gpu.vgpu {
                 unique(vgpu.uuid.clone())?;
                 vgpu.check()?;
@@ -191,6 +194,7 @@ mod tests {
         assert!(broken(|s| s.gpus[0].mig[1].gi = s.gpus[0].mig[0].gi).contains("twice"));
         assert!(broken(|s| s.gpus[0].mig[0].slot = Some(9)).contains("slot 9"));
         assert!(broken(|s| s.gpus[0].pci_bus_id = "x".into()).contains("PCI"));
+        assert!(broken(|s| s.gpus[2].nvlink[0].remote = "y".into()).contains("PCI"));
         assert!(broken(|s| s.process_element_bytes = 20).contains("element"));
         assert!(
             broken(|s| s

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Vgpu, is_default};
+use super::{NvLinks, Vgpu, is_default};
 
 /// A GPU. Only the first four fields are needed; whatever else is absent is "not supported" on this GPU.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -98,6 +98,8 @@ pub struct Gpu {
     /// Fallen off the bus: every call about it answers 15, also looking it up; the count and other GPUs stay.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lost: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nvlink: Vec<NvLinks>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mig: Vec<Mig>,
     /// Only on a GPU in `host-vgpu` mode.
@@ -218,10 +220,23 @@ impl Gpu {
 
     /// `domain`, `bus`, `device` of the PCI bus id.
     pub fn pci_numbers(&self) -> Option<[u32; 3]> {
-        let mut parts = self.pci_bus_id.split([':', '.']);
-        let mut next = || u32::from_str_radix(parts.next()?, 16).ok();
-        Some([next()?, next()?, next()?])
+        pci_numbers(&self.pci_bus_id)
     }
+
+    /// The NVLink with this number.
+    pub fn nvlink(&self, number: u32) -> Option<&NvLinks> {
+        let mut before = 0_u32;
+        self.nvlink.iter().find(|links| {
+            before = before.saturating_add(links.links);
+            number < before
+        })
+    }
+}
+
+pub(super) fn pci_numbers(bus_id: &str) -> Option<[u32; 3]> {
+    let mut parts = bus_id.split([':', '.']);
+    let mut next = || u32::from_str_radix(parts.next()?, 16).ok();
+    Some([next()?, next()?, next()?])
 }
 
 impl Mig {

@@ -5,12 +5,14 @@
 
 mod check;
 mod gpu;
+mod nvlink;
 mod vgpu;
 
 use serde::{Deserialize, Serialize};
 
 pub use check::ScenarioError;
 pub use gpu::{Architecture, Clocks, ComputeMode, Gpu, Mig, Pcie, Virtualization};
+pub use nvlink::{NvLinkEnd, NvLinks};
 pub use vgpu::{Licence, Vgpu};
 
 /// A whole node as NVML would show it.

@@ -4,7 +4,7 @@ use gpuquota_fake_nvml::scenario::Gpu;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
-use nvml_wrapper::sys_exports::field_id::{NVML_FI_DEV_MEMORY_TEMP, NVML_FI_DEV_NVLINK_LINK_COUNT};
+use nvml_wrapper::sys_exports::field_id::{NVML_FI_DEV_MEMORY_TEMP, NVML_FI_DEV_RETIRED_PENDING};
 use nvml_wrapper::{Device, Nvml};
 
 use crate::stage::play;
@@ -91,7 +91,7 @@ fn check_gpu(device: &Device<'_>, index: u32, gpu: &Gpu) {
     assert!(device.running_compute_processes().unwrap().is_empty());
     let fields = device.field_values_for(&[
         FieldId(NVML_FI_DEV_MEMORY_TEMP),
-        FieldId(NVML_FI_DEV_NVLINK_LINK_COUNT),
+        FieldId(NVML_FI_DEV_RETIRED_PENDING),
     ]);
     let fields = fields.unwrap();
     assert!(fields[0].as_ref().unwrap().value.is_ok());

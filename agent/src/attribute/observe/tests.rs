@@ -41,6 +41,7 @@ fn gpu(
         instances: instances.iter().map(instance).collect(),
         vgpus: None,
         processes,
+        ..GpuReading::default()
     }
 }
 

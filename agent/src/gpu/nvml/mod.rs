@@ -1,6 +1,7 @@
 //! NVML through nvml-wrapper, inside the worker process. No other folder knows the crate.
 
 mod ask;
+mod facts;
 mod licence;
 mod mig;
 mod processes;

@@ -5,6 +5,7 @@ use nvml_wrapper::enum_wrappers::device::{GpuVirtualizationMode, TemperatureSens
 use nvml_wrapper::error::NvmlError;
 
 use super::ask::{Asker, Got};
+use super::facts::Facts;
 use super::mig::{self, Instance};
 use super::processes;
 use super::vgpu::Vgpus;
@@ -25,6 +26,7 @@ pub(super) struct Slot<'n> {
     device: Device<'n>,
     /// The row without what changes from pass to pass.
     facts: GpuReading,
+    slow: Facts,
     instances: Vec<Instance<'n>>,
     vgpus: Vgpus,
     lacking: u8,
@@ -63,10 +65,14 @@ impl<'n> Slot<'n> {
             instances: Vec::new(),
             vgpus: None,
             processes: None,
+            facts: None,
+            nvlink_island: None,
         };
+        let slow = Facts::new(asker, &device, &facts.pci_bus_id);
         Some(Self {
             device,
             facts,
+            slow,
             instances: Vec::new(),
             vgpus: Vgpus::default(),
             lacking: 0,
@@ -100,6 +106,7 @@ impl<'n> Slot<'n> {
             self.settled = false;
             self.puzzling.clear();
             self.vgpus.retry();
+            self.slow.refresh(asker, &self.device);
         }
         self.look_at_mode(asker);
         let before = self.facts.mig_enabled;
@@ -169,6 +176,8 @@ impl<'n> Slot<'n> {
             row.glow = Glow::default();
             row.processes = None;
             row.vgpus = None;
+        } else {
+            row.facts = self.slow.news();
         }
         row
     }

@@ -113,6 +113,7 @@ impl Bench {
             memory: None,
             processes: tenants.iter().map(process).collect(),
             vgpu: None,
+            ..Device::default()
         };
         let observation = Observation {
             at_boottime_ms: self.now,
