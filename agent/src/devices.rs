@@ -139,6 +139,8 @@ struct Row<'o> {
     numa_node: Option<u32>,
     /// GPUs with the same number are joined by NVLink.
     nvlink_island: Option<u32>,
+    /// Of a GPU that is or was cut: changes of its layout since the agent began to look.
+    mig_generation: Option<u64>,
     processes: Vec<ProcessRow<'o>>,
 }
 
@@ -182,6 +184,7 @@ impl<'o> Row<'o> {
             state: device.health,
             numa_node: device.numa_node(),
             nvlink_island: device.nvlink_island,
+            mig_generation: device.mig_generation,
             processes: device.processes.iter().map(ProcessRow::new).collect(),
         }
     }

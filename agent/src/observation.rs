@@ -80,6 +80,8 @@ pub struct Device {
     pub facts: Option<Arc<GpuFacts>>,
     /// GPUs of this node with the same number are joined by NVLink; one alone has its own. `None`: not known.
     pub nvlink_island: Option<u32>,
+    /// How often the MIG layout of this GPU changed since the agent began to look; `None` where it was never cut.
+    pub mig_generation: Option<u64>,
 }
 
 impl Device {

@@ -67,6 +67,18 @@ fn layouts(beliefs: &mut Beliefs) {
             multiprocessorCount, sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount,
             sharedOfaCount, gpuInstanceSliceCount, computeInstanceSliceCount, memorySizeMB
         }
+        nvmlGpuInstanceProfileInfo_t as nvmlGpuInstanceProfileInfo_t {
+            id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount, copyEngineCount, decoderCount,
+            encoderCount, jpegCount, ofaCount, memorySizeMB
+        }
+        nvmlGpuInstanceProfileInfo_v2_t as nvmlGpuInstanceProfileInfo_v2_t {
+            version, id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount, memorySizeMB, name
+        }
+        nvmlGpuInstanceProfileInfo_v3_t as nvmlGpuInstanceProfileInfo_v3_t {
+            version, id, sliceCount, instanceCount, multiprocessorCount, memorySizeMB, name, capabilities
+        }
+        nvmlGpuInstanceInfo_t as nvmlGpuInstanceInfo_t { device, id, profileId, placement }
+        nvmlGpuInstancePlacement_t as nvmlGpuInstancePlacement_t { start, size }
         nvmlVgpuLicenseExpiry_t as nvmlVgpuLicenseExpiry_t { year, month, day, hour, min, sec, status }
         nvmlVgpuLicenseInfo_t as nvmlVgpuLicenseInfo_t { isLicensed, licenseExpiry, currentState }
         nvmlVgpuInstance_t as nvmlVgpuInstance_t { }
@@ -83,6 +95,11 @@ fn layouts(beliefs: &mut Beliefs) {
         beliefs,
         "nvmlMemory_v2".to_owned(),
         size_of::<sys::nvmlMemory_v2_t>() | 2 << 24,
+    );
+    believe(
+        beliefs,
+        "nvmlGpuInstanceProfileInfo_v2".to_owned(),
+        size_of::<sys::nvmlGpuInstanceProfileInfo_v2_t>() | 2 << 24,
     );
     believe(
         beliefs,
@@ -122,6 +139,9 @@ fn values(beliefs: &mut Beliefs) {
         NVML_GRID_LICENSE_EXPIRY_VALID = sys::NVML_GRID_LICENSE_EXPIRY_VALID;
         NVML_GRID_LICENSE_BUFFER_SIZE = sys::NVML_GRID_LICENSE_BUFFER_SIZE;
         NVML_VALUE_TYPE_UNSIGNED_LONG_LONG = sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
+        NVML_GPU_INSTANCE_PROFILE_COUNT = sys::NVML_GPU_INSTANCE_PROFILE_COUNT;
+        NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1 = sys::NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1;
+        NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2 = sys::NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2;
         NVML_NVLINK_DEVICE_TYPE_GPU = sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_GPU;
         NVML_NVLINK_DEVICE_TYPE_SWITCH = sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH;
         NVML_FI_DEV_NVLINK_LINK_COUNT = sys::field_id::NVML_FI_DEV_NVLINK_LINK_COUNT;

@@ -222,6 +222,7 @@ fn add_gpu(
             vgpu: None,
             facts: gpu.facts.clone(),
             nvlink_island: gpu.nvlink_island,
+            mig_generation: None,
         };
         devices.insert(key, device);
     }
@@ -243,6 +244,8 @@ fn add_gpu(
         vgpu: None,
         facts: gpu.facts,
         nvlink_island: gpu.nvlink_island,
+        mig_generation: Some(gpu.mig_generation)
+            .filter(|generation| gpu.mig_enabled == Some(true) || *generation > 0),
     };
     devices.insert(key, device);
 }
@@ -259,8 +262,7 @@ fn add_unseen(instances: &mut Vec<MigReading>, processes: &[GpuProcess]) {
                 uuid: String::new(),
                 gi,
                 ci,
-                profile: None,
-                memory: None,
+                ..MigReading::default()
             });
         }
     }

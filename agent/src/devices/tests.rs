@@ -35,7 +35,8 @@ fn row(known: serde_json::Value) -> serde_json::Value {
     let mut row = json!({
         "uuid": null, "kind": null, "model": null, "gpu_model": "nvidia.com/gpu", "parent_uuid": null, "gi": null,
         "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "memory_total_bytes": null,
-        "memory_used_bytes": null, "state": "ok", "numa_node": null, "nvlink_island": null, "processes": [],
+        "memory_used_bytes": null, "state": "ok", "numa_node": null, "nvlink_island": null,
+        "mig_generation": null, "processes": [],
     });
     let all = row.as_object_mut().unwrap();
     for (name, value) in known.as_object().unwrap() {

@@ -1,6 +1,7 @@
 //! NVML behind a disposable worker process.
 
 mod backoff;
+mod epoch;
 mod gate;
 pub mod library;
 mod link;

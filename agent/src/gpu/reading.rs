@@ -52,6 +52,9 @@ pub struct GpuReading {
     /// GPUs of this node with the same number are joined by NVLink; one alone has its own. `None`: not known. By the agent.
     #[serde(skip)]
     pub nvlink_island: Option<u32>,
+    /// How often its MIG layout changed since the agent began to look. By the agent.
+    #[serde(skip)]
+    pub mig_generation: u64,
 }
 
 /// State of a GPU as far as NVML tells.
@@ -94,7 +97,7 @@ pub struct Glow {
 }
 
 /// One MIG device: a (GPU instance, compute instance) pair.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MigReading {
     /// `MIG-…`; the same UUID can come back after an identical re-create.
     pub uuid: String,
@@ -102,10 +105,22 @@ pub struct MigReading {
     pub gi: u32,
     /// Compute instance id in its GPU instance.
     pub ci: u32,
-    /// e.g. `1g.10gb` or `1c.2g.20gb`; `None` when it cannot be derived.
+    /// e.g. `1g.10gb`, `1c.2g.20gb` or `1g.10gb+me`; `None` when it cannot be derived.
     pub profile: Option<String>,
+    /// Where its GPU instance lies; `None` when we may not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// Framebuffer of the GPU instance (shared by its compute instances).
     pub memory: Option<Memory>,
+}
+
+/// Memory slices of a GPU instance, `nvmlGpuInstancePlacement_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The first one.
+    pub start: u32,
+    /// How many.
+    pub size: u32,
 }
 
 /// One vGPU instance, which lives as long as its virtual machine runs.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::epoch;
 use super::nvlink::islands;
 use super::protocol::Target;
 use super::reading::{Glow, GpuReading, Health, Reading};
@@ -70,6 +71,8 @@ impl Roster {
                     gpu.facts.clone_from(&old.facts);
                 }
                 gpu.nvlink_island = old.nvlink_island;
+                let recut = u64::from(epoch::changed(old, gpu));
+                gpu.mig_generation = old.mig_generation.saturating_add(recut);
                 old.clone_from(gpu);
             }
             None => {
@@ -152,6 +155,7 @@ mod tests {
                 ci: 0,
                 profile: Some("1g.10gb".to_owned()),
                 memory,
+                ..MigReading::default()
             }],
             vgpus: None,
             processes: Some(Vec::new()),

@@ -53,6 +53,8 @@ fn observation() -> Observation {
     instance.gpu_model = "nvidia.com/mig-1g.10gb".into();
     instance.mig_uuid = Some("MIG-1".into());
     instance.profile = Some("1g.10gb".into());
+    let mut cut = device(Health::Ok, Vec::new());
+    (cut.partitioned, cut.mig_generation) = (true, Some(3));
     let unknown = Owner::Unattributed(Reason::NoRule);
     let shared = vec![
         process(10, tenant("a"), Some(100)),
@@ -69,6 +71,7 @@ fn observation() -> Observation {
                 DeviceKey::Gpu("GPU-b".into()),
                 device(Health::Hung, vec![process(14, tenant("c"), Some(1))]),
             ),
+            (DeviceKey::Gpu("GPU-c".into()), cut),
             (DeviceKey::Mig("GPU-c".into(), 1, 0), instance),
         ]
         .into(),
@@ -109,7 +112,8 @@ fn rows_are_those_of_the_observation() {
         "gpuquota_driver_unresponsive 0",
         r#"gpuquota_nvml_state{state="ok"} 1"#,
         r#"gpuquota_nvml_state{state="absent"} 0"#,
-        r#"gpuquota_gpus{state="ok"} 1"#,
+        r#"gpuquota_gpus{state="ok"} 2"#,
+        r#"gpuquota_mig_generation{uuid="GPU-c"} 3"#,
         r#"gpuquota_gpus{state="hung"} 1"#,
         r#"gpuquota_gpus{state="lost"} 1"#,
         r#"gpuquota_gpus{state="unknown"} 0"#,

@@ -153,6 +153,15 @@ fn about_devices(families: &mut Families, observation: &Observation) {
             1.0,
         );
     }
+    let mut generation = families.gauge(
+        "gpuquota_mig_generation",
+        "How often the MIG layout of a GPU changed since the agent started; absent where it was never cut.",
+    );
+    for (key, device) in &observation.devices {
+        if let Some(changes) = device.mig_generation {
+            generation.row(&[("uuid", gpu_uuid(key))], changes as f64);
+        }
+    }
     let mut licensed = families.gauge(
         "gpuquota_vgpu_licensed",
         "Whether the guest of a vGPU holds a licence; absent while that is not known.",

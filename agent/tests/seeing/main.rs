@@ -4,6 +4,7 @@
 
 mod attribution;
 mod failures;
+mod mig;
 mod node;
 mod placement;
 mod program;

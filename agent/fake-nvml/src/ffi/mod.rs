@@ -6,6 +6,7 @@
 mod boundary;
 mod events;
 mod fields;
+mod gpu_instance;
 mod identity;
 mod lookup;
 mod memory;

@@ -128,6 +128,30 @@ impl Library {
         self.handles.handle(device.target())
     }
 
+    /// The handle of a GPU instance.
+    pub(crate) fn instance_handle(&self, gpu: &Gpu, gi: u32) -> usize {
+        self.handles.handle(devices::instance_target(gpu, gi))
+    }
+
+    /// A call with the handle of a GPU instance. The body sees its GPU and its id; it may be gone.
+    pub(crate) fn instance_call(
+        &self,
+        function: &str,
+        handle: usize,
+        body: impl FnOnce(&Device<'_>, u32) -> Answer,
+    ) -> u32 {
+        let answer = || {
+            let scenario = self.enter(function)?;
+            let instance = self.handles.target(handle).ok_or(Code::INVALID_ARGUMENT)?;
+            let (target, gi) = instance.of_instance().ok_or(Code::INVALID_ARGUMENT)?;
+            let scenario = self.suffer(function, Some(&target), scenario)?;
+            let device = Device::of(&scenario, &target)?;
+            device.reachable()?;
+            body(&device, gi)
+        };
+        code::word(answer())
+    }
+
     /// A call about a vGPU instance; one that ended is not found.
     pub(crate) fn vgpu_call(
         &self,

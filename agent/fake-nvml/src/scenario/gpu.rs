@@ -120,6 +120,9 @@ pub struct Mig {
     /// The index it is found under; the position in the list when absent. Slots may have gaps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
+    /// First memory slice of the GPU instance, and how many it takes; absent: NVML does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<[u32; 2]>,
     /// Of the GPU instance; its compute instances share it.
     pub memory_total_mib: u64,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -240,6 +243,12 @@ pub(super) fn pci_numbers(bus_id: &str) -> Option<[u32; 3]> {
 }
 
 impl Mig {
+    /// The profile of its GPU instance: the name without the part of a smaller compute instance.
+    pub fn instance_profile(&self) -> &str {
+        let parted = self.profile.split_once("c.");
+        parted.map_or(&self.profile, |(_, instance)| instance)
+    }
+
     /// GPU instance slices and compute instance slices, read from the profile's name.
     pub fn slices(&self) -> Option<[u32; 2]> {
         let mut compute = None;

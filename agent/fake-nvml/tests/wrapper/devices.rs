@@ -301,3 +301,20 @@ fn wrong_arguments_get_the_code_for_them_and_never_a_crash() {
         },
     );
 }
+
+/// GPU instances as objects, which only privileged callers see: the profile says `+me` where names of others are the same.
+#[test]
+fn profiles_have_names_and_ids_and_older_callers_the_sizes() {
+    play(
+        "devices::profiles_have_names_and_ids_and_older_callers_the_sizes",
+        "a100-mig",
+        |stage| {
+            let nvml = stage.nvml();
+            let gpu = nvml.device_by_index(0).unwrap();
+            let info = gpu.profile_info(7).unwrap();
+            assert_eq!((info.id, info.slice_count, info.instance_count), (20, 1, 1));
+            assert!(matches!(gpu.profile_info(17), Err(NvmlError::InvalidArg)));
+            assert!(matches!(gpu.profile_info(10), Err(NvmlError::NotSupported)));
+        },
+    );
+}

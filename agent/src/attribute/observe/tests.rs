@@ -25,7 +25,7 @@ fn gpu(
         gi: *gi,
         ci: *ci,
         profile: Some((*profile).to_owned()).filter(|profile| !profile.is_empty()),
-        memory: None,
+        ..MigReading::default()
     };
     GpuReading {
         uuid: uuid.to_owned(),

@@ -6,7 +6,7 @@ use nvml_wrapper::error::NvmlError;
 
 use super::ask::{Asker, Got};
 use super::facts::Facts;
-use super::mig::{self, Instance};
+use super::mig::{Instance, Mig};
 use super::processes;
 use super::vgpu::Vgpus;
 use crate::gpu::raw::{self, ProcessBuffer};
@@ -27,7 +27,7 @@ pub(super) struct Slot<'n> {
     /// The row without what changes from pass to pass.
     facts: GpuReading,
     slow: Facts,
-    instances: Vec<Instance<'n>>,
+    mig: Mig<'n>,
     vgpus: Vgpus,
     lacking: u8,
     /// `lacking` is known from a pass before.
@@ -67,13 +67,14 @@ impl<'n> Slot<'n> {
             processes: None,
             facts: None,
             nvlink_island: None,
+            mig_generation: 0,
         };
         let slow = Facts::new(asker, &device, &facts.pci_bus_id);
         Some(Self {
             device,
             facts,
             slow,
-            instances: Vec::new(),
+            mig: Mig::default(),
             vgpus: Vgpus::default(),
             lacking: 0,
             settled: false,
@@ -106,6 +107,7 @@ impl<'n> Slot<'n> {
             self.settled = false;
             self.puzzling.clear();
             self.vgpus.retry();
+            self.mig.retry();
             self.slow.refresh(asker, &self.device);
         }
         self.look_at_mode(asker);
@@ -122,9 +124,10 @@ impl<'n> Slot<'n> {
             let minor = asker.ask("nvmlDeviceGetMinorNumber", || self.device.minor_number());
             self.facts.minor = minor.value().or(self.facts.minor);
         }
-        let known = std::mem::take(&mut self.instances);
         if self.facts.mig_enabled == Some(true) {
-            self.instances = mig::walk(asker, &self.device, known);
+            self.mig.look(asker, &self.device);
+        } else {
+            self.mig.forget();
         }
     }
 
@@ -169,7 +172,13 @@ impl<'n> Slot<'n> {
         }
         self.remember(&memories, row.processes.as_deref());
         self.settled = true;
-        row.instances = self.instances.iter().zip(&memories).map(as_row).collect();
+        row.instances = self
+            .mig
+            .instances
+            .iter()
+            .zip(&memories)
+            .map(as_row)
+            .collect();
         if asker.lost {
             row.health = Health::Lost;
             row.memory = None;
@@ -217,9 +226,10 @@ impl<'n> Slot<'n> {
     }
 
     fn read_instance_memories(&mut self, asker: &mut Asker<'_>) -> Vec<Option<Memory>> {
-        let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.instances.len());
-        for (at, instance) in self.instances.iter().enumerate() {
+        let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.mig.instances.len());
+        for (at, instance) in self.mig.instances.iter().enumerate() {
             let twin = self
+                .mig
                 .instances
                 .iter()
                 .take(at)
@@ -245,14 +255,14 @@ impl<'n> Slot<'n> {
                 // Known once and refused now: destroyed. Never known: new, or not readable at all.
                 (before, _) => before.is_some(),
             };
-        self.instances.iter().zip(memories).any(resized)
+        self.mig.instances.iter().zip(memories).any(resized)
             || self
                 .strangers(processes)
                 .any(|place| !self.puzzling.contains(&place))
     }
 
     fn remember(&mut self, memories: &[Option<Memory>], processes: Option<&[GpuProcess]>) {
-        for (instance, memory) in self.instances.iter_mut().zip(memories) {
+        for (instance, memory) in self.mig.instances.iter_mut().zip(memories) {
             instance.total = memory.map(|memory| memory.total);
         }
         self.puzzling = self.strangers(processes).collect();
@@ -269,6 +279,7 @@ impl<'n> Slot<'n> {
             .filter_map(|process| process.gi.zip(process.ci));
         places.filter(|(gi, ci)| {
             !self
+                .mig
                 .instances
                 .iter()
                 .any(|own| own.gi == *gi && own.ci == *ci)
@@ -283,7 +294,7 @@ impl<'n> Slot<'n> {
         match processes::on(asker, buffer, &self.device, &mut self.lacking) {
             Got::Value(found) => Some(found),
             Got::Lacking if self.facts.mig_enabled == Some(true) => {
-                let (instances, lacking) = (&self.instances, &mut self.lacking);
+                let (instances, lacking) = (&self.mig.instances, &mut self.lacking);
                 asker.on_instances(|asker| processes::on_each(asker, buffer, instances, lacking))
             }
             Got::Lacking | Got::Unknown => None,
@@ -344,6 +355,7 @@ fn as_row((instance, memory): (&Instance<'_>, &Option<Memory>)) -> MigReading {
         gi: instance.gi,
         ci: instance.ci,
         profile: instance.profile.clone(),
+        placement: instance.placement(),
         memory: *memory,
     }
 }
