@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::gpu::reading::{GpuFacts, Health, Licence, Memory, NvmlState};
+use crate::gpu::reading::{GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -51,6 +51,8 @@ pub struct Observation {
     pub driver_version: Option<String>,
     /// Every device by its key. While `health` is not ok the holders are the last known ones.
     pub devices: BTreeMap<DeviceKey, Device>,
+    /// GPUs of this host that NVML does not show; the last known ones while it does not answer.
+    pub hidden: Vec<HiddenGpu>,
 }
 
 /// One device and who is on it.

@@ -45,6 +45,7 @@ fn node(model: &Model, seed: &str, count: u32) -> Scenario {
         process_element_bytes: 24,
         missing_symbols: Vec::new(),
         gpus: model.gpus(seed, count),
+        excluded: Vec::new(),
         processes: Vec::new(),
         faults: Vec::new(),
         events: Vec::new(),

@@ -45,6 +45,7 @@ fn believe(beliefs: &mut Beliefs, expression: String, value: usize) {
 fn layouts(beliefs: &mut Beliefs) {
     structs! { beliefs;
         nvmlPciInfo_t as nvmlPciInfo_t { busIdLegacy, domain, bus, device, pciDeviceId, pciSubSystemId, busId }
+        nvmlExcludedDeviceInfo_t as nvmlExcludedDeviceInfo_t { pciInfo, uuid }
         nvmlUtilization_t as nvmlUtilization_t { gpu, memory }
         nvmlTemperature_t as nvmlTemperature_v1_t { version, sensorType, temperature }
         nvmlMemory_t as nvmlMemory_t { total, free, used }

@@ -124,8 +124,10 @@ pub fn observe(
     at_boottime_ms: u64,
 ) -> Observation {
     let mut devices = BTreeMap::new();
+    let mut hidden = Vec::new();
     let driver_version = match collected.reading {
         Some(reading) => {
+            hidden = reading.hidden;
             for gpu in reading.gpus {
                 add_gpu(&mut devices, gpu, previous, names, owner_of);
             }
@@ -140,6 +142,9 @@ pub fn observe(
                 };
                 devices.insert(key.clone(), silent);
             }
+            if let Some(previous) = previous {
+                hidden.clone_from(&previous.hidden);
+            }
             previous.and_then(|previous| previous.driver_version.clone())
         }
     };
@@ -148,6 +153,7 @@ pub fn observe(
         nvml: collected.nvml,
         driver_version,
         devices,
+        hidden,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::gpu::reading::{GpuFacts, Memory};
+use crate::gpu::reading::{GpuFacts, Health, Memory, Why};
 use crate::observation::{Source, Vgpu};
 
 fn device(model: &str) -> Device {
@@ -36,7 +36,7 @@ fn row(known: serde_json::Value) -> serde_json::Value {
         "uuid": null, "kind": null, "model": null, "gpu_model": "nvidia.com/gpu", "parent_uuid": null, "gi": null,
         "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "memory_total_bytes": null,
         "memory_used_bytes": null, "state": "ok", "numa_node": null, "nvlink_island": null,
-        "mig_generation": null, "processes": [],
+        "mig_generation": null, "pci_bus_id": null, "gpu": null, "processes": [],
     });
     let all = row.as_object_mut().unwrap();
     for (name, value) in known.as_object().unwrap() {
@@ -62,6 +62,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
     instance.nvlink_island = Some(4);
     instance.facts = Some(Arc::new(GpuFacts {
         numa_node: Some(1),
+        pci_bus_id: "00000000:18:00.0".to_owned(),
         ..GpuFacts::default()
     }));
     let mut lost = device("");
@@ -85,7 +86,16 @@ fn the_json_has_every_field_and_unknown_is_null() {
         licence: Licence::Unlicensed,
         licence_expires_at_s: None,
     });
+    let hidden = |uuid: Option<&str>, pci: &str, why| HiddenGpu {
+        pci_bus_id: pci.to_owned(),
+        uuid: uuid.map(str::to_owned),
+        why,
+    };
     let observation = Observation {
+        hidden: vec![
+            hidden(Some("GPU-x"), "00000000:9A:00.0", Why::Excluded),
+            hidden(None, "00000000:AB:00.0", Why::Passthrough),
+        ],
         at_boottime_ms: 1,
         nvml: NvmlState::Ok,
         driver_version: None,
@@ -101,10 +111,12 @@ fn the_json_has_every_field_and_unknown_is_null() {
         row(json!({"uuid": "GPU-b", "kind": "gpu", "model": "T4", "memory_total_bytes": 16})),
         row(json!({"uuid": "MIG-1", "kind": "mig", "model": "A100", "parent_uuid": "GPU-a", "gi": 3, "ci": 0,
             "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10,
-            "numa_node": 1, "nvlink_island": 4,
+            "numa_node": 1, "nvlink_island": 4, "pci_bus_id": "00000000:18:00.0",
             "processes": [{"pid": 7, "tenant": "t", "used_memory_bytes": null}]})),
         row(json!({"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "parent_uuid": "GPU-b",
             "memory_total_bytes": 80, "memory_used_bytes": 10, "vm": "vm-1", "tenant": "t", "licence": "unlicensed"})),
+        row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "pci_bus_id": "00000000:9A:00.0"})),
+        row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "pci_bus_id": "00000000:AB:00.0"})),
     ]});
     assert_eq!(
         serde_json::to_value(document(&observation)).unwrap(),
@@ -119,6 +131,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
 #[test]
 fn without_nvml_the_reason_is_there() {
     let observation = Observation {
+        hidden: Vec::new(),
         at_boottime_ms: 1,
         nvml: NvmlState::Absent("no such file".to_owned()),
         driver_version: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use facts::{GpuFacts, NvLink, NvLinkEnd};
+pub use facts::{GpuFacts, HiddenGpu, NvLink, NvLinkEnd, RemappedRows, Why};
 
 /// One pass over all GPUs of the node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Reading {
     pub driver_version: Option<String>,
     /// Every GPU that NVML counts, in its order. A GPU that cannot be read is here too, marked.
     pub gpus: Vec<GpuReading>,
+    /// GPUs of this host that NVML does not show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<HiddenGpu>,
 }
 
 /// One physical GPU.

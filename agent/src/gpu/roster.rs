@@ -30,6 +30,16 @@ impl Roster {
                 *gpu = silent(old, gpu.health);
             }
         }
+        let before = self.known.len();
+        let left_out = |gpu: &GpuReading| {
+            let mut hidden = fresh.hidden.iter();
+            hidden.any(|hidden| hidden.pci_bus_id.eq_ignore_ascii_case(&gpu.pci_bus_id))
+        };
+        self.known.retain(|uuid, gpu| {
+            // One that is given away or left out is not lost; what is shown after all is there.
+            !left_out(gpu) || fresh.gpus.iter().any(|shown| shown.uuid == *uuid)
+        });
+        self.moved |= self.known.len() != before;
         let mut missing = 0_u32;
         for old in self.known.values() {
             if fresh.gpus.iter().any(|gpu| gpu.uuid == old.uuid) {
@@ -165,6 +175,7 @@ mod tests {
 
     fn reading(gpus: Vec<GpuReading>) -> Reading {
         Reading {
+            hidden: Vec::new(),
             driver_version: None,
             gpus,
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::link::{Link, Reply, Start};
 use super::morgue::Morgue;
-use super::place;
+use super::place::Places;
 use super::protocol::Target;
 use super::quarantine::Quarantine;
 use super::reading::{Health, NvmlState, Reading};
@@ -94,6 +94,7 @@ pub struct Sampler {
     config: SamplerConfig,
     worker: Option<Link>,
     roster: Roster,
+    places: Places,
     quarantine: Quarantine,
     morgue: Morgue,
     /// Set while NVML as a whole fails.
@@ -119,6 +120,7 @@ impl Sampler {
             lost: Backoff::new(config.lost),
             announce: false,
             stats: SamplerStats::default(),
+            places: Places::new(config.bus.clone()),
             config,
         }
     }
@@ -282,7 +284,7 @@ impl Sampler {
         unidentified: u32,
         now_boottime_ms: u64,
     ) -> Collected {
-        place::complete(&mut reading, &self.config.bus);
+        self.places.complete(&mut reading, now_boottime_ms);
         self.failing = None;
         self.retry.reset();
         self.announce = false;

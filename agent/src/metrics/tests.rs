@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::http::Server;
 use super::snapshot::{Board, Pass};
 use super::text::render;
-use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
+use crate::gpu::reading::{
+    GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState, RemappedRows, Why,
+};
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::{
     AttributedProcess, Device, DeviceKey, Observation, Owner, Reason, Source, Vgpu,
@@ -55,13 +57,35 @@ fn observation() -> Observation {
     instance.profile = Some("1g.10gb".into());
     let mut cut = device(Health::Ok, Vec::new());
     (cut.partitioned, cut.mig_generation) = (true, Some(3));
+    cut.facts = Some(Arc::new(GpuFacts {
+        pci_bus_id: "00000000:03:00.0".into(),
+        serial: Some("165".into()),
+        numa_node: Some(1),
+        persistence: Some(false),
+        remapped_rows: Some(RemappedRows {
+            correctable: 0,
+            uncorrectable: 2,
+            pending: false,
+            failed: true,
+        }),
+        ..GpuFacts::default()
+    }));
     let unknown = Owner::Unattributed(Reason::NoRule);
     let shared = vec![
         process(10, tenant("a"), Some(100)),
         process(11, tenant("a"), Some(20)),
         process(12, unknown, Some(7)),
     ];
+    let hidden = |pci: &str, why| HiddenGpu {
+        pci_bus_id: pci.into(),
+        uuid: None,
+        why,
+    };
     Observation {
+        hidden: vec![
+            hidden("00000000:01:00.0", Why::Excluded),
+            hidden("00000000:02:00.0", Why::Passthrough),
+        ],
         at_boottime_ms: 5000,
         nvml: NvmlState::Ok,
         driver_version: None,
@@ -117,6 +141,12 @@ fn rows_are_those_of_the_observation() {
         r#"gpuquota_gpus{state="hung"} 1"#,
         r#"gpuquota_gpus{state="lost"} 1"#,
         r#"gpuquota_gpus{state="unknown"} 0"#,
+        r#"gpuquota_gpus{state="excluded"} 1"#,
+        r#"gpuquota_gpus{state="passthrough"} 1"#,
+        r#"gpuquota_gpu_info{uuid="GPU-c",pci_bus_id="00000000:03:00.0",serial="165",vbios="",part_number="",numa="1",nvlink=""} 1"#,
+        r#"gpuquota_gpu_persistence{uuid="GPU-c"} 0"#,
+        r#"gpuquota_gpu_remapped_rows{uuid="GPU-c",error="uncorrectable"} 2"#,
+        r#"gpuquota_gpu_row_remap_failed{uuid="GPU-c"} 1"#,
         r#"gpuquota_tenant_devices{tenant="a",gpu_model="nvidia.com/gpu",kind="gpu"} 1"#,
         r#"gpuquota_tenant_devices{tenant="b",gpu_model="nvidia.com/mig-1g.10gb",kind="mig"} 1"#,
         r#"gpuquota_tenant_memory_bytes{tenant="a",uuid="GPU-a",mig=""} 120"#,
@@ -128,6 +158,15 @@ fn rows_are_those_of_the_observation() {
     ] {
         assert!(text.lines().any(|line| line == row), "{row}\n{text}");
     }
+    for name in [
+        "node_load{minutes=\"1\"}",
+        "node_uptime_seconds",
+        "node_cpu_cores",
+        "node_memory_bytes",
+    ] {
+        assert!(text.contains(&format!("\ngpuquota_{name} ")), "{name}");
+    }
+    assert!(!text.contains("gpuquota_gpu_ecc{"), "not known: {text}");
     // Unknown memory is absent, and so is whoever was last seen on a GPU that hangs.
     assert!(
         !text.contains(r#"tenant_memory_bytes{tenant="b""#),
@@ -222,7 +261,7 @@ fn nothing_stale_is_shown() {
     for row in [
         r#"gpuquota_gpus{state="ok"} 0"#,
         r#"gpuquota_gpus{state="hung"} 1"#,
-        r#"gpuquota_gpus{state="unknown"} 1"#,
+        r#"gpuquota_gpus{state="unknown"} 2"#,
     ] {
         assert!(stale.lines().any(|line| line == row), "{row}\n{stale}");
     }

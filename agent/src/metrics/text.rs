@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_proto::exposition::{Families, Misnamed, truth};
 
-use crate::gpu::reading::{Health, Licence, NvmlState};
+use crate::gpu::reading::{Health, Licence, NvmlState, Why};
 use crate::observation::{Device, DeviceKey, Observation, Owner, Source};
 use crate::report::wire::{health_text, nvml_text};
 
-use super::own;
 use super::snapshot::{Reporting, View};
+use super::{gpus, node, own};
 
 const NVML_STATES: [&str; 6] = [
     "ok",
@@ -31,12 +31,14 @@ pub(super) fn render(view: &View) -> Result<Vec<u8>, Misnamed> {
         about_nvml(&mut families, view, observation);
         if view.fresh {
             about_devices(&mut families, observation);
+            gpus::add(&mut families, observation);
             about_tenants(&mut families, observation);
         }
     }
     if let Some(reporting) = &view.reporting {
         about_the_uplink(&mut families, reporting);
     }
+    node::add(&mut families);
     own::add(&mut families);
     families.text()
 }
@@ -130,6 +132,10 @@ fn about_gpus(families: &mut Families, view: &View, observation: &Observation, o
             count += f64::from(view.pass.sampler.unidentified);
         }
         rows.row(&[("state", health_text(health))], count);
+    }
+    for why in [Why::Excluded, Why::Passthrough] {
+        let count = observation.hidden.iter().filter(|gpu| gpu.why == why);
+        rows.row(&[("state", why.as_str())], count.count() as f64);
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod attribution;
+mod facts;
 mod failures;
 mod mig;
 mod node;

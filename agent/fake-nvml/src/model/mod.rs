@@ -5,7 +5,7 @@ mod profile;
 mod table;
 mod vgpu;
 
-use crate::scenario::{Architecture, Clocks, Gpu, Pcie};
+use crate::scenario::{Architecture, Clocks, Gpu, Pcie, RemappedRows};
 
 pub use fabric::Fabric;
 pub use profile::{GpuProfile, Profile, profiles_of};
@@ -96,6 +96,13 @@ impl Model {
                 replays: 0,
             }),
             ecc: Some(true),
+            remapped_rows: match self.architecture {
+                Architecture::Pascal | Architecture::Volta | Architecture::Turing => None,
+                Architecture::Ampere
+                | Architecture::Ada
+                | Architecture::Hopper
+                | Architecture::Blackwell => Some(RemappedRows::default()),
+            },
             persistence: true,
             mig_mode: if self.profiles.is_empty() {
                 None

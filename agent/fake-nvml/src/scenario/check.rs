@@ -117,6 +117,14 @@ impl Scenario {
             names.insert(name);
             Ok(())
         };
+        for gpu in &self.excluded {
+            unique(gpu.uuid.clone())?;
+            unique(gpu.pci_bus_id.to_ascii_lowercase())?;
+            if super::gpu::pci_numbers(&gpu.pci_bus_id).is_none() {
+                let text = format!("{:?} is not a PCI bus id", gpu.pci_bus_id);
+                return Err(ScenarioError::Meaning(text));
+            }
+        }
         for gpu in &self.gpus {
             unique(gpu.uuid.clone())?;
             unique(gpu.pci_bus_id.to_ascii_lowercase())?;

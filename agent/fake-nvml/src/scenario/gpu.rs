@@ -75,6 +75,9 @@ pub struct Gpu {
     pub ecc_corrected: u64,
     #[serde(default, skip_serializing_if = "is_default")]
     pub ecc_uncorrected: u64,
+    /// Absent: this GPU does not remap rows. In MIG mode with instances NVML does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remapped_rows: Option<RemappedRows>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub compute_mode: ComputeMode,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -150,6 +153,20 @@ pub struct Clocks {
     pub sm: u32,
     pub memory: u32,
     pub video: u32,
+}
+
+/// Rows of memory that were replaced by spare ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemappedRows {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub correctable: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub uncorrectable: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pending: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,7 +253,7 @@ impl Gpu {
     }
 }
 
-pub(super) fn pci_numbers(bus_id: &str) -> Option<[u32; 3]> {
+pub(crate) fn pci_numbers(bus_id: &str) -> Option<[u32; 3]> {
     let mut parts = bus_id.split([':', '.']);
     let mut next = || u32::from_str_radix(parts.next()?, 16).ok();
     Some([next()?, next()?, next()?])

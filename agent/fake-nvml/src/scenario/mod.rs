@@ -11,7 +11,8 @@ mod vgpu;
 use serde::{Deserialize, Serialize};
 
 pub use check::ScenarioError;
-pub use gpu::{Architecture, Clocks, ComputeMode, Gpu, Mig, Pcie, Virtualization};
+pub use gpu::{Architecture, Clocks, ComputeMode, Gpu, Mig, Pcie, RemappedRows, Virtualization};
+pub(crate) use gpu::pci_numbers;
 pub use nvlink::{NvLinkEnd, NvLinks};
 pub use vgpu::{Licence, Vgpu};
 
@@ -37,12 +38,24 @@ pub struct Scenario {
     pub missing_symbols: Vec<String>,
     #[serde(default, rename = "gpu", skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<Gpu>,
+    /// GPUs that the driver leaves out (`NVreg_ExcludedGpus`): neither counted nor given a handle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<Excluded>,
     #[serde(default, rename = "process", skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
     #[serde(default, rename = "event", skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+}
+
+/// A GPU that the driver leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Excluded {
+    pub uuid: String,
+    /// `DDDDDDDD:BB:DD.F`
+    pub pci_bus_id: String,
 }
 
 /// A real process that is said to use a GPU. The library lists it only while it lives.

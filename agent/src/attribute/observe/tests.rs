@@ -49,6 +49,7 @@ fn collected(gpus: Vec<GpuReading>) -> Collected {
     let reading = Reading {
         driver_version: Some("550".to_owned()),
         gpus,
+        hidden: Vec::new(),
     };
     Collected {
         nvml: NvmlState::Ok,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nvml_wrapper::Device;
+use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
 use nvml_wrapper::enums::device::SampleValue;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
@@ -67,6 +68,41 @@ fn ask(
     facts: &mut GpuFacts,
     links_up: &mut Option<u32>,
 ) {
+    keep(
+        &mut facts.serial,
+        asker.ask("nvmlDeviceGetSerial", || device.serial()),
+    );
+    keep(
+        &mut facts.board_part_number,
+        asker.ask("nvmlDeviceGetBoardPartNumber", || {
+            device.board_part_number()
+        }),
+    );
+    keep(
+        &mut facts.vbios_version,
+        asker.ask("nvmlDeviceGetVbiosVersion", || device.vbios_version()),
+    );
+    keep(
+        &mut facts.persistence,
+        asker.ask("nvmlDeviceGetPersistenceMode", || {
+            device.is_in_persistent_mode()
+        }),
+    );
+    let ecc = asker.ask("nvmlDeviceGetEccMode", || {
+        device.is_ecc_enabled().map(|mode| mode.currently_enabled)
+    });
+    keep(&mut facts.ecc, ecc);
+    let errors = match ecc {
+        Got::Value(false) | Got::Lacking => Got::Lacking,
+        Got::Value(true) | Got::Unknown => asker.ask("nvmlDeviceGetTotalEccErrors", || {
+            device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile)
+        }),
+    };
+    keep(&mut facts.ecc_uncorrected_errors, errors);
+    let rows = asker.ask("nvmlDeviceGetRemappedRows", || {
+        raw::device::remapped_rows(device)
+    });
+    keep(&mut facts.remapped_rows, rows);
     let numa_node = asker.ask("nvmlDeviceGetNumaNodeId", || device.numa_node_id());
     keep(&mut facts.numa_node, numa_node);
     match active_links(asker, device) {

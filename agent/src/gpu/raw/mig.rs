@@ -1,7 +1,6 @@
 //! GPU instances as objects, which nvml-wrapper lacks: their profile and their place. Privileged; whoever may not, is told so.
 #![expect(unsafe_code, reason = "calls into a C library")]
 
-use std::ffi::{CStr, c_char};
 use std::mem;
 use std::os::raw::c_uint;
 use std::ptr;
@@ -13,6 +12,7 @@ use nvml_wrapper_sys::bindings::{
     nvmlGpuInstanceProfileInfo_v2_t,
 };
 
+use super::text;
 use crate::gpu::reading::Placement;
 
 /// `nvmlGpuInstanceProfileInfo_v2`: the size, and the version in the top byte.
@@ -94,11 +94,4 @@ pub(in crate::gpu) fn profile(
     // says and outlives the call.
     nvml_try(unsafe { call(device.handle(), number, &raw mut info) })?;
     Ok((info.id, text(&info.name)))
-}
-
-/// A text that ends within its array; all of it if it does not.
-fn text(chars: &[c_char]) -> String {
-    let bytes: Vec<u8> = chars.iter().map(|c| c.to_ne_bytes()[0]).collect();
-    let ended = CStr::from_bytes_until_nul(&bytes).map(CStr::to_bytes);
-    String::from_utf8_lossy(ended.unwrap_or(&bytes)).into_owned()
 }

@@ -116,6 +116,7 @@ impl Bench {
             ..Device::default()
         };
         let observation = Observation {
+            hidden: Vec::new(),
             at_boottime_ms: self.now,
             nvml: NvmlState::Ok,
             driver_version: None,
