@@ -137,6 +137,10 @@ struct Row<'o> {
     licence: Option<Licence>,
     memory_total_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
+    memory_used_quality: &'static str,
+    /// Of its SMs (a MIG instance), or the time in which something ran.
+    utilization_percent: Option<u32>,
+    utilization_quality: &'static str,
     /// `ok`, `lost`, `hung`, `unknown`; of GPUs that NVML does not show `excluded` or `passthrough`.
     state: &'static str,
     /// NUMA node nearest to its GPU.
@@ -155,6 +159,10 @@ struct ProcessRow<'o> {
     pid: u32,
     tenant: Option<&'o str>,
     used_memory_bytes: Option<u64>,
+    used_memory_quality: &'static str,
+    /// Of the device's SMs.
+    sm_percent: Option<u32>,
+    sm_quality: &'static str,
 }
 
 impl<'o> Row<'o> {
@@ -189,6 +197,9 @@ impl<'o> Row<'o> {
             licence: device.vgpu.as_ref().map(|vgpu| vgpu.licence),
             memory_total_bytes: device.memory.map(|memory| memory.total),
             memory_used_bytes: used.map(|memory| memory.used),
+            memory_used_quality: quality(used),
+            utilization_percent: device.whole.percent,
+            utilization_quality: quality(device.whole.percent),
             state: health_text(device.health),
             numa_node: device.numa_node(),
             nvlink_island: device.nvlink_island,
@@ -206,6 +217,8 @@ impl<'o> Row<'o> {
             uuid: gpu.uuid.as_deref(),
             kind: "gpu",
             state: gpu.why.as_str(),
+            memory_used_quality: quality::<u64>(None),
+            utilization_quality: quality::<u32>(None),
             pci_bus_id: Some(&gpu.pci_bus_id),
             ..Self::default()
         }
@@ -218,7 +231,18 @@ impl<'o> ProcessRow<'o> {
             pid: process.pid,
             tenant: process.owner.tenant(),
             used_memory_bytes: process.used_memory_bytes,
+            used_memory_quality: quality(process.used_memory_bytes),
+            sm_percent: process.sm.percent(),
+            sm_quality: process.sm.quality(),
         }
+    }
+}
+
+/// The driver says it, or nobody does.
+fn quality<T>(figure: Option<T>) -> &'static str {
+    match figure {
+        Some(_) => "measured",
+        None => "unknown",
     }
 }
 

@@ -1,10 +1,14 @@
 //! A reading joined with what the kernel says of its processes: which tenant holds which device right now.
 
+mod usage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
+
+pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
 
 use crate::gpu::reading::{GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
 
@@ -84,6 +88,8 @@ pub struct Device {
     pub nvlink_island: Option<u32>,
     /// How often the MIG layout of this GPU changed since the agent began to look; `None` where it was never cut.
     pub mig_generation: Option<u64>,
+    /// How busy it is as a whole.
+    pub whole: WholeUse,
 }
 
 impl Device {
@@ -139,6 +145,8 @@ pub struct AttributedProcess {
     pub owner: Owner,
     /// Framebuffer of this process, bytes; `None` when the driver does not say.
     pub used_memory_bytes: Option<u64>,
+    /// Percent of the device's SMs.
+    pub sm: Figure,
 }
 
 /// Whose a process or a virtual machine is, and by which evidence.

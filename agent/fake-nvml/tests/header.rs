@@ -45,6 +45,9 @@ fn believe(beliefs: &mut Beliefs, expression: String, value: usize) {
 fn layouts(beliefs: &mut Beliefs) {
     structs! { beliefs;
         nvmlPciInfo_t as nvmlPciInfo_t { busIdLegacy, domain, bus, device, pciDeviceId, pciSubSystemId, busId }
+        nvmlGpmMetric_t as nvmlGpmMetric_t { metricId, nvmlReturn, value, metricInfo }
+        nvmlGpmMetricsGet_t as nvmlGpmMetricsGet_t { version, numMetrics, sample1, sample2, metrics }
+        nvmlGpmSupport_t as nvmlGpmSupport_t { version, isSupportedDevice }
         nvmlExcludedDeviceInfo_t as nvmlExcludedDeviceInfo_t { pciInfo, uuid }
         nvmlUtilization_t as nvmlUtilization_t { gpu, memory }
         nvmlTemperature_t as nvmlTemperature_v1_t { version, sensorType, temperature }
@@ -140,6 +143,10 @@ fn values(beliefs: &mut Beliefs) {
         NVML_GRID_LICENSE_EXPIRY_VALID = sys::NVML_GRID_LICENSE_EXPIRY_VALID;
         NVML_GRID_LICENSE_BUFFER_SIZE = sys::NVML_GRID_LICENSE_BUFFER_SIZE;
         NVML_VALUE_TYPE_UNSIGNED_LONG_LONG = sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
+        NVML_GPM_METRICS_GET_VERSION = 1_u32;
+        NVML_GPM_SUPPORT_VERSION = 1_u32;
+        NVML_GPM_METRIC_SM_UTIL = sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_SM_UTIL;
+        NVML_GPM_METRIC_DRAM_BW_UTIL = sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_DRAM_BW_UTIL;
         NVML_GPU_INSTANCE_PROFILE_COUNT = sys::NVML_GPU_INSTANCE_PROFILE_COUNT;
         NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1 = sys::NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1;
         NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2 = sys::NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2;

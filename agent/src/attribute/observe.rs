@@ -9,7 +9,9 @@ use super::rules::{Attributor, Evidence};
 use super::vm::VmRules;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading, VgpuReading};
 use crate::gpu::sampler::Collected;
-use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
+use crate::observation::{
+    AttributedProcess, Device, DeviceKey, Observation, Owner, Reason, WholeUse, of_process,
+};
 use crate::process::facts::{FactsCache, Told};
 use crate::process::procfs::in_host_pid_namespace;
 use crate::registered::Registered;
@@ -210,11 +212,18 @@ fn add_gpu(
     if gpu.mig_enabled == Some(true) {
         add_unseen(&mut instances, processes.as_deref().unwrap_or_default());
     }
+    let busy = places(processes.as_deref().unwrap_or_default());
     for instance in instances {
         let key = DeviceKey::Mig(gpu.uuid.clone(), instance.gi, instance.ci);
         let here = processes
             .as_mut()
             .map(|processes| take_from(processes, &instance));
+        // GPM speaks of the GPU instance: of this one when its other compute instances are idle.
+        let shared = |(gi, ci): &(u32, u32)| *gi == instance.gi && *ci != instance.ci;
+        let whole = WholeUse {
+            percent: instance.sm_percent.filter(|_| !busy.iter().any(shared)),
+            exact: true,
+        };
         let device = Device {
             health,
             model: model.clone(),
@@ -224,7 +233,11 @@ fn add_gpu(
             minor: gpu.minor,
             partitioned: false,
             memory: instance.memory,
-            processes: here.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+            processes: here.map_or_else(
+                || last_known(&key),
+                |here| attributed(here, whole, owner_of),
+            ),
+            whole,
             vgpu: None,
             facts: gpu.facts.clone(),
             nvlink_island: gpu.nvlink_island,
@@ -233,6 +246,10 @@ fn add_gpu(
         devices.insert(key, device);
     }
     let key = DeviceKey::Gpu(gpu.uuid);
+    let whole = WholeUse {
+        percent: gpu.glow.utilization_gpu_percent,
+        exact: false,
+    };
     let device = Device {
         health,
         gpu_model: names
@@ -246,7 +263,11 @@ fn add_gpu(
         minor: gpu.minor,
         partitioned: gpu.mig_enabled == Some(true) || host,
         memory: gpu.memory,
-        processes: processes.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+        processes: processes.map_or_else(
+            || last_known(&key),
+            |here| attributed(here, whole, owner_of),
+        ),
+        whole,
         vgpu: None,
         facts: gpu.facts,
         nvlink_island: gpu.nvlink_island,
@@ -282,10 +303,18 @@ fn take_from(processes: &mut Vec<GpuProcess>, instance: &MigReading) -> Vec<GpuP
         .collect()
 }
 
+/// GPU and compute instances with processes.
+fn places(processes: &[GpuProcess]) -> Vec<(u32, u32)> {
+    let place = |process: &GpuProcess| process.gi.zip(process.ci);
+    processes.iter().filter_map(place).collect()
+}
+
 fn attributed(
     processes: Vec<GpuProcess>,
+    whole: WholeUse,
     owner_of: &mut dyn FnMut(u32) -> Found,
 ) -> Vec<AttributedProcess> {
+    let alone = processes.len() == 1;
     let mut found: Vec<AttributedProcess> = processes
         .into_iter()
         .filter_map(|process| {
@@ -295,6 +324,7 @@ fn attributed(
                 start_time,
                 owner,
                 used_memory_bytes: process.used_memory_bytes,
+                sm: of_process(process.sm_percent, alone, whole),
             })
         })
         .collect();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::gpu::reading::{GpuFacts, Health, Memory, Why};
-use crate::observation::{Source, Vgpu};
+use crate::observation::{Figure, Source, Vgpu};
 
 fn device(model: &str) -> Device {
     Device {
@@ -35,7 +35,8 @@ fn row(known: serde_json::Value) -> serde_json::Value {
     let mut row = json!({
         "uuid": null, "kind": null, "model": null, "gpu_model": "nvidia.com/gpu", "parent_uuid": null, "gi": null,
         "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "memory_total_bytes": null,
-        "memory_used_bytes": null, "state": "ok", "numa_node": null, "nvlink_island": null,
+        "memory_used_bytes": null, "memory_used_quality": "unknown", "utilization_percent": null, "utilization_quality": "unknown",
+        "state": "ok", "numa_node": null, "nvlink_island": null,
         "mig_generation": null, "pci_bus_id": null, "gpu": null, "processes": [],
     });
     let all = row.as_object_mut().unwrap();
@@ -58,7 +59,9 @@ fn the_json_has_every_field_and_unknown_is_null() {
             source: Source::Slice,
         },
         used_memory_bytes: None,
+        sm: Figure::Estimated(40),
     }];
+    instance.whole.percent = Some(40);
     instance.nvlink_island = Some(4);
     instance.facts = Some(Arc::new(GpuFacts {
         numa_node: Some(1),
@@ -110,11 +113,13 @@ fn the_json_has_every_field_and_unknown_is_null() {
         row(json!({"uuid": "GPU-a", "kind": "gpu", "state": "lost"})),
         row(json!({"uuid": "GPU-b", "kind": "gpu", "model": "T4", "memory_total_bytes": 16})),
         row(json!({"uuid": "MIG-1", "kind": "mig", "model": "A100", "parent_uuid": "GPU-a", "gi": 3, "ci": 0,
-            "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10,
+            "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured",
             "numa_node": 1, "nvlink_island": 4, "pci_bus_id": "00000000:18:00.0",
-            "processes": [{"pid": 7, "tenant": "t", "used_memory_bytes": null}]})),
+            "utilization_percent": 40, "utilization_quality": "measured",
+            "processes": [{"pid": 7, "tenant": "t", "used_memory_bytes": null, "used_memory_quality": "unknown",
+                "sm_percent": 40, "sm_quality": "estimated"}]})),
         row(json!({"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "parent_uuid": "GPU-b",
-            "memory_total_bytes": 80, "memory_used_bytes": 10, "vm": "vm-1", "tenant": "t", "licence": "unlicensed"})),
+            "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "vm": "vm-1", "tenant": "t", "licence": "unlicensed"})),
         row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "pci_bus_id": "00000000:9A:00.0"})),
         row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "pci_bus_id": "00000000:AB:00.0"})),
     ]});

@@ -47,7 +47,7 @@ mod tests {
                 start: *start,
                 size: 1,
             }),
-            memory: None,
+            ..MigReading::default()
         };
         GpuReading {
             mig_enabled: Some(true),

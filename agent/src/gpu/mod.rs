@@ -16,4 +16,5 @@ mod raw;
 pub mod reading;
 mod roster;
 pub mod sampler;
+mod usage;
 pub mod worker;

@@ -8,6 +8,7 @@
 pub(super) mod device;
 pub(super) mod mig;
 pub(super) mod nvlink;
+pub(super) mod usage;
 pub(super) mod vgpu;
 
 use std::ffi::{CStr, c_char};

@@ -115,6 +115,9 @@ pub struct MigReading {
     pub placement: Option<Placement>,
     /// Framebuffer of the GPU instance (shared by its compute instances).
     pub memory: Option<Memory>,
+    /// Percent of the GPU instance's SMs that all of its compute instances kept busy (GPM); `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_percent: Option<u32>,
 }
 
 /// Memory slices of a GPU instance, `nvmlGpuInstancePlacement_t`.
@@ -182,6 +185,12 @@ pub struct GpuProcess {
     pub kind: ProcessKind,
     /// Bytes of framebuffer; `None` when the driver does not say.
     pub used_memory_bytes: Option<u64>,
+    /// Percent of the GPU's SMs; `None` without a sample since the last pass, and on MIG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_percent: Option<u32>,
+    /// Percent of the memory's bandwidth; `None` as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<u32>,
 }
 
 /// Which of NVML's lists a process stood in.

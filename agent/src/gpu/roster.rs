@@ -132,6 +132,7 @@ fn silent(known: &GpuReading, health: Health) -> GpuReading {
     row.vgpus = None;
     for instance in &mut row.instances {
         instance.memory = None;
+        instance.sm_percent = None;
     }
     row
 }

@@ -15,7 +15,7 @@ use crate::gpu::reading::{
 };
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::{
-    AttributedProcess, Device, DeviceKey, Observation, Owner, Reason, Source, Vgpu,
+    AttributedProcess, Device, DeviceKey, Figure, Observation, Owner, Reason, Source, Vgpu,
 };
 
 fn process(pid: u32, owner: Owner, used_memory_bytes: Option<u64>) -> AttributedProcess {
@@ -24,6 +24,7 @@ fn process(pid: u32, owner: Owner, used_memory_bytes: Option<u64>) -> Attributed
         start_time: Some(1),
         owner,
         used_memory_bytes,
+        sm: Default::default(),
     }
 }
 
@@ -71,8 +72,10 @@ fn observation() -> Observation {
         ..GpuFacts::default()
     }));
     let unknown = Owner::Unattributed(Reason::NoRule);
+    let mut sampled = process(10, tenant("a"), Some(100));
+    sampled.sm = Figure::Measured(30);
     let shared = vec![
-        process(10, tenant("a"), Some(100)),
+        sampled,
         process(11, tenant("a"), Some(20)),
         process(12, unknown, Some(7)),
     ];
@@ -152,6 +155,7 @@ fn rows_are_those_of_the_observation() {
         r#"gpuquota_tenant_memory_bytes{tenant="a",uuid="GPU-a",mig=""} 120"#,
         r#"gpuquota_unattributed_memory_bytes{uuid="GPU-a",mig=""} 7"#,
         r#"gpuquota_unattributed_memory_bytes{uuid="GPU-c",mig="MIG-1"} 0"#,
+        r#"gpuquota_tenant_sm_ratio{tenant="a",quality="estimated"} 0.3"#,
         r#"gpuquota_processes{tenant="a",source="slice"} 2"#,
         r#"gpuquota_processes{tenant="",source="unattributed"} 1"#,
         r#"gpuquota_device_info{uuid="GPU-c",mig_uuid="MIG-1",profile="1g.10gb",minor="0",kind="mig",model="NVIDIA \"H100\"",gpu_model="nvidia.com/mig-1g.10gb"} 1"#,
@@ -167,6 +171,7 @@ fn rows_are_those_of_the_observation() {
         assert!(text.contains(&format!("\ngpuquota_{name} ")), "{name}");
     }
     assert!(!text.contains("gpuquota_gpu_ecc{"), "not known: {text}");
+    assert!(!text.contains(r#"sm_ratio{tenant="b""#), "never 0: {text}");
     // Unknown memory is absent, and so is whoever was last seen on a GPU that hangs.
     assert!(
         !text.contains(r#"tenant_memory_bytes{tenant="b""#),

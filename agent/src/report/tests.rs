@@ -46,6 +46,7 @@ fn device(tenants: &[&str]) -> Device {
                     }
                 },
                 used_memory_bytes: None,
+                sm: Default::default(),
             })
             .collect(),
         vgpu: None,

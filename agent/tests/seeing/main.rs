@@ -10,4 +10,5 @@ mod node;
 mod placement;
 mod program;
 mod readings;
+mod usage;
 mod vgpus;

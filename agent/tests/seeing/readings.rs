@@ -79,6 +79,8 @@ async fn full_gpus_and_instances_with_their_processes() {
         ci: place.map(|(_, ci)| ci),
         kind,
         used_memory_bytes: mib.map(|mib| mib * MIB),
+        sm_percent: None,
+        memory_percent: None,
     };
     assert_eq!(
         seen.gpus[1].processes,

@@ -6,6 +6,7 @@
 mod boundary;
 mod events;
 mod fields;
+mod gpm;
 mod gpu_instance;
 mod identity;
 mod lookup;

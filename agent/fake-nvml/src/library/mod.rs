@@ -9,6 +9,7 @@ mod code;
 mod devices;
 mod events;
 mod faults;
+mod gpm;
 mod source;
 mod vgpus;
 
@@ -21,11 +22,13 @@ use crate::scenario::{Gpu, Scenario, Vgpu};
 pub(crate) use code::{Answer, Code, text as error_text};
 pub(crate) use devices::{Device, bytes};
 pub(crate) use events::Arrived;
+pub(crate) use gpm::Activity;
 
 use alive::Alive;
 use devices::{Handles, Target};
 use events::EventSets;
 use faults::Faults;
+use gpm::Gpm;
 use source::Source;
 use vgpus::VgpuNumbers;
 
@@ -45,6 +48,7 @@ pub(crate) struct Library {
     faults: Faults,
     pub(crate) events: EventSets,
     pub(crate) alive: Alive,
+    pub(crate) gpm: Gpm,
 }
 
 impl Library {
@@ -73,6 +77,7 @@ impl Library {
             if *references == 0 {
                 self.events.clear();
                 self.alive.clear();
+                self.gpm.clear();
             }
             Ok(())
         })

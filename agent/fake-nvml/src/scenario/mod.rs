@@ -84,6 +84,9 @@ pub struct Process {
     pub sm_percent: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<u32>,
+    /// How old its newest utilisation sample is, as the driver keeps those of an idle process.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sample_age_ms: u64,
     /// List it whatever `/proc` says: pid 0, a pid of another namespace, a driver that forgets to clean up.
     #[serde(default, skip_serializing_if = "is_default")]
     pub phantom: bool,
@@ -178,6 +181,7 @@ impl Process {
             kind: Kind::Compute,
             sm_percent: None,
             memory_percent: None,
+            sample_age_ms: 0,
             phantom: false,
         }
     }

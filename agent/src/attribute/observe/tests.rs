@@ -12,6 +12,8 @@ fn process(pid: u32, place: Option<(u32, u32)>) -> GpuProcess {
         ci: place.map(|(_, ci)| ci),
         kind: ProcessKind::Compute,
         used_memory_bytes: Some(1),
+        sm_percent: None,
+        memory_percent: None,
     }
 }
 

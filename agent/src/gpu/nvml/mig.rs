@@ -4,10 +4,11 @@ use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 
 use super::ask::{Asker, Got};
+use crate::gpu::epoch;
 use crate::gpu::profile::{Profile, Slices};
 use crate::gpu::raw;
 use crate::gpu::raw::mig::GpuInstance;
-use crate::gpu::reading::Placement;
+use crate::gpu::reading::MigReading;
 
 /// No driver numbers its profiles further.
 const PROFILES: u32 = 64;
@@ -40,8 +41,16 @@ pub(super) struct Instance<'n> {
 }
 
 impl Instance<'_> {
-    pub(super) fn placement(&self) -> Option<Placement> {
-        self.of.map(|of| of.placement)
+    /// The row without what changes from pass to pass.
+    pub(super) fn row(&self) -> MigReading {
+        MigReading {
+            uuid: self.uuid.clone(),
+            gi: self.gi,
+            ci: self.ci,
+            profile: self.profile.clone(),
+            placement: self.of.map(|of| of.placement),
+            ..MigReading::default()
+        }
     }
 }
 
@@ -58,7 +67,9 @@ impl<'n> Mig<'n> {
 
     /// Which instances there are. The same UUID comes back when an instance is made anew in its place, so of those that are
     /// known half of what tells them apart is asked at each look: name or sizes at one, profile and place at the next.
-    pub(super) fn look(&mut self, asker: &mut Asker<'_>, parent: &Device<'n>) {
+    /// Says whether the layout is another one.
+    pub(super) fn look(&mut self, asker: &mut Asker<'_>, parent: &Device<'n>) -> bool {
+        let before: Vec<MigReading> = self.instances.iter().map(Instance::row).collect();
         let slots = asker.ask("nvmlDeviceGetMaxMigDeviceCount", || {
             parent.mig_device_count()
         });
@@ -73,6 +84,8 @@ impl<'n> Mig<'n> {
         for instance in &mut self.instances {
             instance.profile = name_of(instance, self.profiles.as_deref().unwrap_or_default());
         }
+        let now: Vec<MigReading> = self.instances.iter().map(Instance::row).collect();
+        epoch::recut(&before, &now)
     }
 
     /// What the GPU instances are, each asked once.

@@ -2,11 +2,13 @@
 
 mod ask;
 mod facts;
+mod figures;
 mod licence;
 mod mig;
 mod processes;
 mod reader;
 mod slot;
+mod usage;
 mod vgpu;
 
 use std::ffi::OsStr;

@@ -10,6 +10,7 @@ use super::ask::{Asker, Got};
 use super::slot::Slot;
 use crate::gpu::gate::Gate;
 use crate::gpu::protocol::Target;
+use crate::gpu::raw::usage::UsageBuffer;
 use crate::gpu::raw::{self, ProcessBuffer};
 use crate::gpu::reading::{HiddenGpu, NvmlState, Reading};
 
@@ -60,6 +61,7 @@ pub(in crate::gpu) struct Reader<'n> {
     stale: bool,
     looks_in_a_row: u32,
     buffer: ProcessBuffer,
+    usage: UsageBuffer,
 }
 
 impl<'n> Reader<'n> {
@@ -78,6 +80,7 @@ impl<'n> Reader<'n> {
             stale: true,
             looks_in_a_row: 0,
             buffer: ProcessBuffer::default(),
+            usage: UsageBuffer::default(),
         }
     }
 
@@ -107,7 +110,7 @@ impl<'n> Reader<'n> {
             announce(&target);
             self.gate.aim(Some(target));
             let mut asker = Asker::new(self.gate);
-            gpus.push(slot.read(&mut asker, &mut self.buffer));
+            gpus.push(slot.read(&mut asker, &mut self.buffer, &mut self.usage));
             self.stale |= asker.stale;
             code = asker.code.or(code);
             if let Some(unavailable) = asker.unavailable {

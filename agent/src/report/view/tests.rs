@@ -27,6 +27,7 @@ fn device(tenants: &[&str], health: Health) -> Device {
                     }
                 },
                 used_memory_bytes: None,
+                sm: Default::default(),
             })
             .collect(),
         vgpu: None,

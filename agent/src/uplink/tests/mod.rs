@@ -101,6 +101,7 @@ impl Bench {
                 source: Source::Slice,
             },
             used_memory_bytes: None,
+            sm: Default::default(),
         };
         let device = Device {
             health: Health::Ok,
