@@ -11,9 +11,10 @@ use crate::attribute::{AttributionConfig, Observer};
 use crate::clock::boottime_ms;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::gpu::library::check_library;
-use crate::gpu::reading::{Health, Licence, NvmlState};
+use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
+use crate::report::wire::health_text;
 
 /// Whoever knows of containers and jobs gets this long to answer.
 const ANSWERS_DEADLINE: Duration = Duration::from_secs(3);
@@ -124,12 +125,14 @@ struct Document<'o> {
     error: Option<&'o NvmlState>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Row<'o> {
     uuid: Option<&'o str>,
+    /// Of the GPU, or of the one that it is a part of.
+    pci_bus_id: Option<&'o str>,
     kind: &'static str,
     model: Option<&'o str>,
-    gpu_model: &'o str,
+    gpu_model: Option<&'o str>,
     parent_uuid: Option<&'o str>,
     gi: Option<u32>,
     ci: Option<u32>,
@@ -141,7 +144,20 @@ struct Row<'o> {
     licence: Option<Licence>,
     memory_total_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
-    state: Health,
+    memory_used_quality: &'static str,
+    /// Of its SMs (a MIG instance), or the time in which something ran.
+    utilization_percent: Option<u32>,
+    utilization_quality: &'static str,
+    /// `ok`, `lost`, `hung`, `unknown`; of GPUs that NVML does not show `excluded` or `passthrough`.
+    state: &'static str,
+    /// NUMA node nearest to its GPU.
+    numa_node: Option<u32>,
+    /// GPUs with the same number are joined by NVLink.
+    nvlink_island: Option<u32>,
+    /// Of a GPU that is or was cut: changes of its layout since the agent began to look.
+    mig_generation: Option<u64>,
+    /// What a full GPU is.
+    gpu: Option<&'o GpuFacts>,
     processes: Vec<ProcessRow<'o>>,
 }
 
@@ -154,6 +170,10 @@ struct ProcessRow<'o> {
     /// Why it is nobody's.
     reason: Option<&'static str>,
     used_memory_bytes: Option<u64>,
+    used_memory_quality: &'static str,
+    /// Of the device's SMs.
+    sm_percent: Option<u32>,
+    sm_quality: &'static str,
 }
 
 impl<'o> Row<'o> {
@@ -172,11 +192,13 @@ impl<'o> Row<'o> {
         };
         // Where the driver does not tell its reserve apart, what processes hold is not known.
         let used = device.memory.filter(|memory| memory.reserved.is_some());
+        let facts = device.facts.as_deref();
         Self {
             uuid,
+            pci_bus_id: facts.map(|facts| facts.pci_bus_id.as_str()),
             kind: key.kind(),
             model: Some(device.model.as_str()).filter(|model| !model.is_empty()),
-            gpu_model: &device.gpu_model,
+            gpu_model: Some(&device.gpu_model),
             parent_uuid,
             gi: place.map(|(gi, _)| gi),
             ci: place.map(|(_, ci)| ci),
@@ -186,8 +208,30 @@ impl<'o> Row<'o> {
             licence: device.vgpu.as_ref().map(|vgpu| vgpu.licence),
             memory_total_bytes: device.memory.map(|memory| memory.total),
             memory_used_bytes: used.map(|memory| memory.used),
-            state: device.health,
+            memory_used_quality: quality(used),
+            utilization_percent: device.whole.percent,
+            utilization_quality: quality(device.whole.percent),
+            state: health_text(device.health),
+            numa_node: device.numa_node(),
+            nvlink_island: device.nvlink_island,
+            mig_generation: device.mig_generation,
+            gpu: facts.filter(|_| place.is_none() && device.vgpu.is_none()),
             processes: device.processes.iter().map(ProcessRow::new).collect(),
+        }
+    }
+}
+
+impl<'o> Row<'o> {
+    /// A GPU that NVML does not show: nobody here can hold it.
+    fn hidden(gpu: &'o HiddenGpu) -> Self {
+        Self {
+            uuid: gpu.uuid.as_deref(),
+            kind: "gpu",
+            state: gpu.why.as_str(),
+            memory_used_quality: quality::<u64>(None),
+            utilization_quality: quality::<u32>(None),
+            pci_bus_id: Some(&gpu.pci_bus_id),
+            ..Self::default()
         }
     }
 }
@@ -200,7 +244,18 @@ impl<'o> ProcessRow<'o> {
             source: process.owner.source_text(),
             reason: process.owner.reason().map(Reason::as_str),
             used_memory_bytes: process.used_memory_bytes,
+            used_memory_quality: quality(process.used_memory_bytes),
+            sm_percent: process.sm.percent(),
+            sm_quality: process.sm.quality(),
         }
+    }
+}
+
+/// The driver says it, or nobody does.
+fn quality<T>(figure: Option<T>) -> &'static str {
+    match figure {
+        Some(_) => "measured",
+        None => "unknown",
     }
 }
 
@@ -211,6 +266,7 @@ fn document(observation: &Observation) -> Document<'_> {
             .devices
             .iter()
             .map(|(key, device)| Row::new(key, device))
+            .chain(observation.hidden.iter().map(Row::hidden))
             .collect(),
         error: Some(&observation.nvml).filter(|state| **state != NvmlState::Ok),
     }
@@ -249,6 +305,12 @@ fn print_table(observation: &Observation, unidentified: u32) -> io::Result<()> {
             state,
             holders(device),
         ]);
+    }
+    for gpu in &observation.hidden {
+        let name = gpu.uuid.as_ref().unwrap_or(&gpu.pci_bus_id).clone();
+        let state = gpu.why.as_str().to_owned();
+        let none = String::new;
+        rows.push([name, none(), none(), "?".to_owned(), state, none()]);
     }
     let mut widths = [0; 6];
     for row in &rows {
@@ -298,12 +360,7 @@ fn memory_text(row: &Row<'_>) -> String {
 }
 
 fn state(device: &Device) -> String {
-    let health = match device.health {
-        Health::Ok => "ok",
-        Health::Lost => "lost",
-        Health::Hung => "hung",
-        Health::Unknown => "unknown",
-    };
+    let health = health_text(device.health);
     match &device.vgpu {
         Some(vgpu) if vgpu.licence == Licence::Unknown => format!("{health}, licence unknown"),
         Some(vgpu) => format!("{health}, {}", vgpu.licence.as_str()),

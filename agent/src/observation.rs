@@ -1,12 +1,17 @@
 //! A reading joined with what the kernel says of its processes: which tenant holds which device right now.
 
+mod usage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
+
 use crate::gpu::gauges::Gauges;
-use crate::gpu::reading::{Glow, Health, Licence, Memory, NvmlState};
+use crate::gpu::reading::{Glow, GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -51,6 +56,8 @@ pub struct Observation {
     pub driver_version: Option<String>,
     /// Every device by its key. While `health` is not ok the holders are the last known ones.
     pub devices: BTreeMap<DeviceKey, Device>,
+    /// GPUs of this host that NVML does not show; the last known ones while it does not answer.
+    pub hidden: Vec<HiddenGpu>,
 }
 
 /// One device and who is on it.
@@ -76,6 +83,14 @@ pub struct Device {
     pub processes: Vec<AttributedProcess>,
     /// What only a vGPU instance has.
     pub vgpu: Option<Vgpu>,
+    /// What is known of the GPU, or of the one that it is a part of.
+    pub facts: Option<Arc<GpuFacts>>,
+    /// GPUs of this node with the same number are joined by NVLink; one alone has its own. `None`: not known.
+    pub nvlink_island: Option<u32>,
+    /// How often the MIG layout of this GPU changed since the agent began to look; `None` where it was never cut.
+    pub mig_generation: Option<u64>,
+    /// How busy it is as a whole.
+    pub whole: WholeUse,
     /// What only a whole GPU has.
     pub readout: Option<Readout>,
 }
@@ -94,6 +109,12 @@ pub struct Readout {
 }
 
 impl Device {
+    /// NUMA node nearest to its GPU.
+    #[must_use]
+    pub fn numa_node(&self) -> Option<u32> {
+        self.facts.as_ref().and_then(|facts| facts.numa_node)
+    }
+
     /// Whose the processes here are, and whose the VM is.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         let processes = self.processes.iter().map(|process| &process.owner);
@@ -140,6 +161,8 @@ pub struct AttributedProcess {
     pub owner: Owner,
     /// Framebuffer of this process, bytes; `None` when the driver does not say.
     pub used_memory_bytes: Option<u64>,
+    /// Percent of the device's SMs.
+    pub sm: Figure,
 }
 
 /// Whose a process or a virtual machine is, and by which evidence.

@@ -13,7 +13,7 @@ use super::vm::VmRules;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading, VgpuReading};
 use crate::gpu::sampler::Collected;
 use crate::observation::{
-    AttributedProcess, Device, DeviceKey, Observation, Owner, Readout, Reason,
+    AttributedProcess, Device, DeviceKey, Observation, Owner, Readout, Reason, WholeUse, of_process,
 };
 use crate::process::facts::{FactsCache, Told};
 use crate::process::procfs::pids_are_the_hosts;
@@ -177,8 +177,10 @@ pub fn observe(
     at_boottime_ms: u64,
 ) -> Observation {
     let mut devices = BTreeMap::new();
+    let mut hidden = Vec::new();
     let driver_version = match collected.reading {
         Some(reading) => {
+            hidden = reading.hidden;
             for gpu in reading.gpus {
                 add_gpu(&mut devices, gpu, previous, names, owner_of);
             }
@@ -193,6 +195,9 @@ pub fn observe(
                 };
                 devices.insert(key.clone(), silent);
             }
+            if let Some(previous) = previous {
+                hidden.clone_from(&previous.hidden);
+            }
             previous.and_then(|previous| previous.driver_version.clone())
         }
     };
@@ -201,6 +206,7 @@ pub fn observe(
         nvml: collected.nvml,
         driver_version,
         devices,
+        hidden,
     }
 }
 
@@ -225,7 +231,15 @@ fn add_gpu(
     };
     match gpu.vgpus {
         Some(vgpus) if health == Health::Ok => {
-            let seen = |of: VgpuReading| vgpu::device(of, &gpu.uuid, &names);
+            let seen = |of: VgpuReading| {
+                let (key, device) = vgpu::device(of, &gpu.uuid, &names);
+                let device = Device {
+                    facts: gpu.facts.clone(),
+                    nvlink_island: gpu.nvlink_island,
+                    ..device
+                };
+                (key, device)
+            };
             devices.extend(vgpus.into_iter().map(seen));
         }
         // No host any more: what it was cut into is gone.
@@ -249,11 +263,18 @@ fn add_gpu(
     if gpu.mig_enabled == Some(true) {
         add_unseen(&mut instances, processes.as_deref().unwrap_or_default());
     }
+    let busy = places(processes.as_deref().unwrap_or_default());
     for instance in instances {
         let key = DeviceKey::Mig(gpu.uuid.clone(), instance.gi, instance.ci);
         let here = processes
             .as_mut()
             .map(|processes| take_from(processes, &instance));
+        // GPM speaks of the GPU instance: of this one when its other compute instances are idle.
+        let shared = |(gi, ci): &(u32, u32)| *gi == instance.gi && *ci != instance.ci;
+        let whole = WholeUse {
+            percent: instance.sm_percent.filter(|_| !busy.iter().any(shared)),
+            exact: true,
+        };
         let device = Device {
             health,
             model: model.clone(),
@@ -263,9 +284,16 @@ fn add_gpu(
             minor: gpu.minor,
             partitioned: false,
             memory: instance.memory,
-            processes: here.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+            processes: here.map_or_else(
+                || last_known(&key),
+                |here| attributed(here, whole, owner_of),
+            ),
+            whole,
             vgpu: None,
             readout: None,
+            facts: gpu.facts.clone(),
+            nvlink_island: gpu.nvlink_island,
+            mig_generation: None,
         };
         devices.insert(key, device);
     }
@@ -276,6 +304,10 @@ fn add_gpu(
         gauges: gpu.gauges,
     };
     let key = DeviceKey::Gpu(gpu.uuid);
+    let whole = WholeUse {
+        percent: gpu.glow.utilization_gpu_percent,
+        exact: false,
+    };
     let device = Device {
         health,
         gpu_model: names
@@ -289,9 +321,17 @@ fn add_gpu(
         minor: gpu.minor,
         partitioned: gpu.mig_enabled == Some(true) || host,
         memory: gpu.memory,
-        processes: processes.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+        processes: processes.map_or_else(
+            || last_known(&key),
+            |here| attributed(here, whole, owner_of),
+        ),
+        whole,
         vgpu: None,
         readout: Some(readout),
+        facts: gpu.facts,
+        nvlink_island: gpu.nvlink_island,
+        mig_generation: Some(gpu.mig_generation)
+            .filter(|generation| gpu.mig_enabled == Some(true) || *generation > 0),
     };
     devices.insert(key, device);
 }
@@ -308,8 +348,7 @@ fn add_unseen(instances: &mut Vec<MigReading>, processes: &[GpuProcess]) {
                 uuid: String::new(),
                 gi,
                 ci,
-                profile: None,
-                memory: None,
+                ..MigReading::default()
             });
         }
     }
@@ -323,10 +362,18 @@ fn take_from(processes: &mut Vec<GpuProcess>, instance: &MigReading) -> Vec<GpuP
         .collect()
 }
 
+/// GPU and compute instances with processes.
+fn places(processes: &[GpuProcess]) -> Vec<(u32, u32)> {
+    let place = |process: &GpuProcess| process.gi.zip(process.ci);
+    processes.iter().filter_map(place).collect()
+}
+
 fn attributed(
     processes: Vec<GpuProcess>,
+    whole: WholeUse,
     owner_of: &mut dyn FnMut(u32) -> Found,
 ) -> Vec<AttributedProcess> {
+    let alone = processes.len() == 1;
     let mut found: Vec<AttributedProcess> = processes
         .into_iter()
         .filter_map(|process| {
@@ -336,6 +383,7 @@ fn attributed(
                 start_time,
                 owner,
                 used_memory_bytes: process.used_memory_bytes,
+                sm: of_process(process.sm_percent, alone, whole),
             })
         })
         .collect();

@@ -1,12 +1,15 @@
 //! NVML behind a disposable worker process.
 
 mod backoff;
+mod epoch;
 mod gate;
 pub mod gauges;
 pub mod library;
 mod link;
 mod morgue;
+mod nvlink;
 mod nvml;
+mod place;
 mod profile;
 pub mod protocol;
 mod quarantine;
@@ -14,4 +17,5 @@ mod raw;
 pub mod reading;
 mod roster;
 pub mod sampler;
+mod usage;
 pub mod worker;

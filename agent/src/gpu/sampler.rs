@@ -12,10 +12,12 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::link::{Link, Reply, Start};
 use super::morgue::Morgue;
+use super::place::Places;
 use super::protocol::Target;
 use super::quarantine::Quarantine;
 use super::reading::{Health, NvmlState, Reading};
 use super::roster::Roster;
+use crate::sysfs::PciBus;
 
 /// Workers that may be stuck in the driver at a time.
 const STUCK_LIMIT: usize = 2;
@@ -37,6 +39,8 @@ pub struct SamplerConfig {
     pub probe: (Duration, Duration),
     /// First and longest pause before NVML is initialised anew because a GPU is lost: it may have been reset.
     pub lost: (Duration, Duration),
+    /// What the kernel says of the GPUs.
+    pub bus: PciBus,
 }
 
 impl Default for SamplerConfig {
@@ -49,6 +53,7 @@ impl Default for SamplerConfig {
             retry: (Duration::from_secs(1), Duration::from_secs(15)),
             probe: (Duration::from_secs(2), Duration::from_secs(60)),
             lost: (Duration::from_secs(60), Duration::from_secs(600)),
+            bus: PciBus::default(),
         }
     }
 }
@@ -89,6 +94,7 @@ pub struct Sampler {
     config: SamplerConfig,
     worker: Option<Link>,
     roster: Roster,
+    places: Places,
     quarantine: Quarantine,
     morgue: Morgue,
     /// Set while NVML as a whole fails.
@@ -117,6 +123,7 @@ impl Sampler {
             announce: false,
             more: false,
             stats: SamplerStats::default(),
+            places: Places::new(config.bus.clone()),
             config,
         }
     }
@@ -283,7 +290,13 @@ impl Sampler {
         }
     }
 
-    fn succeed(&mut self, reading: Reading, unidentified: u32, now_boottime_ms: u64) -> Collected {
+    fn succeed(
+        &mut self,
+        mut reading: Reading,
+        unidentified: u32,
+        now_boottime_ms: u64,
+    ) -> Collected {
+        self.places.complete(&mut reading, now_boottime_ms);
         self.failing = None;
         self.retry.reset();
         self.announce = false;

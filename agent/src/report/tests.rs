@@ -46,6 +46,7 @@ fn device(tenants: &[&str]) -> Device {
                     }
                 },
                 used_memory_bytes: None,
+                sm: Default::default(),
             })
             .collect(),
         vgpu: None,
@@ -55,6 +56,7 @@ fn device(tenants: &[&str]) -> Device {
 
 fn observation(at: u64, devices: &[(&str, Device)]) -> Observation {
     Observation {
+        hidden: Vec::new(),
         at_boottime_ms: at,
         nvml: NvmlState::Ok,
         driver_version: Some("550.54".into()),
@@ -316,6 +318,7 @@ fn any_observation() -> impl Strategy<Value = (Observation, bool)> {
     let devices = proptest::collection::btree_map(any_key(), any_device(), 0..6);
     (devices, nvml, any::<bool>()).prop_map(|(devices, nvml, full)| {
         let observation = Observation {
+            hidden: Vec::new(),
             at_boottime_ms: 0,
             nvml,
             driver_version: None,

@@ -20,6 +20,11 @@ impl Handle {
         self.0.addr()
     }
 
+    /// As it stands inside of structs.
+    pub(super) fn pointer<T>(self) -> *mut T {
+        self.0.cast()
+    }
+
     /// A handle to give out. It is compared and never followed.
     pub(super) fn from_number(number: usize) -> Self {
         Self(std::ptr::without_provenance_mut(number))

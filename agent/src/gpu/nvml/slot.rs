@@ -1,33 +1,29 @@
 //! One GPU as the reader keeps it between passes, and the calls that make one row of a reading.
 
 use nvml_wrapper::Device;
-use nvml_wrapper::enum_wrappers::device::{GpuVirtualizationMode, TemperatureSensor};
-use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::enum_wrappers::device::GpuVirtualizationMode;
 
 use super::ask::{Asker, Got};
+use super::facts::Facts;
+use super::figures::{self, INSTANCE_MEMORY_V2, MEMORY_V2, UTILIZATION};
 use super::gauges::{self, Lacks};
-use super::mig::{self, Instance};
+use super::mig::{Instance, Mig};
 use super::processes;
+use super::usage::Usage;
 use super::vgpu::Vgpus;
-use crate::gpu::raw::{self, ProcessBuffer};
+use crate::gpu::raw::ProcessBuffer;
+use crate::gpu::raw::usage::UsageBuffer;
 use crate::gpu::reading::{Glow, GpuProcess, GpuReading, Health, Memory, MigReading};
-
-/// Calls that this GPU answered with "not supported"; they are left out for a while.
-const UTILIZATION: u8 = 1;
-const POWER: u8 = 1 << 1;
-const TEMPERATURE: u8 = 1 << 2;
-pub(super) const GRAPHICS: u8 = 1 << 3;
-pub(super) const MPS: u8 = 1 << 4;
-const MEMORY_V2: u8 = 1 << 5;
-const INSTANCE_MEMORY_V2: u8 = 1 << 6;
 
 #[derive(Debug)]
 pub(super) struct Slot<'n> {
     device: Device<'n>,
     /// The row without what changes from pass to pass.
     facts: GpuReading,
-    instances: Vec<Instance<'n>>,
+    slow: Facts,
+    mig: Mig<'n>,
     vgpus: Vgpus,
+    usage: Usage<'n>,
     lacking: u8,
     lacking_gauges: Lacks,
     /// `lacking` is known from a pass before.
@@ -66,12 +62,18 @@ impl<'n> Slot<'n> {
             instances: Vec::new(),
             vgpus: None,
             processes: None,
+            facts: None,
+            nvlink_island: None,
+            mig_generation: 0,
         };
+        let slow = Facts::new(asker, &device, &facts.pci_bus_id);
         Some(Self {
             device,
             facts,
-            instances: Vec::new(),
+            slow,
+            mig: Mig::default(),
             vgpus: Vgpus::default(),
+            usage: Usage::default(),
             lacking: 0,
             lacking_gauges: Lacks::default(),
             settled: false,
@@ -105,6 +107,9 @@ impl<'n> Slot<'n> {
             self.settled = false;
             self.puzzling.clear();
             self.vgpus.retry();
+            self.mig.retry();
+            self.usage.retry();
+            self.slow.refresh(asker, &self.device);
         }
         self.look_at_mode(asker);
         let before = self.facts.mig_enabled;
@@ -121,9 +126,13 @@ impl<'n> Slot<'n> {
             let minor = asker.ask("nvmlDeviceGetMinorNumber", || self.device.minor_number());
             self.facts.minor = minor.value().or(self.facts.minor);
         }
-        let known = std::mem::take(&mut self.instances);
         if self.facts.mig_enabled == Some(true) {
-            self.instances = mig::walk(asker, &self.device, known);
+            if self.mig.look(asker, &self.device) {
+                self.usage.forget();
+            }
+        } else {
+            self.mig.forget();
+            self.usage.forget();
         }
     }
 
@@ -150,12 +159,13 @@ impl<'n> Slot<'n> {
         &mut self,
         asker: &mut Asker<'_>,
         buffer: &mut ProcessBuffer,
+        usage: &mut UsageBuffer,
         more: bool,
     ) -> GpuReading {
         let mut row = self.facts.clone();
         row.memory = self.memory(asker);
         let before = self.lacking;
-        row.glow = self.glow(asker);
+        row.glow = figures::glow(asker, &self.device, &mut self.lacking);
         // In MIG mode there is no utilisation, so losing it means that the GPU was switched over.
         let switched = self.settled && self.lacking & !before & UTILIZATION != 0;
         row.processes = self.processes(asker, buffer);
@@ -174,7 +184,8 @@ impl<'n> Slot<'n> {
         row.gauges = more.then(|| gauges::read(asker, &self.device, &mut self.lacking_gauges));
         self.remember(&memories, row.processes.as_deref());
         self.settled = true;
-        row.instances = self.instances.iter().zip(&memories).map(as_row).collect();
+        row.instances = self.rows(&memories);
+        self.ask_usage(asker, usage, &mut row);
         if asker.lost {
             row.health = Health::Lost;
             row.memory = None;
@@ -182,38 +193,53 @@ impl<'n> Slot<'n> {
             row.gauges = None;
             row.processes = None;
             row.vgpus = None;
+        } else {
+            row.facts = self.slow.news();
         }
         row
     }
 
-    fn memory(&mut self, asker: &mut Asker<'_>) -> Option<Memory> {
-        memory(asker, &self.device, &mut self.lacking, MEMORY_V2)
+    fn rows(&self, memories: &[Option<Memory>]) -> Vec<MigReading> {
+        let row = |(instance, memory): (&Instance<'_>, &Option<Memory>)| MigReading {
+            memory: *memory,
+            ..instance.row()
+        };
+        self.mig.instances.iter().zip(memories).map(row).collect()
     }
 
-    fn glow(&mut self, asker: &mut Asker<'_>) -> Glow {
-        let device = &self.device;
-        let lacking = &mut self.lacking;
-        let rates = optional(
-            asker,
-            lacking,
-            UTILIZATION,
-            "nvmlDeviceGetUtilizationRates",
-            || device.utilization_rates(),
-        );
-        Glow {
-            utilization_gpu_percent: rates.as_ref().map(|rates| rates.gpu),
-            utilization_memory_percent: rates.map(|rates| rates.memory),
-            power_milliwatts: optional(asker, lacking, POWER, "nvmlDeviceGetPowerUsage", || {
-                device.power_usage()
-            }),
-            temperature_celsius: optional(
-                asker,
-                lacking,
-                TEMPERATURE,
-                "nvmlDeviceGetTemperature",
-                || device.temperature(TemperatureSensor::Gpu),
-            ),
+    /// How busy the processes keep it, where there are some.
+    fn ask_usage(&mut self, asker: &mut Asker<'_>, usage: &mut UsageBuffer, row: &mut GpuReading) {
+        let Some(processes) = &mut row.processes else {
+            return;
+        };
+        if row.mig_enabled != Some(true) {
+            self.usage
+                .of_processes(asker, usage, &self.device, processes);
+            return;
         }
+        let busy = |gi: u32| processes.iter().any(|process| process.gi == Some(gi));
+        self.usage.keep(busy);
+        let mut asked: Vec<(u32, Option<u32>)> = Vec::new();
+        for instance in row
+            .instances
+            .iter_mut()
+            .filter(|instance| busy(instance.gi))
+        {
+            let gi = instance.gi;
+            let known = asked.iter().find(|(other, _)| *other == gi);
+            instance.sm_percent = match known {
+                Some((_, percent)) => *percent,
+                None => asker.on_instances(|asker| {
+                    let nvml = self.device.nvml();
+                    self.usage.of_instance(asker, nvml, &self.device, gi)
+                }),
+            };
+            asked.push((gi, instance.sm_percent));
+        }
+    }
+
+    fn memory(&mut self, asker: &mut Asker<'_>) -> Option<Memory> {
+        figures::memory(asker, &self.device, &mut self.lacking, MEMORY_V2)
     }
 
     /// Memory of each instance, in their order; asked once for a GPU instance, whose compute instances share it.
@@ -222,16 +248,17 @@ impl<'n> Slot<'n> {
     }
 
     fn read_instance_memories(&mut self, asker: &mut Asker<'_>) -> Vec<Option<Memory>> {
-        let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.instances.len());
-        for (at, instance) in self.instances.iter().enumerate() {
+        let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.mig.instances.len());
+        for (at, instance) in self.mig.instances.iter().enumerate() {
             let twin = self
+                .mig
                 .instances
                 .iter()
                 .take(at)
                 .position(|other| other.gi == instance.gi);
             let shared = twin.and_then(|twin| memories.get(twin).copied());
             memories.push(shared.unwrap_or_else(|| {
-                memory(
+                figures::memory(
                     asker,
                     &instance.device,
                     &mut self.lacking,
@@ -250,14 +277,14 @@ impl<'n> Slot<'n> {
                 // Known once and refused now: destroyed. Never known: new, or not readable at all.
                 (before, _) => before.is_some(),
             };
-        self.instances.iter().zip(memories).any(resized)
+        self.mig.instances.iter().zip(memories).any(resized)
             || self
                 .strangers(processes)
                 .any(|place| !self.puzzling.contains(&place))
     }
 
     fn remember(&mut self, memories: &[Option<Memory>], processes: Option<&[GpuProcess]>) {
-        for (instance, memory) in self.instances.iter_mut().zip(memories) {
+        for (instance, memory) in self.mig.instances.iter_mut().zip(memories) {
             instance.total = memory.map(|memory| memory.total);
         }
         self.puzzling = self.strangers(processes).collect();
@@ -274,6 +301,7 @@ impl<'n> Slot<'n> {
             .filter_map(|process| process.gi.zip(process.ci));
         places.filter(|(gi, ci)| {
             !self
+                .mig
                 .instances
                 .iter()
                 .any(|own| own.gi == *gi && own.ci == *ci)
@@ -288,67 +316,10 @@ impl<'n> Slot<'n> {
         match processes::on(asker, buffer, &self.device, &mut self.lacking) {
             Got::Value(found) => Some(found),
             Got::Lacking if self.facts.mig_enabled == Some(true) => {
-                let (instances, lacking) = (&self.instances, &mut self.lacking);
+                let (instances, lacking) = (&self.mig.instances, &mut self.lacking);
                 asker.on_instances(|asker| processes::on_each(asker, buffer, instances, lacking))
             }
             Got::Lacking | Got::Unknown => None,
         }
-    }
-}
-
-/// A call that some GPUs do not know.
-fn optional<T>(
-    asker: &mut Asker<'_>,
-    lacking: &mut u8,
-    bit: u8,
-    name: &'static str,
-    call: impl FnOnce() -> Result<T, NvmlError>,
-) -> Option<T> {
-    if *lacking & bit != 0 {
-        return None;
-    }
-    let got = asker.ask(name, call);
-    if matches!(got, Got::Lacking) {
-        *lacking |= bit;
-    }
-    got.value()
-}
-
-fn memory(
-    asker: &mut Asker<'_>,
-    device: &Device<'_>,
-    lacking: &mut u8,
-    newer_bit: u8,
-) -> Option<Memory> {
-    let newer = optional(
-        asker,
-        lacking,
-        newer_bit,
-        "nvmlDeviceGetMemoryInfo_v2",
-        || device.memory_info(),
-    );
-    if let Some(memory) = newer {
-        return Some(Memory {
-            total: memory.total,
-            reserved: Some(memory.reserved),
-            free: memory.free,
-            used: memory.used,
-        });
-    }
-    if *lacking & newer_bit == 0 {
-        return None;
-    }
-    asker
-        .ask("nvmlDeviceGetMemoryInfo", || raw::memory_v1(device))
-        .value()
-}
-
-fn as_row((instance, memory): (&Instance<'_>, &Option<Memory>)) -> MigReading {
-    MigReading {
-        uuid: instance.uuid.clone(),
-        gi: instance.gi,
-        ci: instance.ci,
-        profile: instance.profile.clone(),
-        memory: *memory,
     }
 }

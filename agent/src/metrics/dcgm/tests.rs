@@ -75,6 +75,7 @@ fn observation() -> Observation {
         at_boottime_ms: 1000,
         nvml: crate::gpu::reading::NvmlState::Ok,
         driver_version: Some("550.90.07".to_owned()),
+        hidden: Vec::new(),
         devices: [
             (key("GPU-z"), gpu(0, glow, Some(gauges))),
             (key("GPU-a"), gpu(1, cut, None)),
