@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
 
-use crate::gpu::gauges::Gauges;
+use crate::gpu::gauges::{Activity, Gauges};
 use crate::gpu::reading::{Glow, GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
@@ -106,6 +106,8 @@ pub struct Readout {
     pub glow: Glow,
     /// Figures that are read only while somebody scrapes them.
     pub gauges: Option<Gauges>,
+    /// What it, or each of its GPU instances, does, likewise.
+    pub activities: Vec<Activity>,
 }
 
 impl Device {

@@ -302,6 +302,7 @@ fn add_gpu(
         pci_bus_id: gpu.pci_bus_id,
         glow: gpu.glow,
         gauges: gpu.gauges,
+        activities: gpu.activities,
     };
     let key = DeviceKey::Gpu(gpu.uuid);
     let whole = WholeUse {

@@ -20,10 +20,22 @@ pub struct Gauges {
     pub energy_millijoules: Option<u64>,
     /// Field 94, since the driver was loaded.
     pub pcie_replays: Option<u64>,
-    /// Field 142: rows remapped after correctable errors.
-    pub remapped_correctable: Option<u64>,
-    /// Field 143: rows remapped after uncorrectable errors.
-    pub remapped_uncorrectable: Option<u64>,
-    /// Field 145: a row could not be remapped.
-    pub remap_failed: Option<bool>,
+}
+
+/// What a GPU or a GPU instance did between two GPM samples; `None` where it does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Activity {
+    /// The GPU instance; `None` is the GPU.
+    pub gi: Option<u32>,
+    /// Metric 1: part of the time in which the graphics or compute engine was busy, 0 to 1.
+    pub engine: Option<f64>,
+    /// Metric 5: part of the time in which tensor cores were busy, 0 to 1.
+    pub tensor: Option<f64>,
+    /// Metric 10: part of the memory's bandwidth, 0 to 1.
+    pub dram: Option<f64>,
+    /// Metric 20: bytes a second to the host.
+    pub pcie_tx: Option<f64>,
+    /// Metric 21: bytes a second from the host.
+    pub pcie_rx: Option<f64>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::gauges::Gauges;
+use super::gauges::{Activity, Gauges};
 pub use facts::{GpuFacts, HiddenGpu, NvLink, NvLinkEnd, RemappedRows, Why};
 
 /// One pass over all GPUs of the node.
@@ -47,6 +47,9 @@ pub struct GpuReading {
     /// More of that kind, when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauges: Option<Gauges>,
+    /// What it, or each of its GPU instances, does, when that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activities: Vec<Activity>,
     /// MIG instances (GPU instance and compute instance pairs).
     pub instances: Vec<MigReading>,
     /// vGPU instances that run on it. `None`: no host, or not known which run.

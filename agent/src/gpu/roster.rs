@@ -129,6 +129,7 @@ fn silent(known: &GpuReading, health: Health) -> GpuReading {
     row.memory = None;
     row.glow = Glow::default();
     row.gauges = None;
+    row.activities = Vec::new();
     row.processes = None;
     row.vgpus = None;
     for instance in &mut row.instances {

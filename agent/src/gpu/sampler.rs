@@ -144,7 +144,7 @@ impl Sampler {
         self.worker.as_ref().and_then(Link::pid)
     }
 
-    /// Whether samples have the figures that few ask for ([`super::gauges::Gauges`]); five more calls a GPU.
+    /// Whether samples have the figures that few ask for ([`super::gauges::Gauges`]); some more calls a GPU.
     pub fn want_more(&mut self, more: bool) {
         self.more = more;
     }

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use gpuquota_proto::exposition::{Families, Format, Labels, Misnamed};
+use gpuquota_proto::exposition::{Families, Format, Labels, Misnamed, truth};
 use serde::Deserialize;
 
 use crate::attribute::Granted;
-use crate::gpu::gauges::Gauges;
-use crate::gpu::reading::{Health, Memory};
+use crate::gpu::gauges::{Activity, Gauges};
+use crate::gpu::reading::{Health, Memory, RemappedRows};
 use crate::observation::{Device, DeviceKey, Observation, Readout};
 
 use super::snapshot::View;
@@ -44,6 +44,8 @@ pub enum HostLabel {
 struct Row<'o> {
     labels: Labels,
     gpu: &'o Readout,
+    remapped: Option<RemappedRows>,
+    activity: Option<&'o Activity>,
     memory: Option<&'o Memory>,
     /// It is an instance.
     instance: bool,
@@ -67,7 +69,7 @@ type Value = fn(&Row<'_>) -> Option<f64>;
 const GAUGE: bool = false;
 const COUNTER: bool = true;
 
-const FAMILIES: [(&str, bool, Where, Value, &str); 17] = [
+const FAMILIES: [(&str, bool, Where, Value, &str); 22] = [
     (
         "DCGM_FI_DEV_GPU_TEMP",
         GAUGE,
@@ -175,22 +177,57 @@ const FAMILIES: [(&str, bool, Where, Value, &str); 17] = [
         "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS",
         COUNTER,
         Where::Gpus,
-        |row| count(row, |more| more.remapped_uncorrectable),
+        |row| row.remapped.map(|rows| f64::from(rows.uncorrectable)),
         "Number of remapped rows for uncorrectable errors.",
     ),
     (
         "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS",
         COUNTER,
         Where::Gpus,
-        |row| count(row, |more| more.remapped_correctable),
+        |row| row.remapped.map(|rows| f64::from(rows.correctable)),
         "Number of remapped rows for correctable errors.",
     ),
     (
         "DCGM_FI_DEV_ROW_REMAP_FAILURE",
         GAUGE,
         Where::Gpus,
-        |row| count(row, |more| more.remap_failed.map(u64::from)),
+        |row| row.remapped.map(|rows| truth(rows.failed)),
         "Whether remapping of rows has failed.",
+    ),
+    (
+        "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+        GAUGE,
+        Where::Everywhere,
+        |row| row.activity?.engine,
+        "Ratio of time the graphics engine is active.",
+    ),
+    (
+        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+        GAUGE,
+        Where::Everywhere,
+        |row| row.activity?.tensor,
+        "Ratio of cycles the tensor pipe is active.",
+    ),
+    (
+        "DCGM_FI_PROF_DRAM_ACTIVE",
+        GAUGE,
+        Where::Everywhere,
+        |row| row.activity?.dram,
+        "Ratio of cycles the memory interface is active.",
+    ),
+    (
+        "DCGM_FI_PROF_PCIE_TX_BYTES",
+        GAUGE,
+        Where::Everywhere,
+        |row| row.activity?.pcie_tx,
+        "Bytes sent to the host over PCIe, a second.",
+    ),
+    (
+        "DCGM_FI_PROF_PCIE_RX_BYTES",
+        GAUGE,
+        Where::Everywhere,
+        |row| row.activity?.pcie_rx,
+        "Bytes received from the host over PCIe, a second.",
     ),
 ];
 
@@ -278,20 +315,27 @@ fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm, granted: &Granted) -> Vec
         rows.push(Row {
             labels: labels(&[], Some(uuid)),
             gpu: readout,
+            remapped: device.facts.as_ref().and_then(|facts| facts.remapped_rows),
+            activity: readout.activities.iter().find(|did| did.gi.is_none()),
             memory: device.memory.as_ref(),
             instance: false,
             cut: !own.is_empty(),
         });
-        for ((_, gi), parts) in own {
+        for ((_, number), parts) in own {
             let Some(part) = parts.first() else { continue };
             let profile = gpu_instance(part.profile.as_deref().unwrap_or_default());
             // Of one that is cut into several, none was given all.
             let whole = Some(part).filter(|_| parts.len() == 1);
             let device = whole.and_then(|part| part.mig_uuid.as_deref());
-            let gi = gi.to_string();
+            let gi = number.to_string();
             rows.push(Row {
                 labels: labels(&[("GPU_I_PROFILE", profile), ("GPU_I_ID", &gi)], device),
                 gpu: readout,
+                remapped: None,
+                activity: readout
+                    .activities
+                    .iter()
+                    .find(|did| did.gi == Some(*number)),
                 memory: part.memory.as_ref(),
                 instance: true,
                 cut: false,

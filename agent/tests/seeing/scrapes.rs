@@ -108,6 +108,21 @@ fn rule_20_dcgm_rows_come_from_what_the_driver_says() {
             "{family}\n{text}"
         );
     }
+    let pid = node.run_on("1", None);
+    node.edit(|scenario| {
+        let mut own = scenario
+            .processes
+            .iter_mut()
+            .filter(|process| process.pid == pid);
+        own.next().unwrap().sm_percent = Some(40);
+        Ok(())
+    });
+    agent.scrape_until(path, |text| {
+        let mut rows = text
+            .lines()
+            .filter(|line| line.starts_with("DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu=\"1\""));
+        rows.any(|row| row.ends_with(" 0.4"))
+    });
     node.edit(|scenario| {
         scenario.gpus[0].clocks_mhz.as_mut().unwrap().sm = 1234;
         Ok(())

@@ -1,4 +1,4 @@
-//! The calls for [`Gauges`]: four and one for all field values.
+//! The calls for [`Gauges`]: four, and one for all field values.
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::Clock;
@@ -40,9 +40,6 @@ pub(super) fn read(asker: &mut Asker<'_>, device: &Device<'_>, lacks: &mut Lacks
         id::NVML_FI_DEV_MEMORY_TEMP,
         id::NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION,
         id::NVML_FI_DEV_PCIE_REPLAY_COUNTER,
-        id::NVML_FI_DEV_REMAPPED_COR,
-        id::NVML_FI_DEV_REMAPPED_UNC,
-        id::NVML_FI_DEV_REMAPPED_FAILURE,
     ]
     .map(FieldId);
     let values = lacks.ask(asker, FIELDS, "nvmlDeviceGetFieldValues", || {
@@ -53,13 +50,10 @@ pub(super) fn read(asker: &mut Asker<'_>, device: &Device<'_>, lacks: &mut Lacks
         number(&value)
     });
     let values: Vec<Option<u64>> = values.collect();
-    if let [celsius, energy, replays, correctable, uncorrectable, failed] = values.as_slice() {
+    if let [celsius, energy, replays] = values.as_slice() {
         gauges.memory_celsius = *celsius;
         gauges.energy_millijoules = *energy;
         gauges.pcie_replays = *replays;
-        gauges.remapped_correctable = *correctable;
-        gauges.remapped_uncorrectable = *uncorrectable;
-        gauges.remap_failed = failed.map(|failed| failed != 0);
     }
     gauges
 }

@@ -1,5 +1,6 @@
 //! NVML through nvml-wrapper, inside the worker process. No other folder knows the crate.
 
+mod activity;
 mod ask;
 mod facts;
 mod figures;

@@ -3,6 +3,7 @@
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::GpuVirtualizationMode;
 
+use super::activity::Activities;
 use super::ask::{Asker, Got};
 use super::facts::Facts;
 use super::figures::{self, INSTANCE_MEMORY_V2, MEMORY_V2, UTILIZATION};
@@ -24,6 +25,7 @@ pub(super) struct Slot<'n> {
     mig: Mig<'n>,
     vgpus: Vgpus,
     usage: Usage<'n>,
+    activities: Activities<'n>,
     lacking: u8,
     lacking_gauges: Lacks,
     /// `lacking` is known from a pass before.
@@ -59,6 +61,7 @@ impl<'n> Slot<'n> {
             memory: None,
             glow: Glow::default(),
             gauges: None,
+            activities: Vec::new(),
             instances: Vec::new(),
             vgpus: None,
             processes: None,
@@ -74,6 +77,7 @@ impl<'n> Slot<'n> {
             mig: Mig::default(),
             vgpus: Vgpus::default(),
             usage: Usage::default(),
+            activities: Activities::default(),
             lacking: 0,
             lacking_gauges: Lacks::default(),
             settled: false,
@@ -109,6 +113,7 @@ impl<'n> Slot<'n> {
             self.vgpus.retry();
             self.mig.retry();
             self.usage.retry();
+            self.activities.retry();
             self.slow.refresh(asker, &self.device);
         }
         self.look_at_mode(asker);
@@ -129,6 +134,7 @@ impl<'n> Slot<'n> {
         if self.facts.mig_enabled == Some(true) {
             if self.mig.look(asker, &self.device) {
                 self.usage.forget();
+                self.activities.forget();
             }
         } else {
             self.mig.forget();
@@ -181,7 +187,7 @@ impl<'n> Slot<'n> {
             row.minor = self.facts.minor;
             memories = self.instance_memories(asker);
         }
-        row.gauges = more.then(|| gauges::read(asker, &self.device, &mut self.lacking_gauges));
+        self.ask_more(asker, &mut row, more);
         self.remember(&memories, row.processes.as_deref());
         self.settled = true;
         row.instances = self.rows(&memories);
@@ -191,6 +197,7 @@ impl<'n> Slot<'n> {
             row.memory = None;
             row.glow = Glow::default();
             row.gauges = None;
+            row.activities = Vec::new();
             row.processes = None;
             row.vgpus = None;
         } else {
@@ -205,6 +212,22 @@ impl<'n> Slot<'n> {
             ..instance.row()
         };
         self.mig.instances.iter().zip(memories).map(row).collect()
+    }
+
+    fn ask_more(&mut self, asker: &mut Asker<'_>, row: &mut GpuReading, more: bool) {
+        if !more {
+            self.activities.forget();
+            return;
+        }
+        row.gauges = Some(gauges::read(asker, &self.device, &mut self.lacking_gauges));
+        let mut places: Vec<Option<u32>> = match self.facts.mig_enabled {
+            Some(true) => self.mig.instances.iter().map(|own| Some(own.gi)).collect(),
+            Some(false) | None => vec![None],
+        };
+        places.sort_unstable();
+        places.dedup();
+        let nvml = self.device.nvml();
+        row.activities = self.activities.read(asker, nvml, &self.device, &places);
     }
 
     /// How busy the processes keep it, where there are some.

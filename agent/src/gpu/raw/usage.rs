@@ -124,24 +124,45 @@ impl<'n> GpmSample<'n> {
         nvml_try(unsafe { call(device.handle(), gi, self.raw) })
     }
 
+    /// `nvmlGpmSampleGet`: what the whole GPU did so far.
+    pub(in crate::gpu) fn fill_whole(&mut self, device: &Device<'_>) -> Result<(), NvmlError> {
+        let call = nvml_sym(self.nvml.lib().nvmlGpmSampleGet.as_ref())?;
+        // SAFETY: handle and sample are of the library that both borrow; the sample was allocated and not freed.
+        nvml_try(unsafe { call(device.handle(), self.raw) })
+    }
+
     /// `nvmlGpmMetricsGet`: percent of the SMs that were busy from `before` to this sample.
     pub(in crate::gpu) fn sm_percent_since(&self, before: &Self) -> Result<f64, NvmlError> {
+        let [percent] = self.metrics_since(before, [nvmlGpmMetricId_t_NVML_GPM_METRIC_SM_UTIL])?;
+        percent.ok_or(NvmlError::NoData)
+    }
+
+    /// `nvmlGpmMetricsGet`: these metrics from `before` to this sample, `None` for one that this GPU does not have.
+    pub(in crate::gpu) fn metrics_since<const N: usize>(
+        &self,
+        before: &Self,
+        metrics: [u32; N],
+    ) -> Result<[Option<f64>; N], NvmlError> {
         let call = nvml_sym(self.nvml.lib().nvmlGpmMetricsGet.as_ref())?;
         // SAFETY: the struct is numbers and pointers, for which zeroes are values.
         let mut asked: Box<nvmlGpmMetricsGet_t> = Box::new(unsafe { mem::zeroed() });
         asked.version = METRICS_VERSION;
-        asked.numMetrics = 1;
         asked.sample1 = before.raw;
         asked.sample2 = self.raw;
-        asked.metrics[0].metricId = nvmlGpmMetricId_t_NVML_GPM_METRIC_SM_UTIL;
+        for (place, metric) in asked.metrics.iter_mut().zip(metrics) {
+            place.metricId = metric;
+            asked.numMetrics += 1;
+        }
         // SAFETY: both samples were allocated by this library and are not freed; the struct has the layout that its version
         // names (asserted above) and outlives the call.
         nvml_try(unsafe { call(&raw mut *asked) })?;
-        let metric = &asked.metrics[0];
-        if metric.nvmlReturn != nvmlReturn_enum_NVML_SUCCESS {
-            return Err(NvmlError::NoData);
+        let mut values = [None; N];
+        for (value, metric) in values.iter_mut().zip(&asked.metrics) {
+            if metric.nvmlReturn == nvmlReturn_enum_NVML_SUCCESS {
+                *value = Some(metric.value);
+            }
         }
-        Ok(metric.value)
+        Ok(values)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::attribute::PodPlace;
-use crate::gpu::reading::Glow;
+use crate::gpu::reading::{Glow, GpuFacts};
 use crate::metrics::snapshot::{Board, Pass};
 
 fn memory(total: u64, reserved: Option<u64>, used: u64) -> Memory {
@@ -29,6 +29,7 @@ fn gpu(index: u32, glow: Glow, gauges: Option<Gauges>) -> Device {
             pci_bus_id: format!("00000000:1{index}:00.0"),
             glow,
             gauges,
+            activities: Vec::new(),
         }),
         ..Device::default()
     }
@@ -49,9 +50,6 @@ fn observation() -> Observation {
         memory_celsius: Some(70),
         energy_millijoules: Some(9_000_000_123),
         pcie_replays: Some(3),
-        remapped_correctable: Some(1),
-        remapped_uncorrectable: Some(0),
-        remap_failed: Some(false),
     };
     let cut = Glow {
         utilization_gpu_percent: None,
@@ -66,6 +64,32 @@ fn observation() -> Observation {
     };
     let mut whole_part = part("3g.40gb", 4);
     whole_part.mig_uuid = Some("MIG-2".to_owned());
+    let mut whole = gpu(0, glow, Some(gauges));
+    let did = Activity {
+        gi: None,
+        engine: Some(0.5),
+        tensor: Some(0.25),
+        dram: None,
+        pcie_tx: Some(1024.0),
+        pcie_rx: Some(0.0),
+    };
+    whole.readout.as_mut().unwrap().activities = vec![did];
+    whole.facts = Some(Arc::new(GpuFacts {
+        remapped_rows: Some(RemappedRows {
+            correctable: 1,
+            uncorrectable: 0,
+            pending: true,
+            failed: false,
+        }),
+        ..GpuFacts::default()
+    }));
+    let mut parted = gpu(1, cut, None);
+    let of_two = Activity {
+        gi: Some(2),
+        tensor: Some(1.0),
+        ..Activity::default()
+    };
+    parted.readout.as_mut().unwrap().activities = vec![of_two];
     let mut hung = gpu(2, glow, Some(gauges));
     hung.health = Health::Hung;
     let mut hung_part = part("1g.10gb", 1);
@@ -77,8 +101,8 @@ fn observation() -> Observation {
         driver_version: Some("550.90.07".to_owned()),
         hidden: Vec::new(),
         devices: [
-            (key("GPU-z"), gpu(0, glow, Some(gauges))),
-            (key("GPU-a"), gpu(1, cut, None)),
+            (key("GPU-z"), whole),
+            (key("GPU-a"), parted),
             (
                 DeviceKey::Mig("GPU-a".to_owned(), 1, 0),
                 part("1c.3g.40gb", 9),
@@ -125,7 +149,7 @@ fn row(name: &str, index: u32, instance: Option<(u32, &str)>, value: &str) -> St
         format!("GPU_I_PROFILE=\"{profile}\",GPU_I_ID=\"{gi}\",")
     });
     format!(
-        "DCGM_FI_DEV_{name}{{gpu=\"{index}\",UUID=\"{uuid}\",pci_bus_id=\"00000000:1{index}:00.0\",device=\"nvidia{index}\",\
+        "DCGM_FI_{name}{{gpu=\"{index}\",UUID=\"{uuid}\",pci_bus_id=\"00000000:1{index}:00.0\",device=\"nvidia{index}\",\
          modelName=\"NVIDIA H100 80GB HBM3\",{instance}Hostname=\"gpu01\",DCGM_FI_DRIVER_VERSION=\"550.90.07\"}} {value}"
     )
 }
@@ -136,33 +160,38 @@ fn rule_20_every_row_is_where_dcgm_exporter_has_it() {
     let rows: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     let (one, two) = (Some((1, "3g.40gb")), Some((2, "3g.40gb")));
     let expected = [
-        row("GPU_TEMP", 0, None, "61"),
-        row("GPU_TEMP", 1, None, "61"),
-        row("GPU_TEMP", 1, one, "61"),
-        row("GPU_TEMP", 1, two, "61"),
-        row("MEMORY_TEMP", 0, None, "70"),
-        row("POWER_USAGE", 0, None, "350.5"),
-        row("POWER_USAGE", 1, None, "350.5"),
-        row("TOTAL_ENERGY_CONSUMPTION", 0, None, "9000000123"),
-        row("SM_CLOCK", 0, None, "1980"),
-        row("MEM_CLOCK", 0, None, "2619"),
-        row("GPU_UTIL", 0, None, "97"),
-        row("MEM_COPY_UTIL", 0, None, "40"),
-        row("ENC_UTIL", 0, None, "0"),
-        row("DEC_UTIL", 0, None, "7"),
-        row("FB_USED", 0, None, "20"),
-        row("FB_USED", 1, one, "9"),
-        row("FB_USED", 1, two, "4"),
-        row("FB_FREE", 0, None, "75"),
-        row("FB_FREE", 1, one, "30"),
-        row("FB_FREE", 1, two, "35"),
-        row("FB_RESERVED", 0, None, "5"),
-        row("FB_RESERVED", 1, one, "1"),
-        row("FB_RESERVED", 1, two, "1"),
-        row("PCIE_REPLAY_COUNTER", 0, None, "3"),
-        row("UNCORRECTABLE_REMAPPED_ROWS", 0, None, "0"),
-        row("CORRECTABLE_REMAPPED_ROWS", 0, None, "1"),
-        row("ROW_REMAP_FAILURE", 0, None, "0"),
+        row("DEV_GPU_TEMP", 0, None, "61"),
+        row("DEV_GPU_TEMP", 1, None, "61"),
+        row("DEV_GPU_TEMP", 1, one, "61"),
+        row("DEV_GPU_TEMP", 1, two, "61"),
+        row("DEV_MEMORY_TEMP", 0, None, "70"),
+        row("DEV_POWER_USAGE", 0, None, "350.5"),
+        row("DEV_POWER_USAGE", 1, None, "350.5"),
+        row("DEV_TOTAL_ENERGY_CONSUMPTION", 0, None, "9000000123"),
+        row("DEV_SM_CLOCK", 0, None, "1980"),
+        row("DEV_MEM_CLOCK", 0, None, "2619"),
+        row("DEV_GPU_UTIL", 0, None, "97"),
+        row("DEV_MEM_COPY_UTIL", 0, None, "40"),
+        row("DEV_ENC_UTIL", 0, None, "0"),
+        row("DEV_DEC_UTIL", 0, None, "7"),
+        row("DEV_FB_USED", 0, None, "20"),
+        row("DEV_FB_USED", 1, one, "9"),
+        row("DEV_FB_USED", 1, two, "4"),
+        row("DEV_FB_FREE", 0, None, "75"),
+        row("DEV_FB_FREE", 1, one, "30"),
+        row("DEV_FB_FREE", 1, two, "35"),
+        row("DEV_FB_RESERVED", 0, None, "5"),
+        row("DEV_FB_RESERVED", 1, one, "1"),
+        row("DEV_FB_RESERVED", 1, two, "1"),
+        row("DEV_PCIE_REPLAY_COUNTER", 0, None, "3"),
+        row("DEV_UNCORRECTABLE_REMAPPED_ROWS", 0, None, "0"),
+        row("DEV_CORRECTABLE_REMAPPED_ROWS", 0, None, "1"),
+        row("DEV_ROW_REMAP_FAILURE", 0, None, "0"),
+        row("PROF_GR_ENGINE_ACTIVE", 0, None, "0.5"),
+        row("PROF_PIPE_TENSOR_ACTIVE", 0, None, "0.25"),
+        row("PROF_PIPE_TENSOR_ACTIVE", 1, two, "1"),
+        row("PROF_PCIE_TX_BYTES", 0, None, "1024"),
+        row("PROF_PCIE_RX_BYTES", 0, None, "0"),
     ];
     assert_eq!(rows, expected);
 }
@@ -180,6 +209,8 @@ fn rule_20_the_shipped_dashboard_finds_its_series_and_labels() {
         ("DCGM_FI_DEV_POWER_USAGE", &["Hostname", "gpu"]),
         ("DCGM_FI_DEV_SM_CLOCK", &["Hostname", "UUID", "gpu"]),
         ("DCGM_FI_DEV_FB_USED", &instance),
+        ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", &["Hostname", "gpu"]),
+        ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", &instance),
     ] {
         let mut rows = text
             .lines()
