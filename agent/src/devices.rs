@@ -1,5 +1,7 @@
 //! The command `devices`: one look at this node, as a table for people or as JSON for programs.
 
+mod table;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +15,7 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::gpu::library::check_library;
 use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
-use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
+use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Reason};
 use crate::report::wire::health_text;
 
 /// Whoever knows of containers and jobs gets this long to answer.
@@ -42,7 +44,7 @@ pub async fn devices(options: DevicesOptions) -> ExitCode {
             let printed = if options.json {
                 print_json(&observation)
             } else {
-                print_table(&observation, unidentified)
+                table::print(&observation, unidentified)
             };
             // A reader that stops reading, such as head(1), is no failure.
             match (printed, &observation.nvml) {
@@ -142,6 +144,10 @@ struct Row<'o> {
     /// Whose that VM is.
     tenant: Option<&'o str>,
     licence: Option<Licence>,
+    /// The driver that a vGPU's guest has loaded.
+    guest_driver: Option<&'o str>,
+    /// Where a vGPU lies among others of several sizes.
+    placement_id: Option<u32>,
     memory_total_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
     memory_used_quality: &'static str,
@@ -193,6 +199,7 @@ impl<'o> Row<'o> {
         // Where the driver does not tell its reserve apart, what processes hold is not known.
         let used = device.memory.filter(|memory| memory.reserved.is_some());
         let facts = device.facts.as_deref();
+        let vgpu = device.vgpu.as_ref();
         Self {
             uuid,
             pci_bus_id: facts.map(|facts| facts.pci_bus_id.as_str()),
@@ -200,12 +207,14 @@ impl<'o> Row<'o> {
             model: Some(device.model.as_str()).filter(|model| !model.is_empty()),
             gpu_model: Some(&device.gpu_model),
             parent_uuid,
-            gi: place.map(|(gi, _)| gi),
+            gi: place.map(|(gi, _)| gi).or(vgpu.and_then(|vgpu| vgpu.gi)),
             ci: place.map(|(_, ci)| ci),
             profile: device.profile.as_deref(),
-            vm: device.vgpu.as_ref().and_then(|vgpu| vgpu.vm.as_deref()),
-            tenant: device.vgpu.as_ref().and_then(|vgpu| vgpu.owner.tenant()),
-            licence: device.vgpu.as_ref().map(|vgpu| vgpu.licence),
+            vm: vgpu.and_then(|vgpu| vgpu.vm.as_deref()),
+            tenant: vgpu.and_then(|vgpu| vgpu.owner.tenant()),
+            licence: vgpu.map(|vgpu| vgpu.licence),
+            guest_driver: vgpu.and_then(|vgpu| vgpu.guest_driver.as_deref()),
+            placement_id: vgpu.and_then(|vgpu| vgpu.placement_id),
             memory_total_bytes: device.memory.map(|memory| memory.total),
             memory_used_bytes: used.map(|memory| memory.used),
             memory_used_quality: quality(used),
@@ -276,112 +285,6 @@ fn print_json(observation: &Observation) -> io::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &document(observation))?;
     writeln!(out)
-}
-
-fn print_table(observation: &Observation, unidentified: u32) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let (what, detail) = describe(&observation.nvml);
-    let driver = observation.driver_version.as_deref().unwrap_or("unknown");
-    writeln!(out, "NVML {what}, driver {driver}{detail}")?;
-    let mut rows = vec![
-        [
-            "DEVICE",
-            "GPU MODEL",
-            "PRODUCT",
-            "MEMORY",
-            "STATE",
-            "HOLDERS",
-        ]
-        .map(str::to_owned),
-    ];
-    for (key, device) in &observation.devices {
-        let memory = memory_text(&Row::new(key, device));
-        let state = state(device);
-        rows.push([
-            key.to_string(),
-            device.gpu_model.clone(),
-            device.model.clone(),
-            memory,
-            state,
-            holders(device),
-        ]);
-    }
-    for gpu in &observation.hidden {
-        let name = gpu.uuid.as_ref().unwrap_or(&gpu.pci_bus_id).clone();
-        let state = gpu.why.as_str().to_owned();
-        let none = String::new;
-        rows.push([name, none(), none(), "?".to_owned(), state, none()]);
-    }
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    if unidentified > 0 {
-        writeln!(
-            out,
-            "{unidentified} more cannot be named: lost or hung since before this look"
-        )?;
-    }
-    Ok(())
-}
-
-fn describe(state: &NvmlState) -> (&'static str, String) {
-    let (what, detail) = match state {
-        NvmlState::Ok => return ("answers", String::new()),
-        NvmlState::Absent(detail) => ("is not installed", detail),
-        NvmlState::DriverNotLoaded(detail) => ("answers, but the driver is not loaded", detail),
-        NvmlState::Mismatch(detail) => ("and the loaded driver differ", detail),
-        NvmlState::Unresponsive(detail) => ("does not respond", detail),
-        NvmlState::Broken(detail) => ("does not work", detail),
-    };
-    (what, format!(": {detail}"))
-}
-
-/// MiB used of MiB installed, `?` where unknown.
-fn memory_text(row: &Row<'_>) -> String {
-    let mib = |bytes: Option<u64>| {
-        bytes.map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string())
-    };
-    format!(
-        "{}/{} MiB",
-        mib(row.memory_used_bytes),
-        mib(row.memory_total_bytes)
-    )
-}
-
-fn state(device: &Device) -> String {
-    let health = health_text(device.health);
-    match &device.vgpu {
-        Some(vgpu) if vgpu.licence == Licence::Unknown => format!("{health}, licence unknown"),
-        Some(vgpu) => format!("{health}, {}", vgpu.licence.as_str()),
-        None if device.partitioned => format!("{health}, partitioned"),
-        None => health.to_owned(),
-    }
-}
-
-/// Tenants and how many processes, or virtual machines, each has, by which evidence or for want of which.
-fn holders(device: &Device) -> String {
-    let mut counts = std::collections::BTreeMap::<String, usize>::new();
-    for owner in device.owners() {
-        let name = match owner {
-            Owner::Tenant { name, source } => format!("{name}({})", source.as_str()),
-            Owner::System => "(system)".to_owned(),
-            Owner::Unattributed(reason) => format!("(nobody's: {})", reason.as_str()),
-        };
-        *counts.entry(name).or_default() += 1;
-    }
-    let cells = counts.iter().map(|(name, count)| format!("{name}:{count}"));
-    cells.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

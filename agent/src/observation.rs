@@ -144,6 +144,12 @@ pub struct Vgpu {
     pub parent: String,
     /// UUID or id of the VM that holds it; `None` when the driver does not say.
     pub vm: Option<String>,
+    /// GPU instance that it lives on; `None`: on the whole GPU, or not known.
+    pub gi: Option<u32>,
+    /// Where it lies on a GPU with vGPUs of several sizes.
+    pub placement_id: Option<u32>,
+    /// The driver that the guest has loaded.
+    pub guest_driver: Option<String>,
     /// Whose that VM is.
     pub owner: Owner,
     /// Whether the guest has a licence.

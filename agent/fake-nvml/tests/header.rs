@@ -85,6 +85,8 @@ fn layouts(beliefs: &mut Beliefs) {
         nvmlGpuInstancePlacement_t as nvmlGpuInstancePlacement_t { start, size }
         nvmlVgpuLicenseExpiry_t as nvmlVgpuLicenseExpiry_t { year, month, day, hour, min, sec, status }
         nvmlVgpuLicenseInfo_t as nvmlVgpuLicenseInfo_t { isLicensed, licenseExpiry, currentState }
+        nvmlVgpuPlacementId_t as nvmlVgpuPlacementId_t { version, placementId }
+        nvmlActiveVgpuInstanceInfo_t as nvmlActiveVgpuInstanceInfo_t { version, vgpuCount, vgpuInstances }
         nvmlVgpuInstance_t as nvmlVgpuInstance_t { }
         nvmlVgpuTypeId_t as nvmlVgpuTypeId_t { }
         nvmlVgpuVmIdType_t as nvmlVgpuVmIdType_t { }
@@ -104,6 +106,16 @@ fn layouts(beliefs: &mut Beliefs) {
         beliefs,
         "nvmlGpuInstanceProfileInfo_v2".to_owned(),
         size_of::<sys::nvmlGpuInstanceProfileInfo_v2_t>() | 2 << 24,
+    );
+    believe(
+        beliefs,
+        "nvmlVgpuPlacementId_v1".to_owned(),
+        size_of::<sys::nvmlVgpuPlacementId_t>() | 1 << 24,
+    );
+    believe(
+        beliefs,
+        "nvmlActiveVgpuInstanceInfo_v1".to_owned(),
+        size_of::<sys::nvmlActiveVgpuInstanceInfo_t>() | 1 << 24,
     );
     believe(
         beliefs,
@@ -143,6 +155,7 @@ fn values(beliefs: &mut Beliefs) {
         NVML_GRID_LICENSE_EXPIRY_VALID = sys::NVML_GRID_LICENSE_EXPIRY_VALID;
         NVML_GRID_LICENSE_BUFFER_SIZE = sys::NVML_GRID_LICENSE_BUFFER_SIZE;
         NVML_VALUE_TYPE_UNSIGNED_LONG_LONG = sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
+        NVML_INVALID_VGPU_PLACEMENT_ID = sys::NVML_INVALID_VGPU_PLACEMENT_ID;
         NVML_GPM_METRICS_GET_VERSION = 1_u32;
         NVML_GPM_SUPPORT_VERSION = 1_u32;
         NVML_GPM_METRIC_SM_UTIL = sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_SM_UTIL;

@@ -4,6 +4,7 @@
 mod config;
 mod creators;
 mod observe;
+mod observer;
 mod pattern;
 mod rule;
 mod rules;
@@ -15,7 +16,8 @@ pub use creators::{
     Creators, CreatorsConfig, Facts, Granted, Known, KubeletTable, Patience, PodPlace,
     RuntimeTable, SlurmTable, granted,
 };
-pub use observe::{Found, Names, Observer, observe};
+pub use observe::{Found, Names, observe};
+pub use observer::Observer;
 pub use pattern::PatternError;
 pub(crate) use pattern::is_tenant_name;
 pub use rule::{ConfigError, Rule};

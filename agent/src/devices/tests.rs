@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::gpu::reading::{GpuFacts, Health, Memory, Why};
-use crate::observation::{Figure, Source, Vgpu};
+use crate::observation::{Figure, Owner, Source, Vgpu};
 
 fn device(model: &str) -> Device {
     Device {
@@ -34,7 +34,7 @@ fn device(model: &str) -> Device {
 fn row(known: serde_json::Value) -> serde_json::Value {
     let mut row = json!({
         "uuid": null, "kind": null, "model": null, "gpu_model": "nvidia.com/gpu", "parent_uuid": null, "gi": null,
-        "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "memory_total_bytes": null,
+        "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "guest_driver": null, "placement_id": null, "memory_total_bytes": null,
         "memory_used_bytes": null, "memory_used_quality": "unknown", "utilization_percent": null, "utilization_quality": "unknown",
         "state": "ok", "numa_node": null, "nvlink_island": null,
         "mig_generation": null, "pci_bus_id": null, "gpu": null, "processes": [],
@@ -80,6 +80,9 @@ fn the_json_has_every_field_and_unknown_is_null() {
     });
     let mut virtual_gpu = device("NVIDIA L40S-8Q");
     virtual_gpu.vgpu = Some(Vgpu {
+        gi: Some(3),
+        placement_id: Some(2),
+        guest_driver: Some("550.90.07".to_owned()),
         parent: "GPU-b".to_owned(),
         vm: Some("vm-1".to_owned()),
         owner: Owner::Tenant {
@@ -119,7 +122,8 @@ fn the_json_has_every_field_and_unknown_is_null() {
             "processes": [{"pid": 7, "tenant": "t", "source": "slice", "reason": null, "used_memory_bytes": null, "used_memory_quality": "unknown",
                 "sm_percent": 40, "sm_quality": "estimated"}]})),
         row(json!({"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "parent_uuid": "GPU-b",
-            "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "vm": "vm-1", "tenant": "t", "licence": "unlicensed"})),
+            "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "gi": 3,
+            "placement_id": 2, "guest_driver": "550.90.07"})),
         row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "pci_bus_id": "00000000:9A:00.0"})),
         row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "pci_bus_id": "00000000:AB:00.0"})),
     ]});
@@ -128,7 +132,10 @@ fn the_json_has_every_field_and_unknown_is_null() {
         expected
     );
     assert_eq!(
-        (state(&virtual_gpu).as_str(), holders(&virtual_gpu).as_str()),
+        (
+            table::state(&virtual_gpu).as_str(),
+            table::holders(&virtual_gpu).as_str()
+        ),
         ("ok, unlicensed", "t(vm):1")
     );
 }

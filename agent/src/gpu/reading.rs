@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::gauges::{Activity, Gauges};
-pub use facts::{GpuFacts, HiddenGpu, NvLink, NvLinkEnd, RemappedRows, Why};
+pub use facts::{GpuFacts, HiddenGpu, HostMode, NvLink, NvLinkEnd, RemappedRows, Why};
 
 /// One pass over all GPUs of the node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -148,6 +148,15 @@ pub struct VgpuReading {
     pub vm: Option<String>,
     /// `nvmlVgpuTypeGetName`, e.g. `NVIDIA L40S-8Q`.
     pub type_name: Option<String>,
+    /// GPU instance that it lives on; `None`: on the whole GPU, or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gi: Option<u32>,
+    /// `nvmlVgpuInstanceGetPlacementId`; `None` on a GPU whose vGPUs are all of one size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_id: Option<u32>,
+    /// `nvmlVgpuInstanceGetVmDriverVersion`; `None` while the guest has loaded none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_driver: Option<String>,
     /// Framebuffer of the type.
     pub framebuffer_bytes: Option<u64>,
     /// What the VM uses of it.

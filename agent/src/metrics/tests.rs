@@ -210,6 +210,9 @@ fn a_vgpu_is_licensed_or_not_and_never_a_guess() {
             used,
         });
         vgpu.vgpu = Some(Vgpu {
+            gi: None,
+            placement_id: None,
+            guest_driver: None,
             parent: "GPU-a".into(),
             vm: Some("vm-secret".into()),
             owner,

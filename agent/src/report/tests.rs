@@ -222,6 +222,9 @@ impl Model {
 
 fn vgpu(licence: Licence) -> Vgpu {
     Vgpu {
+        gi: None,
+        placement_id: None,
+        guest_driver: None,
         parent: "GPU-a".into(),
         vm: Some("vm-1".into()),
         owner: Owner::System,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use gpuquota_agent::gpu::reading::{Health, HiddenGpu, RemappedRows, Why};
+use gpuquota_agent::gpu::reading::{Health, HiddenGpu, HostMode, RemappedRows, Why};
 use gpuquota_fake_nvml::scenario::{self, Excluded};
 
 use crate::node::{Node, healths, reading, sample_until};
@@ -51,6 +51,25 @@ async fn facts_are_those_of_the_board_and_what_it_does_not_know_is_unknown() {
     let errors = [2, 3].map(|at| facts(at).ecc_uncorrected_errors);
     assert_eq!(errors, [Some(3), None]);
     assert_eq!(sampler.stats().last_return_code, 0);
+    sampler.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_host_says_how_it_gives_vgpus() {
+    let node = Node::new("l40s-vgpu");
+    node.edit(|scenario| {
+        scenario.gpus[1].virtualization = scenario::Virtualization::None;
+        scenario.gpus[1].vgpu.clear();
+        Ok(())
+    });
+    let mut sampler = node.sampler();
+    let seen = reading(&mut sampler).await;
+    let modes: Vec<_> = seen
+        .gpus
+        .iter()
+        .map(|gpu| gpu.facts.as_ref().unwrap().host_vgpu_mode)
+        .collect();
+    assert_eq!(modes, [Some(HostMode::Sriov), None]);
     sampler.shutdown().await;
 }
 

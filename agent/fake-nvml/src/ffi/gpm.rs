@@ -14,8 +14,8 @@ use super::{calls, device_calls};
 /// `NVML_GPM_METRICS_GET_VERSION` and `NVML_GPM_SUPPORT_VERSION`.
 const VERSION: u32 = 1;
 
-/// What comes of two samples of different layouts: nothing that could be true.
-const NONSENSE: f64 = 6400.0;
+/// What comes of two samples of different layouts: nothing that is true, and nothing that shows it.
+const NONSENSE: f64 = 99.0;
 
 device_calls! {
     fn nvmlGpmQueryDeviceSupport(device, support: Out<sys::nvmlGpmSupport_t>) {

@@ -91,7 +91,7 @@ unmodelled! {
     nvmlGpmQueryIfStreamingEnabled
     nvmlGpmSetStreamingEnabled
     nvmlGpuInstanceCreateComputeInstance nvmlGpuInstanceCreateComputeInstanceWithPlacement
-    nvmlGpuInstanceDestroy nvmlGpuInstanceGetActiveVgpus nvmlGpuInstanceGetComputeInstanceById
+    nvmlGpuInstanceDestroy nvmlGpuInstanceGetComputeInstanceById
     nvmlGpuInstanceGetComputeInstancePossiblePlacements nvmlGpuInstanceGetComputeInstanceProfileInfo
     nvmlGpuInstanceGetComputeInstanceProfileInfoV nvmlGpuInstanceGetComputeInstanceRemainingCapacity
     nvmlGpuInstanceGetComputeInstances nvmlGpuInstanceGetCreatableVgpus
@@ -109,7 +109,7 @@ unmodelled! {
     nvmlVgpuInstanceGetAccountingPids nvmlVgpuInstanceGetAccountingStats nvmlVgpuInstanceGetEccMode
     nvmlVgpuInstanceGetEncoderCapacity nvmlVgpuInstanceGetEncoderSessions nvmlVgpuInstanceGetEncoderStats
     nvmlVgpuInstanceGetFBCSessions nvmlVgpuInstanceGetFBCStats nvmlVgpuInstanceGetFrameRateLimit
-    nvmlVgpuInstanceGetMdevUUID nvmlVgpuInstanceGetMetadata nvmlVgpuInstanceGetPlacementId
+    nvmlVgpuInstanceGetMdevUUID nvmlVgpuInstanceGetMetadata
     nvmlVgpuInstanceGetRuntimeStateSize nvmlVgpuInstanceSetEncoderCapacity nvmlVgpuTypeGetBAR1Info
     nvmlVgpuTypeGetCapabilities nvmlVgpuTypeGetFbReservation nvmlVgpuTypeGetFrameRateLimit
     nvmlVgpuTypeGetGpuInstanceProfileId nvmlVgpuTypeGetGspHeapSize nvmlVgpuTypeGetMaxInstancesPerGpuInstance

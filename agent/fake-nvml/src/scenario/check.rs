@@ -140,6 +140,13 @@ impl Scenario {
             for vgpu in &gpu.vgpu {
                 unique(vgpu.uuid.clone())?;
                 vgpu.check()?;
+                let there = |gi: u32| gpu.mig_enabled() && gpu.mig.iter().any(|mig| mig.gi == gi);
+                if vgpu.gi.is_some_and(|gi| !there(gi)) || (vgpu.time_sliced && vgpu.gi.is_none()) {
+                    return Err(ScenarioError::Meaning(format!(
+                        "vGPU {:?}: gi names a GPU instance of its GPU, and time_sliced needs one",
+                        vgpu.uuid
+                    )));
+                }
                 if gpu.virtualization != Virtualization::HostVgpu {
                     return Err(ScenarioError::Meaning(format!(
                         "{} holds vGPUs and is no vGPU host: virtualization = \"host-vgpu\"",

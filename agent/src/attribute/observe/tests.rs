@@ -3,7 +3,7 @@
 use super::*;
 use crate::attribute::vm::VmRule;
 use crate::gpu::reading::{Glow, Licence, NvmlState, ProcessKind, Reading};
-use crate::observation::Source;
+use crate::observation::{Reason, Source};
 
 fn process(pid: u32, place: Option<(u32, u32)>) -> GpuProcess {
     GpuProcess {
@@ -195,6 +195,9 @@ fn host(vgpus: Option<&[(&str, Option<&str>)]>) -> GpuReading {
         uuid: (*uuid).to_owned(),
         vm: vm.map(str::to_owned),
         type_name: Some("NVIDIA L40S-8Q".to_owned()),
+        gi: None,
+        placement_id: None,
+        guest_driver: None,
         framebuffer_bytes: Some(8),
         used_bytes: Some(1),
         licence: Licence::Licensed,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nvml_wrapper::Device;
-use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
+use nvml_wrapper::enum_wrappers::device::{EccCounter, HostVgpuMode, MemoryError};
 use nvml_wrapper::enums::device::SampleValue;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
@@ -11,7 +11,7 @@ use nvml_wrapper::sys_exports::field_id::NVML_FI_DEV_NVLINK_LINK_COUNT;
 
 use super::ask::{Asker, Got};
 use crate::gpu::raw;
-use crate::gpu::reading::{GpuFacts, NvLink};
+use crate::gpu::reading::{GpuFacts, HostMode, NvLink};
 
 /// `NVML_NVLINK_MAX_LINKS`: more links than this no GPU has.
 const MOST_LINKS: u32 = 18;
@@ -103,6 +103,13 @@ fn ask(
         raw::device::remapped_rows(device)
     });
     keep(&mut facts.remapped_rows, rows);
+    let mode = asker.ask("nvmlDeviceGetHostVgpuMode", || {
+        device.vgpu_host_mode().map(|mode| match mode {
+            HostVgpuMode::Sriov => HostMode::Sriov,
+            HostVgpuMode::NonSriov => HostMode::NonSriov,
+        })
+    });
+    keep(&mut facts.host_vgpu_mode, mode);
     let numa_node = asker.ask("nvmlDeviceGetNumaNodeId", || device.numa_node_id());
     keep(&mut facts.numa_node, numa_node);
     match active_links(asker, device) {

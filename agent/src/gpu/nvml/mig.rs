@@ -65,6 +65,14 @@ impl<'n> Mig<'n> {
         *self = Self::default();
     }
 
+    /// Ids of the GPU instances that are known, each once.
+    pub(super) fn gpu_instances(&self) -> Vec<u32> {
+        let mut gis: Vec<u32> = self.instances.iter().map(|instance| instance.gi).collect();
+        gis.sort_unstable();
+        gis.dedup();
+        gis
+    }
+
     /// Which instances there are. The same UUID comes back when an instance is made anew in its place, so of those that are
     /// known half of what tells them apart is asked at each look: name or sizes at one, profile and place at the next.
     /// Says whether the layout is another one.

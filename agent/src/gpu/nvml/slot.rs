@@ -116,6 +116,7 @@ impl<'n> Slot<'n> {
             self.activities.retry();
             self.slow.refresh(asker, &self.device);
         }
+        self.vgpus.look();
         self.look_at_mode(asker);
         let before = self.facts.mig_enabled;
         match asker.ask("nvmlDeviceGetMigMode", || self.device.mig_mode()) {
@@ -176,7 +177,8 @@ impl<'n> Slot<'n> {
         let switched = self.settled && self.lacking & !before & UTILIZATION != 0;
         row.processes = self.processes(asker, buffer);
         if self.facts.vgpu_host == Some(true) {
-            row.vgpus = self.vgpus.read(asker, &self.device);
+            let gis = self.mig.gpu_instances();
+            row.vgpus = self.vgpus.read(asker, &self.device, &gis);
         }
         let mut memories = self.instance_memories(asker);
         let outdated = switched || self.outdated(&memories, row.processes.as_deref());

@@ -22,10 +22,22 @@ pub struct GpuFacts {
     pub ecc_uncorrected_errors: Option<u64>,
     /// Rows of memory that spare ones replaced; not known while MIG instances exist.
     pub remapped_rows: Option<RemappedRows>,
+    /// `nvmlDeviceGetHostVgpuMode`: how it gives vGPUs to virtual machines; `None` when it does not.
+    pub host_vgpu_mode: Option<HostMode>,
     /// NUMA node nearest to it: sysfs, or `nvmlDeviceGetNumaNodeId` where GPUs are nodes of their own.
     pub numa_node: Option<u32>,
     /// What its active NVLinks lead to, each once; `None`: not known.
     pub nvlinks: Option<Vec<NvLink>>,
+}
+
+/// How a host gives vGPUs to virtual machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostMode {
+    /// As virtual functions.
+    Sriov,
+    /// As mediated devices.
+    NonSriov,
 }
 
 /// `nvmlDeviceGetRemappedRows`.

@@ -80,6 +80,9 @@ fn more_tenants_than_the_wire_carries_show_as_unattributed() {
 fn vgpu(licence: Licence) -> Device {
     let mut device = device(&[], Health::Ok);
     device.vgpu = Some(Vgpu {
+        gi: None,
+        placement_id: None,
+        guest_driver: None,
         parent: "GPU-1".into(),
         vm: Some("vm-1".into()),
         owner: Owner::Tenant {
