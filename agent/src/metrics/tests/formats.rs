@@ -1,6 +1,7 @@
 //! Which format and which names a scrape gets, and what that makes the agent read.
 
-use super::{ask, board, observation, serve};
+use super::listener::{ask, serve};
+use super::{board, observation};
 
 #[tokio::test]
 async fn a_scrape_is_answered_in_the_format_and_names_it_asks_for() {
