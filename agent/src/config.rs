@@ -109,6 +109,8 @@ pub struct Config {
     pub metrics_token: Option<String>,
     /// How much the spool may hold.
     pub spool: Limits,
+    /// The kernel log to follow; `None`: none.
+    pub kernel_log: Option<PathBuf>,
     /// By which evidence processes are given to tenants.
     pub attribution: AttributionConfig,
 }
@@ -170,6 +172,7 @@ impl Config {
                 bytes: file.spool.max_bytes,
                 records: file.spool.max_records,
             },
+            kernel_log: Some(file.kernel_log).filter(|path| !path.as_os_str().is_empty()),
             attribution: file.attribution,
         })
     }

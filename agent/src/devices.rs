@@ -59,7 +59,10 @@ fn complain(error: &dyn std::error::Error) -> ExitCode {
 
 /// What is seen, and how many GPUs are there without a name.
 async fn look(options: &DevicesOptions) -> Result<(Observation, u32), Box<dyn std::error::Error>> {
-    let mut sampling = SamplerConfig::default();
+    let mut sampling = SamplerConfig {
+        events: None,
+        ..SamplerConfig::default()
+    };
     let mut attribution = AttributionConfig::default();
     let mut state = None;
     // A library that is not there is a state of the node, not a mistake of the caller.

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod devices;
+pub mod events;
 pub mod facts;
 pub mod gpu;
 pub mod metrics;

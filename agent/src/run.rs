@@ -13,8 +13,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::attribute::{self, Observer};
-use crate::clock::boottime_ms;
+use crate::clock::{boottime_ms, unix_s};
 use crate::config::{Config, UplinkTarget};
+use crate::events::ledger::Now;
+use crate::events::sentinel::Sentinel;
 use crate::facts::{Node, boot_id};
 use crate::gpu::sampler::{Sampler, SamplerConfig};
 use crate::metrics::http;
@@ -102,6 +104,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             call_deadline: config.call_deadline,
             ..SamplerConfig::default()
         }),
+        sentinel: Sentinel::start(config.kernel_log.as_deref()),
         observer,
         previous: None,
         good: None,
@@ -194,6 +197,7 @@ impl Telling {
 
 struct Watch {
     sampler: Sampler,
+    sentinel: Sentinel,
     observer: Observer,
     previous: Option<Arc<Observation>>,
     good: Option<Good>,
@@ -227,6 +231,13 @@ impl Watch {
         let read_after = telling.and_then(|telling| telling.outbox.heard());
         let collected = self.sampler.sample(boottime_ms()).await;
         let now = boottime_ms();
+        let clocks = Now {
+            boottime_ms: now,
+            unix_s: unix_s(),
+        };
+        let trouble = self
+            .sentinel
+            .pass(&mut self.sampler, self.previous.as_deref(), clocks);
         if collected.reading.is_some() {
             self.good = Some(Good {
                 at_boottime_ms: now,
@@ -250,6 +261,7 @@ impl Watch {
             good_at_boottime_ms: self.good.map(|good| good.at_boottime_ms),
             ended_boottime_ms: boottime_ms(),
             sampler: self.sampler.stats(),
+            trouble,
         });
     }
 }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::event::News;
 use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, Target};
 use super::reading::{NvmlState, Reading};
 
@@ -27,6 +28,8 @@ pub(super) struct Start {
     pub(super) only: Vec<Target>,
     pub(super) exclude: Vec<Target>,
     pub(super) announce: bool,
+    /// Whether it listens for driver events.
+    pub(super) events: bool,
 }
 
 /// What came of one request.
@@ -59,8 +62,11 @@ pub(super) struct Link {
     line: Vec<u8>,
     at: Option<Target>,
     pub(super) announces: bool,
-    /// It gave at least one reading.
-    pub(super) proven: bool,
+    pub(super) listens: bool,
+    /// What the driver told by itself and nobody has taken yet.
+    pub(super) news: Option<News>,
+    /// Readings that it gave.
+    pub(super) readings: u32,
 }
 
 impl Link {
@@ -82,6 +88,9 @@ impl Link {
         if start.announce {
             command.arg("--announce");
         }
+        if start.events {
+            command.arg("--events");
+        }
         // Its own group: a Ctrl-C for the agent must not take the worker away before the agent is done.
         let mut child = command
             .stdin(Stdio::piped())
@@ -99,7 +108,9 @@ impl Link {
             line: Vec::new(),
             at: None,
             announces: start.announce,
-            proven: false,
+            listens: start.events,
+            news: None,
+            readings: 0,
         })
     }
 
@@ -132,6 +143,7 @@ impl Link {
             }
             match serde_json::from_slice(&self.line) {
                 Ok(Answer::On { target }) => self.at = Some(target),
+                Ok(Answer::News(news)) => self.news.get_or_insert_default().join(news),
                 Ok(Answer::Reading {
                     reading,
                     unidentified,
@@ -139,7 +151,7 @@ impl Link {
                     calls,
                 }) => {
                     self.at = None;
-                    self.proven = true;
+                    self.readings = self.readings.saturating_add(1);
                     return Reply::Reading {
                         reading,
                         unidentified,

@@ -1,11 +1,15 @@
 //! NVML behind a disposable worker process.
 
 mod backoff;
+mod bulletin;
+mod deafness;
+pub mod event;
 mod gate;
 pub mod library;
 mod link;
 mod morgue;
 mod nvml;
+pub mod pci;
 mod profile;
 pub mod protocol;
 mod quarantine;

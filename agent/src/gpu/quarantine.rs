@@ -91,6 +91,7 @@ impl Quarantine {
             if patient.probe.is_none() && patient.backoff.due(now_ms) {
                 let start = Start {
                     only: vec![patient.target.clone()],
+                    events: false,
                     ..start.clone()
                 };
                 patient.probe = Some(tokio::spawn(probe(start)));

@@ -4,84 +4,27 @@
 //! into quarantine: the next worker does not touch it, and a worker of its own probes it until it answers. A worker that
 //! cannot even be killed is left behind; at most two are, then NVML counts as unresponsive until one of them ends.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::deafness::Deafness;
+use super::event::{EventsState, News};
 use super::link::{Link, Reply, Start};
 use super::morgue::Morgue;
+use super::pci::PciAddress;
 use super::protocol::Target;
 use super::quarantine::Quarantine;
 use super::reading::{Health, NvmlState, Reading};
 use super::roster::Roster;
 
+mod config;
+
+pub use config::{Collected, SamplerConfig, SamplerStats};
+
 /// Workers that may be stuck in the driver at a time.
 const STUCK_LIMIT: usize = 2;
 /// Workers that one sample may use up.
 const ATTEMPTS: u32 = 4;
-
-/// How NVML is read.
-#[derive(Clone, Debug)]
-pub struct SamplerConfig {
-    /// The program that has the subcommand `nvml-worker`.
-    pub program: PathBuf,
-    /// NVML to load, checked by [`super::library::check_library`]; the system's when absent.
-    pub nvml_library: Option<PathBuf>,
-    /// A call that takes longer has hung.
-    pub call_deadline: Duration,
-    /// First and longest pause after NVML as a whole failed.
-    pub retry: (Duration, Duration),
-    /// First and longest pause between two probes of a GPU in quarantine.
-    pub probe: (Duration, Duration),
-    /// First and longest pause before NVML is initialised anew because a GPU is lost: it may have been reset.
-    pub lost: (Duration, Duration),
-}
-
-impl Default for SamplerConfig {
-    fn default() -> Self {
-        Self {
-            // This very program, also after an upgrade has replaced its file.
-            program: PathBuf::from("/proc/self/exe"),
-            nvml_library: None,
-            call_deadline: Duration::from_secs(2),
-            retry: (Duration::from_secs(1), Duration::from_secs(15)),
-            probe: (Duration::from_secs(2), Duration::from_secs(60)),
-            lost: (Duration::from_secs(60), Duration::from_secs(600)),
-        }
-    }
-}
-
-/// What one sample gave.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Collected {
-    /// Whether NVML answers.
-    pub nvml: NvmlState,
-    /// `None` when it does not.
-    pub reading: Option<Reading>,
-    /// CLOCK_BOOTTIME before the reading began, milliseconds: a process that started later is not in it.
-    pub asked_boottime_ms: u64,
-}
-
-/// Counters and states for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SamplerStats {
-    /// Workers started, probes included.
-    pub workers_started: u64,
-    /// Workers that died or had to be ended.
-    pub workers_restarted: u64,
-    /// Workers that could not be killed and are still there.
-    pub workers_abandoned: usize,
-    /// Newest NVML return code that is a fault, 0 when the last sample had none.
-    pub last_return_code: u32,
-    /// NVML calls of all samples that succeeded.
-    pub nvml_calls: u64,
-    /// GPUs in quarantine.
-    pub quarantined: usize,
-    /// GPUs that are there but cannot be named, because they were lost or hung before the agent ever read them.
-    pub unidentified: u32,
-}
 
 /// Samples NVML through a worker process.
 #[derive(Debug)]
@@ -95,6 +38,8 @@ pub struct Sampler {
     failing: Option<NvmlState>,
     retry: Backoff,
     lost: Backoff,
+    deafness: Deafness,
+    news: News,
     /// The next worker says which GPU it turns to, because the one before died.
     announce: bool,
     stats: SamplerStats,
@@ -112,6 +57,8 @@ impl Sampler {
             failing: None,
             retry: Backoff::new(config.retry),
             lost: Backoff::new(config.lost),
+            deafness: Deafness::new(config.events),
+            news: News::default(),
             announce: false,
             stats: SamplerStats::default(),
             config,
@@ -134,6 +81,21 @@ impl Sampler {
         self.worker.as_ref().and_then(Link::pid)
     }
 
+    /// What the driver told by itself since the last time, and whether it is heard.
+    pub fn take_news(&mut self) -> News {
+        let next = News {
+            state: self.news.state.clone(),
+            ..News::default()
+        };
+        std::mem::replace(&mut self.news, next)
+    }
+
+    /// UUID of the GPU at this address of the PCI bus, of those ever read.
+    #[must_use]
+    pub fn gpu_at(&self, address: PciAddress) -> Option<&str> {
+        self.roster.uuid_at(address)
+    }
+
     /// One sample. Returns within four call deadlines, usually within milliseconds.
     pub async fn sample(&mut self, now_boottime_ms: u64) -> Collected {
         self.morgue.sweep();
@@ -152,8 +114,14 @@ impl Sampler {
                 break;
             }
             let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0);
-            let reply = match self.worker() {
-                Ok(worker) => worker.ask(left).await,
+            let reply = match self.worker(now_boottime_ms) {
+                Ok(worker) => {
+                    let reply = worker.ask(left).await;
+                    if let Some(news) = worker.news.take() {
+                        self.news.join(news);
+                    }
+                    reply
+                }
                 Err(state) => return self.fail(state, now_boottime_ms),
             };
             match reply {
@@ -180,20 +148,20 @@ impl Sampler {
                     target: Some(target),
                 } => {
                     tracing::warn!(gpu = %target, call, "a call has hung; the GPU goes into quarantine");
-                    self.replace();
+                    self.give_up(now_boottime_ms);
                     self.quarantine
                         .add(target, self.config.probe, now_boottime_ms);
                     last = NvmlState::Unresponsive(format!("{call} does not return"));
                 }
                 Reply::Hung { call, target: None } => {
-                    self.replace();
+                    self.give_up(now_boottime_ms);
                     return self.fail(
                         NvmlState::Unresponsive(format!("{call} does not return")),
                         now_boottime_ms,
                     );
                 }
                 Reply::Silent => {
-                    self.replace();
+                    self.give_up(now_boottime_ms);
                     return self.fail(
                         NvmlState::Unresponsive("the worker process does not answer".to_owned()),
                         now_boottime_ms,
@@ -202,13 +170,18 @@ impl Sampler {
                 Reply::Died { how, at } => {
                     tracing::warn!(how, "the worker process died");
                     // Nothing to blame although it was told to say what it touches: it dies at once.
-                    let hopeless = self
-                        .worker
-                        .as_ref()
-                        .is_some_and(|worker| worker.announces && !worker.proven);
+                    let worker = self.worker.as_ref();
+                    let hopeless =
+                        worker.is_some_and(|worker| worker.announces && worker.readings == 0);
+                    // It listens from its first reading on, so it may have died of that.
+                    let listened =
+                        worker.is_some_and(|worker| worker.listens && worker.readings > 0);
+                    if listened {
+                        self.deafness.died(now_boottime_ms);
+                    }
                     self.replace();
                     self.announce = true;
-                    if let Some(target) = at {
+                    if let Some(target) = at.filter(|_| !listened) {
                         tracing::warn!(gpu = %target, "the library dies on it; the GPU goes into quarantine");
                         self.quarantine
                             .add(target, self.config.probe, now_boottime_ms);
@@ -232,7 +205,7 @@ impl Sampler {
         self.morgue.empty().await;
     }
 
-    fn worker(&mut self) -> Result<&mut Link, NvmlState> {
+    fn worker(&mut self, now_ms: u64) -> Result<&mut Link, NvmlState> {
         if self.worker.is_none() {
             if self.morgue.stuck() >= STUCK_LIMIT {
                 return Err(NvmlState::Unresponsive(format!(
@@ -243,6 +216,8 @@ impl Sampler {
             let quarantined = self.quarantine.targets();
             let mut start = self.start_with(Vec::new());
             start.announce = self.announce;
+            start.events = self.deafness.listens(now_ms);
+            self.news.state = EventsState::Off;
             if !quarantined.is_empty() {
                 start.only = self.roster.others(&quarantined);
                 if start.only.is_empty() {
@@ -268,6 +243,7 @@ impl Sampler {
             only,
             exclude: Vec::new(),
             announce: false,
+            events: false,
         }
     }
 
@@ -275,6 +251,15 @@ impl Sampler {
         self.failing = None;
         self.retry.reset();
         self.announce = false;
+        match self
+            .worker
+            .as_ref()
+            .map(|worker| (worker.listens, worker.readings))
+        {
+            Some((true, readings)) => self.deafness.lived(readings),
+            Some((false, _)) if self.deafness.listens(now_boottime_ms) => self.discard(true),
+            Some((false, _)) | None => {}
+        }
         let quarantined = self.quarantine.targets();
         let (reading, missing) = self.roster.complete(reading, &quarantined);
         let strangers = quarantined
@@ -327,6 +312,14 @@ impl Sampler {
             let start = self.start_with(Vec::new());
             self.stats.workers_started += self.quarantine.probe(&start, now_boottime_ms);
         }
+    }
+
+    /// Ends a worker that is stuck.
+    fn give_up(&mut self, now_boottime_ms: u64) {
+        if matches!(self.news.state, EventsState::Hung { .. }) {
+            self.deafness.hung(now_boottime_ms);
+        }
+        self.replace();
     }
 
     /// Ends a worker that failed.

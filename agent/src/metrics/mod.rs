@@ -4,6 +4,7 @@ pub mod http;
 mod own;
 pub mod snapshot;
 mod text;
+mod trouble;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::events::sentinel::Shown;
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::Observation;
 use crate::uplink::outbox::{Outbox, SpoolFigures};
@@ -22,6 +23,8 @@ pub struct Pass {
     pub ended_boottime_ms: u64,
     /// Counters of the worker process.
     pub sampler: SamplerStats,
+    /// What went wrong since the start, and whether anybody listens.
+    pub trouble: Shown,
 }
 
 /// Where the loop leaves a pass and scrapes find it. A scrape never waits for NVML, the disk or the server.

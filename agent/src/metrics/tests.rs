@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::http::Server;
 use super::snapshot::{Board, Pass};
 use super::text::render;
+use crate::events::sentinel::Shown;
 use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::{
@@ -89,6 +90,7 @@ fn board_at(observation: Observation, at: u64) -> Board {
             unidentified: 1,
             ..Default::default()
         },
+        trouble: Shown::default(),
     });
     board
 }

@@ -13,6 +13,7 @@ use crate::report::wire::{health_text, nvml_text};
 
 use super::own;
 use super::snapshot::{Reporting, View};
+use super::trouble;
 
 const NVML_STATES: [&str; 6] = [
     "ok",
@@ -37,6 +38,7 @@ pub(super) fn render(view: &View) -> Result<Vec<u8>, Misnamed> {
     if let Some(reporting) = &view.reporting {
         about_the_uplink(&mut families, reporting);
     }
+    trouble::add(&mut families, &view.pass.trouble);
     own::add(&mut families);
     families.text()
 }

@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod attribution;
+mod events;
 mod failures;
 mod node;
 mod program;
 mod readings;
+mod running;
+mod trouble;
 mod vgpus;

@@ -143,6 +143,7 @@ impl Node {
             retry: (ms(20), ms(50)),
             probe: (ms(50), ms(200)),
             lost: (ms(200), ms(400)),
+            events: Some((ms(200), ms(400))),
         })
     }
 }

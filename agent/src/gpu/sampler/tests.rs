@@ -1,6 +1,8 @@
 //! Workers that cannot be killed, which no test can make for real.
 
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
