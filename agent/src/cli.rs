@@ -87,6 +87,9 @@ struct RunArgs {
     /// NVML to load instead of the system's.
     #[arg(long, value_name = "PATH")]
     nvml_library: Option<PathBuf>,
+    /// Where the proc file system is.
+    #[arg(long, value_name = "PATH", hide = true)]
+    proc_root: Option<PathBuf>,
 }
 
 /// Parses the command line and does what it says.
@@ -122,6 +125,7 @@ fn start(args: RunArgs) -> ExitCode {
         metrics: args.metrics,
         nvml_library: args.nvml_library,
         standalone: args.standalone,
+        proc_root: args.proc_root,
     };
     let config = match Config::load(&args.dir, overrides) {
         Ok(config) => config,

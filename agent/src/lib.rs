@@ -11,6 +11,7 @@ pub mod gpu;
 pub mod metrics;
 pub mod notify;
 pub mod observation;
+pub mod openers;
 pub mod process;
 pub mod registered;
 pub mod report;

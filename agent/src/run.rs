@@ -23,6 +23,7 @@ use crate::metrics::http;
 use crate::metrics::snapshot::{Board, Pass};
 use crate::notify::Manager;
 use crate::observation::Observation;
+use crate::openers::keeper::{EVERY_MS, Keeper};
 use crate::report::Reporter;
 use crate::report::bucket::Allowance;
 use crate::spool::{Limits, Spool, remembered};
@@ -101,10 +102,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut watch = Watch {
         sampler: Sampler::start(SamplerConfig {
             nvml_library: config.nvml_library,
+            proc_root: config.proc_root.clone(),
             call_deadline: config.call_deadline,
             ..SamplerConfig::default()
         }),
         sentinel: Sentinel::start(config.kernel_log.as_deref()),
+        openers: Keeper::new(&config.proc_root, EVERY_MS),
         observer,
         previous: None,
         good: None,
@@ -198,6 +201,7 @@ impl Telling {
 struct Watch {
     sampler: Sampler,
     sentinel: Sentinel,
+    openers: Keeper,
     observer: Observer,
     previous: Option<Arc<Observation>>,
     good: Option<Good>,
@@ -244,9 +248,13 @@ impl Watch {
                 read_after,
             });
         }
-        let observation = self
+        let mut observation = self
             .observer
             .observe(collected, self.previous.as_deref(), now);
+        let open_nodes = self
+            .openers
+            .mind(&mut observation, &mut self.observer, now)
+            .await;
         if let Some(telling) = &mut self.telling {
             let unidentified = self.sampler.stats().unidentified;
             telling.tell(&observation, unidentified, self.good);
@@ -262,6 +270,7 @@ impl Watch {
             ended_boottime_ms: boottime_ms(),
             sampler: self.sampler.stats(),
             trouble,
+            open_nodes,
         });
     }
 }

@@ -24,6 +24,7 @@ const AFTER_KILL: Duration = Duration::from_secs(1);
 pub(super) struct Start {
     pub(super) program: PathBuf,
     pub(super) nvml_library: Option<PathBuf>,
+    pub(super) proc_root: PathBuf,
     pub(super) call_deadline: Duration,
     pub(super) only: Vec<Target>,
     pub(super) exclude: Vec<Target>,
@@ -65,6 +66,8 @@ pub(super) struct Link {
     pub(super) listens: bool,
     /// What the driver told by itself and nobody has taken yet.
     pub(super) news: Option<News>,
+    /// Another library lies on disk than it has loaded.
+    pub(super) outdated: Option<String>,
     /// Readings that it gave.
     pub(super) readings: u32,
 }
@@ -76,6 +79,7 @@ impl Link {
         command
             .arg("--call-deadline-ms")
             .arg(start.call_deadline.as_millis().to_string());
+        command.arg("--proc-root").arg(&start.proc_root);
         if let Some(library) = &start.nvml_library {
             command.arg("--nvml-library").arg(library);
         }
@@ -110,6 +114,7 @@ impl Link {
             announces: start.announce,
             listens: start.events,
             news: None,
+            outdated: None,
             readings: 0,
         })
     }
@@ -143,6 +148,7 @@ impl Link {
             }
             match serde_json::from_slice(&self.line) {
                 Ok(Answer::On { target }) => self.at = Some(target),
+                Ok(Answer::Outdated { what }) => self.outdated = Some(what),
                 Ok(Answer::News(news)) => self.news.get_or_insert_default().join(news),
                 Ok(Answer::Reading {
                     reading,

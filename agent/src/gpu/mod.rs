@@ -15,6 +15,8 @@ pub mod protocol;
 mod quarantine;
 mod raw;
 pub mod reading;
+mod renewal;
 mod roster;
 pub mod sampler;
+pub mod upgrade;
 pub mod worker;

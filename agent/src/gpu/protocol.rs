@@ -47,6 +47,11 @@ pub enum Answer {
         /// The GPU it was about; `None` for calls about the node.
         target: Option<Target>,
     },
+    /// Another library lies on disk than the worker has loaded; sent before an answer, again and again.
+    Outdated {
+        /// What is different.
+        what: String,
+    },
     /// What the driver told by itself; sent before another answer.
     News(News),
     /// The worker turns to this GPU. Sent only with `--announce`, to find a GPU that crashes the library.

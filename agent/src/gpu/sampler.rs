@@ -8,21 +8,20 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::deafness::Deafness;
-use super::event::{EventsState, News};
-use super::link::{Link, Reply, Start};
+use super::event::News;
+use super::link::{Link, Reply};
 use super::morgue::Morgue;
 use super::pci::PciAddress;
-use super::protocol::Target;
 use super::quarantine::Quarantine;
 use super::reading::{Health, NvmlState, Reading};
+use super::renewal::Renewal;
 use super::roster::Roster;
 
 mod config;
+mod workers;
 
 pub use config::{Collected, SamplerConfig, SamplerStats};
 
-/// Workers that may be stuck in the driver at a time.
-const STUCK_LIMIT: usize = 2;
 /// Workers that one sample may use up.
 const ATTEMPTS: u32 = 4;
 
@@ -39,6 +38,7 @@ pub struct Sampler {
     retry: Backoff,
     lost: Backoff,
     deafness: Deafness,
+    renewal: Renewal,
     news: News,
     /// The next worker says which GPU it turns to, because the one before died.
     announce: bool,
@@ -58,6 +58,7 @@ impl Sampler {
             retry: Backoff::new(config.retry),
             lost: Backoff::new(config.lost),
             deafness: Deafness::new(config.events),
+            renewal: Renewal::new(config.renewal),
             news: News::default(),
             announce: false,
             stats: SamplerStats::default(),
@@ -71,6 +72,7 @@ impl Sampler {
         SamplerStats {
             workers_abandoned: self.morgue.stuck(),
             quarantined: self.quarantine.targets().len(),
+            library_outdated: self.renewal.outdated(),
             ..self.stats
         }
     }
@@ -100,6 +102,7 @@ impl Sampler {
     pub async fn sample(&mut self, now_boottime_ms: u64) -> Collected {
         self.morgue.sweep();
         self.mind_quarantine(now_boottime_ms).await;
+        self.mind_library(now_boottime_ms).await;
         if let Some(state) = &self.failing
             && !self.retry.due(now_boottime_ms)
         {
@@ -117,8 +120,12 @@ impl Sampler {
             let reply = match self.worker(now_boottime_ms) {
                 Ok(worker) => {
                     let reply = worker.ask(left).await;
-                    if let Some(news) = worker.news.take() {
+                    let (news, outdated) = (worker.news.take(), worker.outdated.take());
+                    if let Some(news) = news {
                         self.news.join(news);
+                    }
+                    if let Some(what) = outdated {
+                        self.renewal.noticed(what);
                     }
                     reply
                 }
@@ -202,49 +209,8 @@ impl Sampler {
     pub async fn shutdown(mut self) {
         self.discard(true);
         self.quarantine.abandon_probes();
+        self.renewal.forget();
         self.morgue.empty().await;
-    }
-
-    fn worker(&mut self, now_ms: u64) -> Result<&mut Link, NvmlState> {
-        if self.worker.is_none() {
-            if self.morgue.stuck() >= STUCK_LIMIT {
-                return Err(NvmlState::Unresponsive(format!(
-                    "{} worker processes are stuck in the driver",
-                    self.morgue.stuck()
-                )));
-            }
-            let quarantined = self.quarantine.targets();
-            let mut start = self.start_with(Vec::new());
-            start.announce = self.announce;
-            start.events = self.deafness.listens(now_ms);
-            self.news.state = EventsState::Off;
-            if !quarantined.is_empty() {
-                start.only = self.roster.others(&quarantined);
-                if start.only.is_empty() {
-                    start.exclude = quarantined;
-                }
-            }
-            let link = Link::start(&start).map_err(|error| {
-                NvmlState::Broken(format!("{}: {error}", start.program.display()))
-            })?;
-            self.stats.workers_started += 1;
-            self.worker = Some(link);
-        }
-        self.worker
-            .as_mut()
-            .ok_or_else(|| NvmlState::Broken("no worker process".to_owned()))
-    }
-
-    fn start_with(&self, only: Vec<Target>) -> Start {
-        Start {
-            program: self.config.program.clone(),
-            nvml_library: self.config.nvml_library.clone(),
-            call_deadline: self.config.call_deadline,
-            only,
-            exclude: Vec::new(),
-            announce: false,
-            events: false,
-        }
     }
 
     fn succeed(&mut self, reading: Reading, unidentified: u32, now_boottime_ms: u64) -> Collected {
@@ -296,42 +262,6 @@ impl Sampler {
         self.retry.arm(now_boottime_ms);
         self.failing = Some(state.clone());
         nothing(state)
-    }
-
-    /// Gives a GPU back that answers again, and probes those whose time has come.
-    async fn mind_quarantine(&mut self, now_boottime_ms: u64) {
-        let outcome = self
-            .quarantine
-            .settle(&mut self.morgue, now_boottime_ms)
-            .await;
-        if outcome.gave_back {
-            self.discard(true);
-        }
-        // While a worker is stuck in the driver, its end is the sign that the driver woke up; another would only join it.
-        if self.morgue.stuck() == 0 {
-            let start = self.start_with(Vec::new());
-            self.stats.workers_started += self.quarantine.probe(&start, now_boottime_ms);
-        }
-    }
-
-    /// Ends a worker that is stuck.
-    fn give_up(&mut self, now_boottime_ms: u64) {
-        if matches!(self.news.state, EventsState::Hung { .. }) {
-            self.deafness.hung(now_boottime_ms);
-        }
-        self.replace();
-    }
-
-    /// Ends a worker that failed.
-    fn replace(&mut self) {
-        self.stats.workers_restarted += 1;
-        self.discard(false);
-    }
-
-    fn discard(&mut self, gently: bool) {
-        if let Some(worker) = self.worker.take() {
-            self.morgue.take(worker, gently);
-        }
     }
 }
 

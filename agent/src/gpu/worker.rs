@@ -18,6 +18,7 @@ use super::event::EventsState;
 use super::gate::Gate;
 use super::nvml::{self, Orders, Reader, Scope};
 use super::protocol::{Answer, SAMPLE, Target};
+use super::upgrade::{Loaded, explained};
 use crate::clock::monotonic_ms;
 
 /// Command line of the hidden subcommand `nvml-worker`.
@@ -38,6 +39,9 @@ pub struct WorkerOptions {
     /// Say which GPU comes next before touching it.
     #[arg(long)]
     pub announce: bool,
+    /// Where the proc file system is.
+    #[arg(long, value_name = "PATH", default_value = "/proc")]
+    pub proc_root: PathBuf,
     /// Listen for driver events, too.
     #[arg(long)]
     pub events: bool,
@@ -45,6 +49,8 @@ pub struct WorkerOptions {
 
 /// How long the end of the worker waits for the thread that listens: its wait, and some air. The agent waits a little longer.
 const LISTENER_DEADLINE: Duration = Duration::from_millis(nvml::WAIT_MS as u64 + 100);
+/// Readings between two looks at the library's file.
+const LIBRARY_EVERY: u64 = 10;
 const STACK_BYTES: usize = 128 * 1024;
 
 /// What the threads share.
@@ -89,14 +95,25 @@ fn serve(shared: &Arc<Shared>, options: WorkerOptions) -> io::Result<()> {
     }
     let library = match nvml::open(options.nvml_library.as_deref(), &shared.gate) {
         Ok(library) => library,
-        Err(unavailable) => return shared.say(&failed(unavailable)),
+        Err(mut unavailable) => {
+            unavailable.state = explained(unavailable.state, &options.proc_root);
+            return shared.say(&failed(unavailable));
+        }
     };
+    let loaded = Loaded::find(options.nvml_library.as_deref());
     let scope = Scope {
         only: options.only,
         exclude: options.exclude,
     };
     let listens = options.events && listen(shared, library);
-    let outcome = answer_all(shared, library, scope, options.announce, &mut requests);
+    let reader = Reader::new(library, &shared.gate, scope);
+    let outcome = answer_all(
+        shared,
+        reader,
+        loaded.as_ref(),
+        options.announce,
+        &mut requests,
+    );
     // Never under the feet of the other thread: what it holds, the end of this process gives back.
     if !listens || shared.orders.stop(LISTENER_DEADLINE) {
         nvml::close(library, &shared.gate);
@@ -120,15 +137,19 @@ fn listen(shared: &Arc<Shared>, library: &'static nvml::Library) -> bool {
 
 fn answer_all(
     shared: &Shared,
-    library: &nvml::Library,
-    scope: Scope,
+    mut reader: Reader<'_>,
+    loaded: Option<&Loaded>,
     announce: bool,
     requests: &mut Requests,
 ) -> io::Result<()> {
     let gate = &shared.gate;
-    let mut reader = Reader::new(library, gate, scope);
     let mut unidentified = 0;
-    loop {
+    for turn in 0_u64.. {
+        if turn.is_multiple_of(LIBRARY_EVERY)
+            && let Some(what) = loaded.and_then(Loaded::replaced)
+        {
+            shared.say(&Answer::Outdated { what })?;
+        }
         let before = gate.calls();
         if shared.news.take_mig_change() {
             reader.look_again();
@@ -160,9 +181,10 @@ fn answer_all(
         // Only now, so that a library that dies of it has given a reading before.
         shared.orders.watch(reader.gpus());
         if !requests.next()? {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 /// Lines on standard input.

@@ -1,6 +1,7 @@
 //! What the agent says of itself and of the node to Prometheus.
 
 pub mod http;
+mod nodes;
 mod own;
 pub mod snapshot;
 mod text;

@@ -91,6 +91,7 @@ fn board_at(observation: Observation, at: u64) -> Board {
             ..Default::default()
         },
         trouble: Shown::default(),
+        open_nodes: Arc::default(),
     });
     board
 }

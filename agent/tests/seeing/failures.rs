@@ -1,19 +1,11 @@
 //! Everything that goes wrong below the agent: it lives, says so, and what still works goes on.
 
-use std::fs;
-use std::time::Duration;
-
-use gpuquota_agent::clock::boottime_ms;
 use gpuquota_agent::gpu::reading::{Health, NvmlState};
-use gpuquota_agent::gpu::sampler::{Collected, Sampler};
+use gpuquota_agent::gpu::sampler::Collected;
 use gpuquota_fake_nvml::scenario::Action;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Signal, kill_process, test_kill_process};
 
-use crate::node::{CALL_DEADLINE, Node, healths, pids, reading, sample_until};
-
-fn pid(number: u32) -> Pid {
-    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
-}
+use crate::node::{Node, healths, pid, pids, reading, sample_until, timely};
 
 fn state_of(collected: &Collected, gpu: usize) -> Option<Health> {
     collected
@@ -22,14 +14,6 @@ fn state_of(collected: &Collected, gpu: usize) -> Option<Health> {
         .gpus
         .get(gpu)
         .map(|gpu| gpu.health)
-}
-
-/// A sample that must come within the promised time.
-async fn timely(sampler: &mut Sampler) -> Collected {
-    let sample = sampler.sample(boottime_ms());
-    // Four deadlines, and some air for a busy machine.
-    let limit = CALL_DEADLINE * 4 + Duration::from_secs(3);
-    tokio::time::timeout(limit, sample).await.unwrap()
 }
 
 #[tokio::test]
@@ -233,62 +217,6 @@ async fn a_gpu_lost_before_the_start_is_counted() {
     })
     .await;
     assert_eq!(sampler.stats().unidentified, 0);
-    sampler.shutdown().await;
-}
-
-#[tokio::test]
-async fn states_of_the_driver_are_told_and_recovered_from() {
-    let node = Node::new("h100x4");
-    let mut sampler = node.sampler();
-    let set = |code| {
-        node.edit(|scenario| {
-            scenario.init_return = code;
-            Ok(())
-        });
-    };
-    type Check = fn(&NvmlState) -> bool;
-    let states: [(u32, Check); 3] = [
-        (9, |state| matches!(state, NvmlState::DriverNotLoaded(_))),
-        (18, |state| matches!(state, NvmlState::Mismatch(_))),
-        (999, |state| matches!(state, NvmlState::Broken(_))),
-    ];
-    for (code, expected) in states {
-        set(code);
-        if let Some(worker) = sampler.worker_pid() {
-            kill_process(pid(worker), Signal::KILL).unwrap();
-        }
-        let collected = timely(&mut sampler).await;
-        assert!(
-            expected(&collected.nvml) && collected.reading.is_none(),
-            "{collected:?}"
-        );
-        assert_eq!(sampler.stats().last_return_code, code);
-        set(0);
-        sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
-    }
-    // Under a running worker, as an upgrade does it.
-    node.answer("*", None, 18);
-    let collected = timely(&mut sampler).await;
-    assert!(
-        matches!(collected.nvml, NvmlState::Mismatch(_)),
-        "{collected:?}"
-    );
-    node.heal();
-    sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
-
-    fs::rename(node.library(), node.path().join("aside")).unwrap();
-    kill_process(pid(sampler.worker_pid().unwrap()), Signal::KILL).unwrap();
-    assert!(matches!(
-        timely(&mut sampler).await.nvml,
-        NvmlState::Absent(_)
-    ));
-    fs::write(node.library(), "no library").unwrap();
-    sample_until(&mut sampler, |collected| {
-        matches!(collected.nvml, NvmlState::Broken(_))
-    })
-    .await;
-    fs::rename(node.path().join("aside"), node.library()).unwrap();
-    sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
     sampler.shutdown().await;
 }
 

@@ -13,6 +13,8 @@ use gpuquota_fake_nvml::SCENARIO_VARIABLE;
 
 use crate::node::{Node, PATIENCE};
 
+const REGISTERED: &str = "[attribution]\nregistered = true\n";
+
 /// The running program; it ends with this value.
 pub(crate) struct Running {
     pub(crate) child: Child,
@@ -42,9 +44,13 @@ impl Node {
 
     /// Starts it with this configuration, ten readings a second, and waits until it says where its metrics are.
     pub(crate) fn run_agent(&self, config: &str) -> Running {
+        self.run_agent_with(config, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn run_agent_with(&self, config: &str, more: &[&str]) -> Running {
         let dir = self.agent_dir();
-        let registered = "[attribution]\nregistered = true\n";
-        let text = format!("call_deadline = \"400ms\"\n{config}\n{registered}");
+        let text = format!("call_deadline = \"400ms\"\n{config}\n{REGISTERED}");
         fs::write(dir.join("agent.toml"), text).unwrap();
         let mut child = self
             .agent()
@@ -53,6 +59,7 @@ impl Node {
             .arg(&dir)
             .arg("--nvml-library")
             .arg(self.library())
+            .args(more)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -75,6 +82,10 @@ impl Node {
 
     /// Says whose a process is.
     pub(crate) fn register(&self, pid: u32, tenant: &str) {
+        let config = self.agent_dir().join("agent.toml");
+        if !config.exists() {
+            fs::write(config, REGISTERED).unwrap();
+        }
         let status = self
             .agent()
             .args([

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::gpu::protocol::Target;
 
 fn unkillable() -> Child {
     Command::new("cat")
