@@ -198,7 +198,7 @@ fn every_family_has_help_and_counters_end_in_total() {
 }
 
 #[test]
-fn nothing_stale_is_shown() {
+fn rule_03_nothing_stale_is_shown() {
     let board = board(observation());
     let fresh = text(&board, 8000);
     assert!(fresh.contains("gpuquota_up 1") && fresh.contains("gpuquota_tenant_devices"));

@@ -4,13 +4,14 @@
 use std::fs;
 use std::time::Duration;
 
-use gpuquota_agent::gpu::reading::NvmlState;
+use gpuquota_agent::gpu::reading::{Health, NvmlState};
+use gpuquota_fake_nvml::link;
 use rustix::process::{Signal, kill_process};
 
-use crate::node::{Node, pid, pids, reading, sample_until, timely};
+use crate::node::{Node, healths, pid, pids, reading, sample_until, timely};
 
 #[tokio::test]
-async fn states_of_the_driver_are_told_and_recovered_from() {
+async fn fault_c_states_of_the_driver_are_told_and_recovered_from() {
     let node = Node::new("h100x4");
     let mut sampler = node.sampler();
     let set = |code| {
@@ -106,6 +107,44 @@ async fn fault_d_rule_14_a_library_that_is_replaced_is_taken_over_without_a_gap(
     assert_eq!((stats.library_changes, stats.workers_restarted), (1, 0));
     assert_ne!(sampler.worker_pid(), Some(old));
     reading(&mut sampler).await;
+    sampler.shutdown().await;
+}
+
+/// A library that really lacks what came with later drivers: the older calls of the same meaning are made, the rest is unknown.
+#[tokio::test]
+async fn fault_e_symbols_that_are_not_there_are_done_without_one_by_one() {
+    let node = Node::new("h100x4");
+    let held = node.run_on("1", None);
+    for symbol in [
+        "nvmlDeviceGetMemoryInfo_v2",
+        "nvmlDeviceGetComputeRunningProcesses_v3",
+        "nvmlDeviceGetTemperature",
+        "nvmlDeviceGetMigMode",
+        "nvmlEventSetWait_v2",
+        "nvmlSystemGetDriverVersion",
+        "nvmlShutdown",
+    ] {
+        link::without(&node.library(), symbol).unwrap();
+    }
+    let mut sampler = node.sampler();
+    let seen = reading(&mut sampler).await;
+    assert_eq!(healths(&seen), [Health::Ok; 4]);
+    assert_eq!(pids(&seen.gpus[1]), [held], "by the older call");
+    let gpu = &seen.gpus[1];
+    let memory = gpu.memory.unwrap();
+    assert_eq!((memory.reserved, memory.used >= 1 << 30), (None, true));
+    assert_eq!(
+        (gpu.glow.temperature_celsius, &seen.driver_version),
+        (None, &None)
+    );
+    assert!(gpu.glow.power_milliwatts.is_some());
+    // Without any way to start there is no NVML.
+    link::without(&node.library(), "nvmlInit_v2").unwrap();
+    kill_process(pid(sampler.worker_pid().unwrap()), Signal::KILL).unwrap();
+    sample_until(&mut sampler, |collected| {
+        matches!(&collected.nvml, NvmlState::Broken(detail) if detail.contains("nvmlInit"))
+    })
+    .await;
     sampler.shutdown().await;
 }
 

@@ -10,5 +10,6 @@ mod node;
 mod program;
 mod readings;
 mod running;
+mod table;
 mod trouble;
 mod vgpus;

@@ -137,7 +137,7 @@ fn worker_of(agent: &Child) -> Option<u32> {
 
 /// A worker stuck in a call cannot see the end of its input; the kernel ends it with its agent.
 #[test]
-fn a_stuck_worker_ends_with_its_agent() {
+fn rule_01_a_stuck_worker_ends_with_its_agent() {
     let node = Node::new("t4x1");
     node.fault("nvmlInit_v2", None, Action::Hang);
     let dir = node.path().join("agent");

@@ -19,7 +19,7 @@ fn unkillable() -> Child {
 
 /// Case 72: the driver swallows two workers, and later lets go of one.
 #[tokio::test]
-async fn two_stuck_workers_are_enough() {
+async fn fault_a_rule_02_two_stuck_workers_are_enough() {
     let config = SamplerConfig {
         program: PathBuf::from("/no/such/program"),
         ..SamplerConfig::default()
