@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides, parse_duration, state_folder};
+use crate::control::quiet::Quiet;
+use crate::control::{Request, client};
 use crate::devices::{DevicesOptions, devices};
 use crate::gpu::worker::{WorkerOptions, run_worker};
 use crate::registered;
@@ -55,6 +57,24 @@ enum Command {
         /// The process.
         #[arg(long)]
         pid: u32,
+    },
+    /// Make the running agent let go of the driver: before a driver upgrade, rmmod, or a change of MIG mode.
+    Quiesce {
+        /// The agent's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// After this it reads again by itself; a number with ms, s or m, at most a day.
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
+        time: Duration,
+        /// Shown while it lasts.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Make the running agent read again.
+    Resume {
+        /// The agent's directory.
+        #[arg(long)]
+        dir: PathBuf,
     },
     /// Check the configuration, or print the commented default.
     Config {
@@ -111,6 +131,11 @@ pub fn main() -> ExitCode {
         Command::Unregister { dir, pid } => in_state(&dir, |state| {
             registered::unregister(state, pid).map_err(|error| error.to_string())
         }),
+        Command::Quiesce { dir, time, reason } => {
+            let for_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            order(&dir, &Request::Quiesce { for_ms, reason })
+        }
+        Command::Resume { dir } => order(&dir, &Request::Resume),
         Command::Config { dir: None, .. } => print_default(),
         Command::Config { dir: Some(dir), .. } => match Config::load(&dir, Overrides::default()) {
             Ok(_) => ExitCode::SUCCESS,
@@ -164,6 +189,25 @@ fn in_state(dir: &Path, act: impl FnOnce(&Path) -> Result<(), String>) -> ExitCo
     }
 }
 
+fn order(dir: &Path, request: &Request) -> ExitCode {
+    let state = match state_folder(dir) {
+        Ok(state) => state,
+        Err(error) => return refuse(&error),
+    };
+    let done = match client::ask(&state, request) {
+        Ok(Some(answer)) => format!("done in {} ms", answer.took_ms),
+        Ok(None) => {
+            if *request == Request::Resume {
+                Quiet::clear(&state);
+            }
+            "no agent runs with this directory, so it has nothing open".to_owned()
+        }
+        Err(error) => return fail(&error),
+    };
+    let _ = writeln!(io::stdout(), "{done}");
+    ExitCode::SUCCESS
+}
+
 fn print_default() -> ExitCode {
     match io::stdout().write_all(DEFAULT_FILE.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -214,6 +258,9 @@ mod tests {
         assert!(parse("gpuquota-agent run --dir D --interval 1").is_err());
         assert!(parse("gpuquota-agent config --print-default").is_ok());
         assert!(parse("gpuquota-agent config").is_err());
+        assert!(parse("gpuquota-agent quiesce --dir D --for 30s --reason x").is_ok());
+        assert!(parse("gpuquota-agent quiesce --dir D --for ever").is_err());
+        assert!(parse("gpuquota-agent resume --dir D").is_ok());
         assert!(parse("gpuquota-agent register --dir D --pid 1 --tenant a").is_ok());
     }
 }

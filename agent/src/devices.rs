@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::attribute::{AttributionConfig, Observer};
 use crate::clock::boottime_ms;
 use crate::config::{Config, ConfigError, Overrides};
+use crate::control::quiet::Quiet;
+use crate::facts::boot_id;
 use crate::gpu::library::check_library;
 use crate::gpu::reading::{Health, Licence, NvmlState};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
@@ -112,10 +114,14 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
         },
     }
     let mut observer = Observer::new(&attribution, state.as_deref())?;
-    if let Some(reason) = absent {
+    let quiet = || Quiet::load(state.as_deref()?, &boot_id().ok()?, boottime_ms());
+    let closed = absent
+        .map(NvmlState::Absent)
+        .or_else(|| quiet().map(|quiet| NvmlState::Quiesced(quiet.text())));
+    if let Some(nvml) = closed {
         let now_ms = boottime_ms();
         let collected = Collected {
-            nvml: NvmlState::Absent(reason),
+            nvml,
             reading: None,
             asked_boottime_ms: now_ms,
         };
@@ -306,6 +312,7 @@ fn describe(state: &NvmlState) -> (&'static str, String) {
         NvmlState::DriverNotLoaded(detail) => ("answers, but the driver is not loaded", detail),
         NvmlState::Mismatch(detail) => ("and the loaded driver differ", detail),
         NvmlState::Unresponsive(detail) => ("does not respond", detail),
+        NvmlState::Quiesced(detail) => ("is left alone by `gpuquota-agent quiesce`", detail),
         NvmlState::Broken(detail) => ("does not work", detail),
     };
     (what, format!(": {detail}"))

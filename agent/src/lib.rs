@@ -4,6 +4,7 @@ pub mod attribute;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod devices;
 pub mod events;
 pub mod facts;

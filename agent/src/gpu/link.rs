@@ -68,6 +68,8 @@ pub(super) struct Link {
     pub(super) news: Option<News>,
     /// Another library lies on disk than it has loaded.
     pub(super) outdated: Option<String>,
+    /// A request was given up before its answer came.
+    pub(super) out_of_step: bool,
     /// Readings that it gave.
     pub(super) readings: u32,
 }
@@ -113,6 +115,7 @@ impl Link {
             at: None,
             announces: start.announce,
             listens: start.events,
+            out_of_step: false,
             news: None,
             outdated: None,
             readings: 0,
@@ -126,9 +129,13 @@ impl Link {
 
     /// Asks for one reading.
     pub(super) async fn ask(&mut self, within: Duration) -> Reply {
-        timeout(within, self.exchange())
+        // Stays so if whoever waits for this goes away.
+        self.out_of_step = true;
+        let reply = timeout(within, self.exchange())
             .await
-            .unwrap_or(Reply::Silent)
+            .unwrap_or(Reply::Silent);
+        self.out_of_step = matches!(reply, Reply::Silent);
+        reply
     }
 
     async fn exchange(&mut self) -> Reply {

@@ -64,9 +64,21 @@ impl Renewal {
         self.why.is_some() && self.trial.is_none() && self.pause.due(now_ms)
     }
 
-    pub(super) fn try_it(&mut self, start: Start, quarantined: Vec<Target>) {
-        let task = tokio::spawn(trial(start));
+    /// Starts a worker with the library on disk; returns its pid.
+    pub(super) fn try_it(
+        &mut self,
+        start: &Start,
+        quarantined: Vec<Target>,
+        now_ms: u64,
+    ) -> Option<u32> {
+        let Ok(link) = Link::start(start) else {
+            self.pause.arm(now_ms);
+            return None;
+        };
+        let pid = link.pid();
+        let task = tokio::spawn(trial(link, start.call_deadline));
         self.trial = Some(Trial { task, quarantined });
+        pid
     }
 
     /// The worker of a trial that has succeeded; waits for none.
@@ -94,11 +106,11 @@ impl Renewal {
     }
 }
 
-async fn trial(start: Start) -> Result<Link, Option<tokio::process::Child>> {
-    let Ok(mut link) = Link::start(&start) else {
-        return Err(None);
-    };
-    match link.ask(start.call_deadline * 3).await {
+async fn trial(
+    mut link: Link,
+    call_deadline: Duration,
+) -> Result<Link, Option<tokio::process::Child>> {
+    match link.ask(call_deadline * 3).await {
         Reply::Reading { .. } => Ok(link),
         _ => Err(link.end(false).await),
     }

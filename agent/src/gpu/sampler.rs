@@ -33,6 +33,10 @@ pub struct Sampler {
     roster: Roster,
     quarantine: Quarantine,
     morgue: Morgue,
+    /// Set while the driver is to be left alone: why.
+    quiesced: Option<String>,
+    /// Pids of the workers, probes and trials that may still run.
+    pids: Vec<u32>,
     /// Set while NVML as a whole fails.
     failing: Option<NvmlState>,
     retry: Backoff,
@@ -54,6 +58,8 @@ impl Sampler {
             roster: Roster::default(),
             quarantine: Quarantine::default(),
             morgue: Morgue::default(),
+            quiesced: None,
+            pids: Vec::new(),
             failing: None,
             retry: Backoff::new(config.retry),
             lost: Backoff::new(config.lost),
@@ -101,6 +107,9 @@ impl Sampler {
     /// One sample. Returns within four call deadlines, usually within milliseconds.
     pub async fn sample(&mut self, now_boottime_ms: u64) -> Collected {
         self.morgue.sweep();
+        if let Some(why) = &self.quiesced {
+            return nothing(NvmlState::Quiesced(why.clone()));
+        }
         self.mind_quarantine(now_boottime_ms).await;
         self.mind_library(now_boottime_ms).await;
         if let Some(state) = &self.failing

@@ -16,12 +16,13 @@ use super::own;
 use super::snapshot::{Reporting, View};
 use super::trouble;
 
-const NVML_STATES: [&str; 6] = [
+const NVML_STATES: [&str; 7] = [
     "ok",
     "absent",
     "driver_not_loaded",
     "mismatch",
     "unresponsive",
+    "quiesced",
     "broken",
 ];
 

@@ -33,6 +33,7 @@ pub fn is_blind(nvml: &NvmlState) -> bool {
         NvmlState::Mismatch(_) | NvmlState::Broken(_) => true,
         NvmlState::Ok
         | NvmlState::Absent(_)
+        | NvmlState::Quiesced(_)
         | NvmlState::DriverNotLoaded(_)
         | NvmlState::Unresponsive(_) => false,
     }

@@ -8,6 +8,7 @@ mod events;
 mod failures;
 mod node;
 mod program;
+mod quiesce;
 mod readings;
 mod running;
 mod table;

@@ -1,5 +1,10 @@
 //! Which worker processes there are: started, put aside, replaced.
 
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Sampler;
 use crate::gpu::event::EventsState;
 use crate::gpu::library::check_library;
@@ -8,9 +13,18 @@ use crate::gpu::reading::NvmlState;
 
 /// Workers that may be stuck in the driver at a time.
 const STUCK_LIMIT: usize = 2;
+/// How often it is looked whether all have ended.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Sampler {
     pub(super) fn worker(&mut self, now_ms: u64) -> Result<&mut Link, NvmlState> {
+        if self
+            .worker
+            .as_ref()
+            .is_some_and(|worker| worker.out_of_step)
+        {
+            self.discard(true);
+        }
         if self.worker.is_none() {
             if self.morgue.stuck() >= STUCK_LIMIT {
                 return Err(NvmlState::Unresponsive(format!(
@@ -24,12 +38,44 @@ impl Sampler {
             let link = Link::start(&start).map_err(|error| {
                 NvmlState::Broken(format!("{}: {error}", start.program.display()))
             })?;
-            self.stats.workers_started += 1;
+            self.started(link.pid());
             self.worker = Some(link);
         }
         self.worker
             .as_mut()
             .ok_or_else(|| NvmlState::Broken("no worker process".to_owned()))
+    }
+
+    /// Ends every worker, probe and trial, and starts none until [`Self::resume`]. Returns the pids of those that are still there
+    /// after `within`: the driver does not let go of them.
+    pub async fn quiesce(&mut self, why: String, within: Duration) -> Vec<u32> {
+        let end = Instant::now() + within;
+        self.quiesced = Some(why);
+        self.discard(true);
+        self.quarantine.abandon_probes();
+        self.renewal.forget();
+        self.news.state = EventsState::Off;
+        loop {
+            self.morgue.sweep();
+            self.pids.retain(|pid| is_own_and_lives(*pid));
+            if self.pids.is_empty() || Instant::now() >= end {
+                return self.pids.clone();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Reads again with the next sample.
+    pub fn resume(&mut self) {
+        self.quiesced = None;
+        self.failing = None;
+        self.retry.reset();
+    }
+
+    fn started(&mut self, pid: Option<u32>) {
+        self.stats.workers_started += 1;
+        self.pids.retain(|pid| is_own_and_lives(*pid));
+        self.pids.extend(pid);
     }
 
     /// How the next worker is started.
@@ -83,7 +129,9 @@ impl Sampler {
         if self.morgue.stuck() == 0
             && let Ok(start) = self.bare_start()
         {
-            self.stats.workers_started += self.quarantine.probe(&start, now_boottime_ms);
+            for pid in self.quarantine.probe(&start, now_boottime_ms) {
+                self.started(Some(pid));
+            }
         }
     }
 
@@ -104,8 +152,8 @@ impl Sampler {
             && self.morgue.stuck() == 0
             && let Ok(start) = self.next_start(now_ms)
         {
-            self.stats.workers_started += 1;
-            self.renewal.try_it(start, quarantined);
+            let pid = self.renewal.try_it(&start, quarantined, now_ms);
+            self.started(pid);
         }
     }
 
@@ -128,4 +176,21 @@ impl Sampler {
             self.morgue.take(worker, gently);
         }
     }
+}
+
+/// Whether a child of this process with this pid runs. One that has ended and not been waited for has nothing open.
+fn is_own_and_lives(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // The name before it may hold anything (proc_pid_stat(5)).
+    let mut fields = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_ascii_whitespace();
+    let runs = fields
+        .next()
+        .is_some_and(|state| !matches!(state, "Z" | "X"));
+    let parent = fields.next().and_then(|parent| parent.parse().ok());
+    runs && parent == Some(std::process::id())
 }
