@@ -13,6 +13,7 @@ use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides, parse_duration
 use crate::control::quiet::Quiet;
 use crate::control::{Request, client};
 use crate::devices::{DevicesOptions, devices};
+use crate::doctor::{DoctorOptions, doctor};
 use crate::gpu::worker::{WorkerOptions, run_worker};
 use crate::registered;
 use crate::run::run;
@@ -37,6 +38,8 @@ enum Command {
     Run(RunArgs),
     /// Show what NVML and the kernel say right now.
     Devices(DevicesOptions),
+    /// Tell what the agent needs on this node, and every way round the limits here, with what to do.
+    Doctor(DoctorOptions),
     /// Give a living process to a tenant, where `attribution.registered` is on.
     Register {
         /// The agent's directory.
@@ -124,6 +127,10 @@ pub fn main() -> ExitCode {
         Command::Devices(options) => {
             log_to_stderr("error");
             block_on(devices(options)).unwrap_or_else(|error| fail(&error))
+        }
+        Command::Doctor(options) => {
+            log_to_stderr("error");
+            block_on(doctor(options)).unwrap_or_else(|error| fail(&error))
         }
         Command::Register { dir, pid, tenant } => in_state(&dir, |state| {
             registered::register(state, pid, &tenant).map_err(|error| error.to_string())

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod devices;
+pub mod doctor;
 pub mod events;
 pub mod facts;
 pub mod gpu;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod attribution;
+mod doctor;
 mod driver;
 mod events;
 mod failures;
