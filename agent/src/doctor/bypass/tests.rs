@@ -1,3 +1,5 @@
+//! A closed node, and the same with each way opened.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 

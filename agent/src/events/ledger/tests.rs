@@ -1,3 +1,5 @@
+//! The two witnesses, the tenants, the bounds.
+
 use super::*;
 use crate::gpu::reading::{Health, NvmlState};
 use crate::observation::{AttributedProcess, Device, Owner, Reason, Source};

@@ -1,3 +1,5 @@
+//! Scans of a `/proc` of files, with the processes of real children.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command};
