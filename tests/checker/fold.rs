@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+use gpuquota_core::event::KeptAnswer;
 use gpuquota_core::id::{OpId, Seq, Timestamp};
-use gpuquota_core::{Record, State};
+use gpuquota_core::{Answer, Outcome, Record, State};
 
 use super::{Entry, Rule, Violation, What};
 
@@ -20,6 +22,19 @@ pub(crate) struct Durable {
     pub(crate) record: Record,
     /// The ledger after it.
     pub(crate) state: State,
+}
+
+impl Durable {
+    /// The answer that it keeps for repetitions of its operation.
+    pub(crate) fn kept(&self) -> Option<Answer> {
+        match &self.record.replay.as_ref()?.answer {
+            KeptAnswer::Whole(answer) => Some(answer.clone()),
+            KeptAnswer::Granted(lease) => {
+                let lease = self.state.lease(*lease)?.clone();
+                Some(Answer::Granted(Outcome::Lease(Arc::new(lease))))
+            }
+        }
+    }
 }
 
 /// All rows that a history saw become durable.

@@ -115,12 +115,15 @@ fn kept(
         .unwrap_or_default()
         .iter()
         .filter(|row| row.at_entry < at_entry)
-        .filter_map(|row| row.record.replay.as_ref())
-        .filter(|replay| Some(&replay.fingerprint) == invoke.fingerprint.as_ref())
+        .filter(|row| {
+            let replay = row.record.replay.as_ref();
+            replay.map(|replay| &replay.fingerprint) == invoke.fingerprint.as_ref()
+        })
+        .filter_map(|row| row.kept())
         .peekable();
     let (rule, what) = if replays.peek().is_none() {
         (Rule::Acknowledged, "has no durable row")
-    } else if decided.is_some_and(|decided| !replays.any(|replay| replay.answer == *decided)) {
+    } else if decided.is_some_and(|decided| !replays.any(|kept| kept == *decided)) {
         (Rule::Once, "was answered otherwise before")
     } else {
         return;

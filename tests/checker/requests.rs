@@ -90,14 +90,13 @@ fn judge(
     let kept = invoke.op.as_deref().map(|op| {
         let mut rows = before.iter().rev();
         let row = rows.find(|row| row.op.as_deref() == Some(op));
-        row.and_then(|row| row.record.replay.as_ref())
-            .map(|replay| &replay.answer)
+        row.and_then(Durable::kept)
     });
-    match (told, kept) {
+    match (told, &kept) {
         (_, Some(None)) => Some("no row keeps an answer of its operation".to_owned()),
         (Told::Denied, Some(Some(Answer::Denied(_)))) => None,
         (Told::Lease { .. }, Some(Some(Answer::Granted(Outcome::Lease(lease))))) => {
-            differs(told, Some(lease))
+            differs(told, Some(lease.as_ref()))
         }
         (_, Some(Some(other))) => Some(format!("its row says {other:?}")),
         (Told::Denied, None) => own.first().map(|row| format!("row {} did it", row.seq)),

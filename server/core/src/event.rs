@@ -28,7 +28,7 @@ use crate::settings::Settings;
 use crate::state::Group;
 use crate::tenant::TenantProfile;
 
-pub use crate::record::{Record, Replay};
+pub use crate::record::{KeptAnswer, Record, Replay};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

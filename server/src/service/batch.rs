@@ -84,10 +84,10 @@ impl Batch {
             Err(denied) => (Vec::new(), Answer::Denied(denied)),
         };
         own(&mut events, writer);
-        let replay = origin.fingerprint.as_ref().map(|fingerprint| Replay {
-            fingerprint: fingerprint.clone(),
-            answer: answer.clone(),
-        });
+        let replay = origin
+            .fingerprint
+            .as_ref()
+            .map(|fingerprint| Replay::of(fingerprint.clone(), &answer, &events));
         if !events.is_empty() || replay.is_some() {
             self.append(
                 Record {

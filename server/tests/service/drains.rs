@@ -60,7 +60,7 @@ async fn leased(running: &Running) -> Lease {
     let command = Command::RequestLease(request);
     let granted = running.ledger.submit(command, Origin::server()).await;
     match granted.unwrap().outcome {
-        Outcome::Lease(lease) => *lease,
+        Outcome::Lease(lease) => Lease::clone(&lease),
         other => unreachable!("{other:?}"),
     }
 }

@@ -1,5 +1,7 @@
 //! What the operator declared changes the state.
 
+use std::sync::Arc;
+
 use imbl::OrdMap;
 
 use crate::catalogue::Catalogue;
@@ -119,7 +121,7 @@ impl State {
             .collect();
         for (id, model) in leases {
             if let Some(lease) = self.rows.leases.get_mut(&id) {
-                lease.model = model;
+                Arc::make_mut(lease).model = model;
             }
         }
         self.index.catalogue = catalogue;

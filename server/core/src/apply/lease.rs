@@ -1,6 +1,7 @@
 //! Leases change the state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::device::DeviceKey;
 use crate::id::{LeaseId, Timestamp};
@@ -20,7 +21,7 @@ impl State {
     }
 
     pub(super) fn renew_lease(&mut self, id: LeaseId, expires_at: Option<Timestamp>) {
-        let Some(old) = self.rows.leases.get(&id).cloned() else {
+        let Some(old) = self.rows.leases.get(&id).map(|lease| Lease::clone(lease)) else {
             return;
         };
         assert!(old.active(), "only an active lease is renewed");
@@ -38,7 +39,7 @@ impl State {
         reason: EndReason,
         deadline: Timestamp,
     ) {
-        let Some(old) = self.rows.leases.get(&id).cloned() else {
+        let Some(old) = self.rows.leases.get(&id).map(|lease| Lease::clone(lease)) else {
             return;
         };
         assert!(old.active(), "only an active lease is released");
@@ -80,7 +81,7 @@ impl State {
         reason: EndReason,
         unconfirmed: &BTreeMap<DeviceKey, Unconfirmed>,
     ) {
-        if let Some(old) = self.rows.leases.get(&id).cloned() {
+        if let Some(old) = self.rows.leases.get(&id).map(|lease| Lease::clone(lease)) {
             let lease = old.ended(at, reason, unconfirmed);
             self.put_lease(Some(old), lease);
         }
@@ -93,7 +94,7 @@ impl State {
     }
 
     fn change_phase(&mut self, id: LeaseId, change: impl FnOnce(&mut LeasePhase)) {
-        let Some(old) = self.rows.leases.get(&id).cloned() else {
+        let Some(old) = self.rows.leases.get(&id).map(|lease| Lease::clone(lease)) else {
             return;
         };
         let mut lease = old.clone();
@@ -122,7 +123,7 @@ impl State {
         if unplaced != new.unplaced() {
             self.charge_unplaced(&new, unplaced, new.unplaced());
         }
-        self.rows.leases.insert(new.id, new);
+        self.rows.leases.insert(new.id, Arc::new(new));
         for key in &changed {
             self.recharge(&tenant, key);
             self.restock(key);

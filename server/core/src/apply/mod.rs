@@ -10,7 +10,8 @@ mod licence;
 mod meter;
 mod node;
 
-use crate::event::{Event, Record};
+use crate::command::{Answer, Outcome};
+use crate::event::{Event, KeptAnswer, Record};
 use crate::id::{OpId, Seq, Timestamp};
 use crate::lease::{Lease, LeasePhase};
 use crate::node::{Node, NodeState, SpoolMark};
@@ -37,7 +38,7 @@ impl State {
             let operation = Operation {
                 at,
                 fingerprint: replay.fingerprint.clone(),
-                answer: replay.answer.clone(),
+                answer: self.answered(&replay.answer),
             };
             if let Some(old) = self.rows.operations.insert(op.clone(), operation) {
                 self.index.operations.remove(&(old.at, op.clone()));
@@ -45,6 +46,17 @@ impl State {
             self.index.operations.insert((at, op.clone()));
         }
         self.forget(at);
+    }
+
+    fn answered(&self, kept: &KeptAnswer) -> Answer {
+        match kept {
+            KeptAnswer::Whole(answer) => answer.clone(),
+            KeptAnswer::Granted(id) => {
+                let lease = self.rows.leases.get(id).cloned();
+                assert!(lease.is_some(), "a replay of a lease that is not there");
+                Answer::Granted(lease.map_or(Outcome::Done, Outcome::Lease))
+            }
+        }
     }
 
     // What is too old to matter is dropped by the time of rows, so that every fold drops the same.

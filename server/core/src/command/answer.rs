@@ -1,5 +1,7 @@
 //! What the ledger answers to a command.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -30,7 +32,7 @@ pub enum Outcome {
     /// The seat is so.
     Seat(Seat),
     /// The lease is so.
-    Lease(Box<Lease>),
+    Lease(Arc<Lease>),
     /// The session's number.
     Session(SessionId),
     /// The highest report number of that spool in the journal.

@@ -1,6 +1,7 @@
 //! Reading leases and settings.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::State;
 use crate::id::{LeaseId, NodeName, Region, Seq, TenantName};
@@ -17,18 +18,21 @@ impl State {
     /// One lease, ended ones while they are kept.
     #[must_use]
     pub fn lease(&self, lease: LeaseId) -> Option<&Lease> {
-        self.rows.leases.get(&lease)
+        self.rows.leases.get(&lease).map(Arc::as_ref)
     }
 
     /// All leases in order of their grant, ended ones while they are kept.
     pub fn leases(&self) -> impl DoubleEndedIterator<Item = &Lease> {
-        self.rows.leases.values()
+        self.rows.leases.values().map(Arc::as_ref)
     }
 
     /// Leases that were granted after this one, in order of their grant, ended ones while they are kept.
     pub fn leases_after(&self, lease: LeaseId) -> impl Iterator<Item = &Lease> {
         let after = (Bound::Excluded(lease), Bound::Unbounded);
-        self.rows.leases.range(after).map(|(_, lease)| lease)
+        self.rows
+            .leases
+            .range(after)
+            .map(|(_, lease)| lease.as_ref())
     }
 
     /// Leases that are charged, in order of their grant.

@@ -16,6 +16,7 @@ mod stock;
 mod verify;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -95,7 +96,7 @@ pub(crate) struct Rows {
     pub(crate) generations: OrdMap<Object, Seq>,
     pub(crate) next_lease: u64,
     pub(crate) last_epoch: Epoch,
-    pub(crate) leases: OrdMap<LeaseId, Lease>,
+    pub(crate) leases: OrdMap<LeaseId, Arc<Lease>>,
     pub(crate) drains: OrdMap<TenantName, Drains>,
     pub(crate) meter: Meter,
     /// Last sessions of nodes that were retired.

@@ -73,7 +73,7 @@ pub(crate) fn lease(
 ) -> Lease {
     let request = RequestLease::of(tenant("a"), region("bj"), model(GPU), count, placement);
     match granted(ledger, &Command::RequestLease(request), now) {
-        Outcome::Lease(lease) => *lease,
+        Outcome::Lease(lease) => Lease::clone(&lease),
         other => unreachable!("{other:?}"),
     }
 }

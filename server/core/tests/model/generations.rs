@@ -20,7 +20,7 @@ impl Ledger {
             Answer::Granted(Outcome::Lease(lease)) => {
                 assert_eq!(self.state.lease(lease.id), Some(&*lease));
                 assert_eq!(lease.changed, self.state.seq());
-                Ok(*lease)
+                Ok(Lease::clone(&lease))
             }
             Answer::Denied(denied) => Err(denied),
             Answer::Granted(other) => unreachable!("{other:?}"),

@@ -52,7 +52,7 @@ impl Ledger {
                     "the answer is the row"
                 );
                 self.state.verify().unwrap();
-                Ok(*lease)
+                Ok(Lease::clone(&lease))
             }
             Answer::Denied(Denied::Lease { because }) => Err(because),
             other => unreachable!("{other:?}"),
@@ -76,7 +76,7 @@ impl Ledger {
                     "the answer is the row"
                 );
                 self.state.verify().unwrap();
-                *lease
+                Lease::clone(&lease)
             }
             other => unreachable!("{other:?}"),
         }

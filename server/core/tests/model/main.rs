@@ -89,10 +89,9 @@ impl Ledger {
         answer: Answer,
         events: Vec<Event>,
     ) {
-        let replay = op.is_some().then(|| Replay {
-            fingerprint: "f".into(),
-            answer,
-        });
+        let replay = op
+            .is_some()
+            .then(|| Replay::of("f".into(), &answer, &events));
         let record = Record {
             actor: "server".into(),
             request_id: None,

@@ -1,10 +1,10 @@
 //! The audit: what was changed and by whom, from the journal; and what was not granted.
 
 use gpuquota_core::Record;
-use gpuquota_core::event::Event;
+use gpuquota_core::event::{Event, KeptAnswer};
 use gpuquota_core::id::{Seq, TenantName};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
@@ -191,7 +191,11 @@ fn names(value: &Value, tenant: &str) -> bool {
 }
 
 fn change(row: Row, record: Record) -> Change {
-    let answer = record.replay.map(|replay| replay.answer);
+    let answer = record.replay.and_then(|replay| match replay.answer {
+        KeptAnswer::Whole(answer) => serde_json::to_value(answer).ok(),
+        // The event beside it says the rest.
+        KeptAnswer::Granted(lease) => Some(json!({"granted": {"lease": {"id": lease}}})),
+    });
     Change {
         seq: row.seq,
         at: time::format(row.at),
@@ -200,7 +204,7 @@ fn change(row: Row, record: Record) -> Change {
         reason: record.reason,
         request_id: record.request_id,
         events: record.events,
-        answer: answer.and_then(|answer| serde_json::to_value(answer).ok()),
+        answer,
     }
 }
 

@@ -8,6 +8,7 @@ mod renew;
 mod why;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::command::{Decision, Outcome, RequestLease};
 use crate::device::DeviceKey;
@@ -293,7 +294,7 @@ impl State {
 fn answered(events: Vec<Event>, lease: Lease) -> Decision {
     Decision {
         events,
-        outcome: Outcome::Lease(Box::new(lease)),
+        outcome: Outcome::Lease(Arc::new(lease)),
     }
 }
 
