@@ -136,11 +136,16 @@ impl Node {
 
     /// A sampler whose workers run these shell commands before they become the agent.
     pub(crate) fn sampler_with(&self, before: &str) -> Sampler {
+        self.sampler_waiting(before, CALL_DEADLINE)
+    }
+
+    /// The same with another deadline for calls.
+    pub(crate) fn sampler_waiting(&self, before: &str, call_deadline: Duration) -> Sampler {
         let ms = Duration::from_millis;
         Sampler::start(SamplerConfig {
             program: self.worker_program(before),
             nvml_library: Some(self.library()),
-            call_deadline: CALL_DEADLINE,
+            call_deadline,
             retry: (ms(20), ms(50)),
             probe: (ms(50), ms(200)),
             lost: (ms(200), ms(400)),

@@ -3,10 +3,12 @@
 use std::fs;
 use std::process::Output;
 
+use gpuquota_agent::clock::boottime_ms;
+use gpuquota_agent::gpu::reading::NvmlState;
 use gpuquota_fake_nvml::scenario::Action;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::node::Node;
+use crate::node::{CALL_DEADLINE, Node, reading, sample_until};
 use crate::running::Running;
 
 const QUIESCED: &str = "gpuquota_nvml_state{state=\"quiesced\"} 1";
@@ -131,4 +133,27 @@ fn rule_13_it_ends_by_itself_and_outlives_a_restart_of_the_agent() {
     // Without its socket: the agent runs, and says that it cannot be asked.
     fs::remove_file(node.agent_dir().join("state/control.sock")).unwrap();
     assert!(!order(&node, &["quiesce"]).status.success());
+}
+
+/// A probe of a GPU that hangs would wait longer than whoever wants the driver closed.
+#[tokio::test]
+async fn rule_13_probes_end_with_the_rest() {
+    let node = Node::new("h100x4");
+    let deadline = CALL_DEADLINE * 5;
+    let mut sampler = node.sampler_waiting("", deadline);
+    reading(&mut sampler).await;
+    node.fault("*", Some("1"), Action::Hang);
+    sample_until(&mut sampler, |_| true).await;
+    let before = sampler.stats().workers_started;
+    while sampler.stats().workers_started == before {
+        sample_until(&mut sampler, |_| true).await;
+    }
+    let left = sampler.quiesce("test".to_owned(), deadline * 3 / 4).await;
+    assert_eq!((left, users_of(&node.library())), (vec![], vec![]));
+    let collected = sampler.sample(boottime_ms()).await;
+    assert_eq!(collected.nvml, NvmlState::Quiesced("test".to_owned()));
+    node.heal();
+    sampler.resume();
+    sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
+    sampler.shutdown().await;
 }
