@@ -15,27 +15,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attribute::{self, Observer};
 use crate::clock::{boottime_ms, unix_s};
-use crate::config::{Config, UplinkTarget};
+use crate::config::Config;
 use crate::control::quiet::Quiet;
 use crate::control::server::{Order, listen};
 use crate::control::{Answer, Request};
 use crate::events::ledger::Now;
 use crate::events::sentinel::Sentinel;
-use crate::facts::{Node, boot_id};
+use crate::facts::boot_id;
 use crate::gpu::sampler::{Sampler, SamplerConfig};
 use crate::metrics::http;
 use crate::metrics::snapshot::{Board, Pass};
 use crate::notify::Manager;
 use crate::observation::Observation;
 use crate::openers::keeper::{EVERY_MS, Keeper};
-use crate::report::Reporter;
-use crate::report::bucket::Allowance;
-use crate::spool::{Limits, Spool, remembered};
 use crate::state::{InUse, StateFolder};
-use crate::uplink::Uplink;
-use crate::uplink::backoff::Waits;
-use crate::uplink::outbox::{Good, Outbox};
-use crate::uplink::status::UplinkStatus;
+use crate::uplink::outbox::Good;
+
+mod telling;
+
+use telling::Telling;
 
 /// A sample takes at most this many call deadlines.
 const SAMPLE_DEADLINES: u32 = 4;
@@ -146,71 +144,6 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let ended = tokio::time::timeout(WORKER_DEADLINE, watch.sampler.shutdown());
     let _ = tokio::join!(flushed, ended, scrapes);
     Ok(())
-}
-
-/// The way to the server, as the loop sees it.
-struct Telling {
-    outbox: Arc<Outbox>,
-    status: Arc<UplinkStatus>,
-    reporter: Reporter,
-    boot_id: String,
-    last_view: PathBuf,
-}
-
-impl Telling {
-    fn start(
-        target: UplinkTarget,
-        state: &StateFolder,
-        boot_id: &str,
-        limits: Limits,
-        stop: &CancellationToken,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
-        let node = &target.credentials.node;
-        let spool = Spool::open(&state.spool(), node, boot_id, limits);
-        let outbox = Arc::new(Outbox::new(spool));
-        let last_view = state.last_view();
-        let known = remembered::load(&last_view, boot_id);
-        let status = Arc::<UplinkStatus>::default();
-        tracing::info!(
-            node.name = node,
-            server.host = target.server.host,
-            "reporting"
-        );
-        let uplink = Uplink {
-            server: target.server,
-            credentials: target.credentials,
-            boot_id: boot_id.to_owned(),
-            waits: Waits::default(),
-            outbox: Arc::clone(&outbox),
-            status: Arc::clone(&status),
-        };
-        let disk = Arc::clone(&outbox);
-        let (stop_uplink, stop_disk) = (stop.clone(), stop.clone());
-        let task = tokio::spawn(async move {
-            tokio::join!(uplink.run(stop_uplink), disk.keep_synced(&stop_disk));
-        });
-        let telling = Self {
-            outbox,
-            status,
-            reporter: Reporter::new(Node::read(), Allowance::default(), known),
-            boot_id: boot_id.to_owned(),
-            last_view,
-        };
-        (telling, task)
-    }
-
-    fn tell(&mut self, observation: &Observation, unidentified: u32, good: Option<Good>) {
-        let told = self
-            .outbox
-            .tell(&mut self.reporter, observation, unidentified, good);
-        if !told {
-            return;
-        }
-        let devices = self.reporter.full().devices;
-        if let Err(error) = remembered::save(&self.last_view, &self.boot_id, devices) {
-            tracing::debug!(%error, "last view not kept");
-        }
-    }
 }
 
 struct Watch {
