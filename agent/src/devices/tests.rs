@@ -90,7 +90,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
          "state": "ok", "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "processes": []},
     ]});
     assert_eq!(
-        serde_json::to_value(document(&observation)).unwrap(),
+        serde_json::to_value(document(&observation, &[])).unwrap(),
         expected
     );
     assert_eq!(
@@ -109,7 +109,7 @@ fn without_nvml_the_reason_is_there() {
     };
     let expected = json!({"driver": null, "devices": [], "error": {"state": "absent", "detail": "no such file"}});
     assert_eq!(
-        serde_json::to_value(document(&observation)).unwrap(),
+        serde_json::to_value(document(&observation, &[])).unwrap(),
         expected
     );
 }

@@ -1,16 +1,22 @@
 //! NVML behind a disposable worker process.
 
 mod backoff;
+mod bulletin;
+mod deafness;
+pub mod event;
 mod gate;
 pub mod library;
 mod link;
 mod morgue;
 mod nvml;
+pub mod pci;
 mod profile;
 pub mod protocol;
 mod quarantine;
 mod raw;
 pub mod reading;
+mod renewal;
 mod roster;
 pub mod sampler;
+pub mod upgrade;
 pub mod worker;

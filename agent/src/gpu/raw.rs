@@ -5,6 +5,7 @@
 //! the largest row, is filled with a mark, and the size of a row is read off from where the mark ends.
 #![expect(unsafe_code, reason = "calls into a C library")]
 
+pub(super) mod events;
 pub(super) mod vgpu;
 
 use std::mem::MaybeUninit;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pci::PciAddress;
 use super::protocol::Target;
 use super::reading::{Glow, GpuReading, Health, Reading};
 
@@ -53,6 +54,12 @@ impl Roster {
             .gpus
             .sort_by(|a, b| (a.index, &a.pci_bus_id).cmp(&(b.index, &b.pci_bus_id)));
         (fresh, missing)
+    }
+
+    /// UUID of the GPU that was last read at this address.
+    pub(super) fn uuid_at(&self, address: PciAddress) -> Option<&str> {
+        let here = |gpu: &&GpuReading| gpu.pci_bus_id.parse() == Ok(address);
+        self.known.values().find(here).map(|gpu| gpu.uuid.as_str())
     }
 
     /// Whether this is a GPU that was ever read.

@@ -1,9 +1,11 @@
 //! What the agent says of itself and of the node to Prometheus.
 
 pub mod http;
+mod nodes;
 mod own;
 pub mod snapshot;
 mod text;
+mod trouble;
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod attribution;
+mod doctor;
+mod driver;
+mod events;
 mod failures;
 mod node;
 mod program;
+mod quiesce;
 mod readings;
+mod running;
+mod table;
+mod trouble;
 mod vgpus;

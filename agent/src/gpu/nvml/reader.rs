@@ -76,6 +76,16 @@ impl<'n> Reader<'n> {
         }
     }
 
+    /// UUID and PCI bus id of each GPU that is read.
+    pub(in crate::gpu) fn gpus(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.slots.iter().map(|slot| (slot.uuid(), slot.pci()))
+    }
+
+    /// Something happened that a look must find: the next pass looks at once.
+    pub(in crate::gpu) fn look_again(&mut self) {
+        self.stale = true;
+    }
+
     /// One pass. `announce` hears of each GPU before it is touched.
     pub(in crate::gpu) fn read(
         &mut self,
