@@ -2,10 +2,12 @@
 
 mod gpus;
 pub mod http;
-mod node;
+mod machine;
+mod nodes;
 mod own;
 pub mod snapshot;
 mod text;
+mod trouble;
 
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,19 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod attribution;
+mod doctor;
+mod driver;
+mod events;
 mod facts;
 mod failures;
 mod mig;
 mod node;
 mod placement;
 mod program;
+mod quiesce;
 mod readings;
+mod running;
+mod table;
+mod trouble;
 mod usage;
 mod vgpus;

@@ -56,7 +56,7 @@ unmodelled! {
     nvmlDeviceGetPcieSpeed nvmlDeviceGetPcieThroughput nvmlDeviceGetPdi nvmlDeviceGetPerformanceModes
     nvmlDeviceGetPgpuMetadataString nvmlDeviceGetPlatformInfo nvmlDeviceGetPowerManagementLimitConstraints
     nvmlDeviceGetPowerManagementMode nvmlDeviceGetPowerMizerMode_v1 nvmlDeviceGetPowerSource
-    nvmlDeviceGetPowerState nvmlDeviceGetProcessesUtilizationInfo 
+    nvmlDeviceGetPowerState nvmlDeviceGetProcessesUtilizationInfo
     nvmlDeviceGetRepairStatus nvmlDeviceGetRetiredPages nvmlDeviceGetRetiredPagesPendingStatus
     nvmlDeviceGetRetiredPages_v2 nvmlDeviceGetRowRemapperHistogram nvmlDeviceGetRunningProcessDetailList
     nvmlDeviceGetSamples nvmlDeviceGetSramEccErrorStatus nvmlDeviceGetSramUniqueUncorrectedEccErrorCounts
@@ -86,7 +86,7 @@ unmodelled! {
     nvmlDeviceSetVgpuHeterogeneousMode nvmlDeviceSetVgpuSchedulerState nvmlDeviceSetVirtualizationMode
     nvmlDeviceValidateInforom nvmlDeviceWorkloadPowerProfileClearRequestedProfiles
     nvmlDeviceWorkloadPowerProfileGetCurrentProfiles nvmlDeviceWorkloadPowerProfileGetProfilesInfo
-    nvmlDeviceWorkloadPowerProfileSetRequestedProfiles 
+    nvmlDeviceWorkloadPowerProfileSetRequestedProfiles
     nvmlGetVgpuCompatibility nvmlGetVgpuDriverCapabilities nvmlGetVgpuVersion
     nvmlGpmQueryIfStreamingEnabled
     nvmlGpmSetStreamingEnabled
@@ -109,7 +109,7 @@ unmodelled! {
     nvmlVgpuInstanceGetAccountingPids nvmlVgpuInstanceGetAccountingStats nvmlVgpuInstanceGetEccMode
     nvmlVgpuInstanceGetEncoderCapacity nvmlVgpuInstanceGetEncoderSessions nvmlVgpuInstanceGetEncoderStats
     nvmlVgpuInstanceGetFBCSessions nvmlVgpuInstanceGetFBCStats nvmlVgpuInstanceGetFrameRateLimit
-    nvmlVgpuInstanceGetMdevUUID nvmlVgpuInstanceGetMetadata 
+    nvmlVgpuInstanceGetMdevUUID nvmlVgpuInstanceGetMetadata
     nvmlVgpuInstanceGetRuntimeStateSize nvmlVgpuInstanceSetEncoderCapacity nvmlVgpuTypeGetBAR1Info
     nvmlVgpuTypeGetCapabilities nvmlVgpuTypeGetFbReservation nvmlVgpuTypeGetFrameRateLimit
     nvmlVgpuTypeGetGpuInstanceProfileId nvmlVgpuTypeGetGspHeapSize nvmlVgpuTypeGetMaxInstancesPerGpuInstance

@@ -147,7 +147,10 @@ fn the_wrappers_placement_is_refused_for_want_of_a_version() {
             let gpu = nvml.device_by_index(0).unwrap();
             let vgpu = gpu.active_vgpus().unwrap().remove(0);
             let refused = vgpu.placement_id().unwrap_err();
-            assert!(matches!(refused, NvmlError::UnexpectedVariant(25)), "{refused}");
+            assert!(
+                matches!(refused, NvmlError::UnexpectedVariant(25)),
+                "{refused}"
+            );
             assert_eq!(vgpu.gpu_instance_id().unwrap(), u32::MAX);
         },
     );
