@@ -10,7 +10,10 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides, parse_duration, state_folder};
+use crate::control::quiet::Quiet;
+use crate::control::{Request, client};
 use crate::devices::{DevicesOptions, devices};
+use crate::doctor::{DoctorOptions, doctor};
 use crate::gpu::worker::{WorkerOptions, run_worker};
 use crate::registered;
 use crate::run::run;
@@ -35,6 +38,8 @@ enum Command {
     Run(RunArgs),
     /// Show what NVML and the kernel say right now.
     Devices(DevicesOptions),
+    /// Tell what the agent needs on this node, and every way round the limits here, with what to do.
+    Doctor(DoctorOptions),
     /// Give a living process to a tenant, where `attribution.registered` is on.
     Register {
         /// The agent's directory.
@@ -55,6 +60,24 @@ enum Command {
         /// The process.
         #[arg(long)]
         pid: u32,
+    },
+    /// Make the running agent let go of the driver: before a driver upgrade, rmmod, or a change of MIG mode.
+    Quiesce {
+        /// The agent's directory.
+        #[arg(long)]
+        dir: PathBuf,
+        /// After this it reads again by itself; a number with ms, s or m, at most a day.
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
+        time: Duration,
+        /// Shown while it lasts.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Make the running agent read again.
+    Resume {
+        /// The agent's directory.
+        #[arg(long)]
+        dir: PathBuf,
     },
     /// Check the configuration, or print the commented default.
     Config {
@@ -87,6 +110,9 @@ struct RunArgs {
     /// NVML to load instead of the system's.
     #[arg(long, value_name = "PATH")]
     nvml_library: Option<PathBuf>,
+    /// Where the proc file system is.
+    #[arg(long, value_name = "PATH", hide = true)]
+    proc_root: Option<PathBuf>,
 }
 
 /// Parses the command line and does what it says.
@@ -102,12 +128,21 @@ pub fn main() -> ExitCode {
             log_to_stderr("error");
             block_on(devices(options)).unwrap_or_else(|error| fail(&error))
         }
+        Command::Doctor(options) => {
+            log_to_stderr("error");
+            block_on(doctor(options)).unwrap_or_else(|error| fail(&error))
+        }
         Command::Register { dir, pid, tenant } => in_state(&dir, |state| {
             registered::register(state, pid, &tenant).map_err(|error| error.to_string())
         }),
         Command::Unregister { dir, pid } => in_state(&dir, |state| {
             registered::unregister(state, pid).map_err(|error| error.to_string())
         }),
+        Command::Quiesce { dir, time, reason } => {
+            let for_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            order(&dir, &Request::Quiesce { for_ms, reason })
+        }
+        Command::Resume { dir } => order(&dir, &Request::Resume),
         Command::Config { dir: None, .. } => print_default(),
         Command::Config { dir: Some(dir), .. } => match Config::load(&dir, Overrides::default()) {
             Ok(_) => ExitCode::SUCCESS,
@@ -122,6 +157,7 @@ fn start(args: RunArgs) -> ExitCode {
         metrics: args.metrics,
         nvml_library: args.nvml_library,
         standalone: args.standalone,
+        proc_root: args.proc_root,
     };
     let config = match Config::load(&args.dir, overrides) {
         Ok(config) => config,
@@ -158,6 +194,25 @@ fn in_state(dir: &Path, act: impl FnOnce(&Path) -> Result<(), String>) -> ExitCo
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+fn order(dir: &Path, request: &Request) -> ExitCode {
+    let state = match state_folder(dir) {
+        Ok(state) => state,
+        Err(error) => return refuse(&error),
+    };
+    let done = match client::ask(&state, request) {
+        Ok(Some(answer)) => format!("done in {} ms", answer.took_ms),
+        Ok(None) => {
+            if *request == Request::Resume {
+                Quiet::clear(&state);
+            }
+            "no agent runs with this directory, so it has nothing open".to_owned()
+        }
+        Err(error) => return fail(&error),
+    };
+    let _ = writeln!(io::stdout(), "{done}");
+    ExitCode::SUCCESS
 }
 
 fn print_default() -> ExitCode {
@@ -210,6 +265,9 @@ mod tests {
         assert!(parse("gpuquota-agent run --dir D --interval 1").is_err());
         assert!(parse("gpuquota-agent config --print-default").is_ok());
         assert!(parse("gpuquota-agent config").is_err());
+        assert!(parse("gpuquota-agent quiesce --dir D --for 30s --reason x").is_ok());
+        assert!(parse("gpuquota-agent quiesce --dir D --for ever").is_err());
+        assert!(parse("gpuquota-agent resume --dir D").is_ok());
         assert!(parse("gpuquota-agent register --dir D --pid 1 --tenant a").is_ok());
     }
 }

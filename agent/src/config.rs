@@ -35,6 +35,8 @@ pub struct Overrides {
     pub nvml_library: Option<PathBuf>,
     /// `--standalone`.
     pub standalone: bool,
+    /// `--proc-root`.
+    pub proc_root: Option<PathBuf>,
 }
 
 /// Why the agent cannot start as configured.
@@ -112,6 +114,10 @@ pub struct Config {
     pub dcgm_host_label: HostLabel,
     /// How much the spool may hold.
     pub spool: Limits,
+    /// Where the proc file system is, as far as it tells of the node as a whole.
+    pub proc_root: PathBuf,
+    /// The kernel log to follow; `None`: none.
+    pub kernel_log: Option<PathBuf>,
     /// By which evidence processes are given to tenants.
     pub attribution: AttributionConfig,
 }
@@ -152,7 +158,7 @@ impl Config {
         let nvml_library = overrides
             .nvml_library
             .or_else(|| file.nvml_library.as_ref().map(|library| dir.join(library)))
-            .map(|library| check_library(&library))
+            .map(|library| check_library(&library).map(|_| library))
             .transpose()?;
         Attributor::new(&file.attribution)?;
         VmRules::new(&file.attribution.vms).map_err(attribute::ConfigError::from)?;
@@ -174,6 +180,8 @@ impl Config {
                 bytes: file.spool.max_bytes,
                 records: file.spool.max_records,
             },
+            proc_root: overrides.proc_root.unwrap_or_else(|| "/proc".into()),
+            kernel_log: Some(file.kernel_log).filter(|path| !path.as_os_str().is_empty()),
             attribution: file.attribution,
         })
     }

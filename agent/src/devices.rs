@@ -12,11 +12,16 @@ use serde::Serialize;
 use crate::attribute::{AttributionConfig, Observer};
 use crate::clock::boottime_ms;
 use crate::config::{Config, ConfigError, Overrides};
+use crate::control::quiet::Quiet;
+use crate::facts::boot_id;
 use crate::gpu::library::check_library;
 use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Reason};
+use crate::openers::keeper::{self, OpenNode, is_blind};
 use crate::report::wire::health_text;
+
+mod open;
 
 /// Whoever knows of containers and jobs gets this long to answer.
 const ANSWERS_DEADLINE: Duration = Duration::from_secs(3);
@@ -24,7 +29,7 @@ const ANSWERS_DEADLINE: Duration = Duration::from_secs(3);
 const NO_NVML: u8 = 3;
 
 /// Command line of `devices`.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct DevicesOptions {
     /// Print one JSON object.
     #[arg(long)]
@@ -35,16 +40,23 @@ pub struct DevicesOptions {
     /// The agent's folder, for its attribution rules and registered processes.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Where the proc file system is.
+    #[arg(long, value_name = "PATH", hide = true, default_value = "/proc")]
+    pub proc_root: PathBuf,
 }
 
 /// Looks once and prints. 0 when NVML answered, 3 when it did not, 1 when the options or the configuration are wrong.
 pub async fn devices(options: DevicesOptions) -> ExitCode {
     match look(&options).await {
-        Ok((observation, unidentified)) => {
+        Ok(Look {
+            observation,
+            unidentified,
+            open_nodes,
+        }) => {
             let printed = if options.json {
-                print_json(&observation)
+                print_json(&observation, &open_nodes)
             } else {
-                table::print(&observation, unidentified)
+                table::print(&observation, unidentified).and_then(|()| open::print(&open_nodes))
             };
             // A reader that stops reading, such as head(1), is no failure.
             match (printed, &observation.nvml) {
@@ -63,9 +75,21 @@ fn complain(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What is seen, and how many GPUs are there without a name.
-async fn look(options: &DevicesOptions) -> Result<(Observation, u32), Box<dyn std::error::Error>> {
-    let mut sampling = SamplerConfig::default();
+/// What is seen.
+struct Look {
+    observation: Observation,
+    /// GPUs that are there without a name.
+    unidentified: u32,
+    /// Only while NVML cannot be asked.
+    open_nodes: Vec<OpenNode>,
+}
+
+async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Error>> {
+    let mut sampling = SamplerConfig {
+        events: None,
+        proc_root: options.proc_root.clone(),
+        ..SamplerConfig::default()
+    };
     let mut attribution = AttributionConfig::default();
     let mut state = None;
     // A library that is not there is a state of the node, not a mistake of the caller.
@@ -96,14 +120,22 @@ async fn look(options: &DevicesOptions) -> Result<(Observation, u32), Box<dyn st
         },
     }
     let mut observer = Observer::new(&attribution, state.as_deref())?;
-    if let Some(reason) = absent {
+    let quiet = || Quiet::load(state.as_deref()?, &boot_id().ok()?, boottime_ms());
+    let closed = absent
+        .map(NvmlState::Absent)
+        .or_else(|| quiet().map(|quiet| NvmlState::Quiesced(quiet.text())));
+    if let Some(nvml) = closed {
         let now_ms = boottime_ms();
         let collected = Collected {
-            nvml: NvmlState::Absent(reason),
+            nvml,
             reading: None,
             asked_boottime_ms: now_ms,
         };
-        return Ok((observer.observe(collected, None, now_ms), 0));
+        return Ok(Look {
+            observation: observer.observe(collected, None, now_ms),
+            unidentified: 0,
+            open_nodes: Vec::new(),
+        });
     }
     let mut sampler = Sampler::start(sampling);
     let now_ms = boottime_ms();
@@ -115,7 +147,16 @@ async fn look(options: &DevicesOptions) -> Result<(Observation, u32), Box<dyn st
     }
     let unidentified = sampler.stats().unidentified;
     sampler.shutdown().await;
-    Ok((observation, unidentified))
+    let open_nodes = if is_blind(&observation.nvml) {
+        keeper::look(&options.proc_root, &mut observer, now_ms)
+    } else {
+        Vec::new()
+    };
+    Ok(Look {
+        observation,
+        unidentified,
+        open_nodes,
+    })
 }
 
 #[derive(Debug, Serialize)]
@@ -125,6 +166,9 @@ struct Document<'o> {
     /// Only when NVML did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'o NvmlState>,
+    /// Only while NVML cannot be asked: who has device nodes open.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    open_nodes: Vec<open::NodeRow<'o>>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -268,7 +312,7 @@ fn quality<T>(figure: Option<T>) -> &'static str {
     }
 }
 
-fn document(observation: &Observation) -> Document<'_> {
+fn document<'o>(observation: &'o Observation, open_nodes: &'o [OpenNode]) -> Document<'o> {
     Document {
         driver: observation.driver_version.as_deref(),
         devices: observation
@@ -278,12 +322,13 @@ fn document(observation: &Observation) -> Document<'_> {
             .chain(observation.hidden.iter().map(Row::hidden))
             .collect(),
         error: Some(&observation.nvml).filter(|state| **state != NvmlState::Ok),
+        open_nodes: open_nodes.iter().map(open::NodeRow::new).collect(),
     }
 }
 
-fn print_json(observation: &Observation) -> io::Result<()> {
+fn print_json(observation: &Observation, open_nodes: &[OpenNode]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &document(observation))?;
+    serde_json::to_writer_pretty(&mut out, &document(observation, open_nodes))?;
     writeln!(out)
 }
 

@@ -9,27 +9,32 @@ use std::time::Duration;
 use rand::Rng as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::attribute::{self, Observer, Patience};
-use crate::clock::boottime_ms;
-use crate::config::{Config, UplinkTarget};
-use crate::facts::{Node, boot_id, host_name};
+use crate::clock::{boottime_ms, unix_s};
+use crate::config::Config;
+use crate::control::quiet::Quiet;
+use crate::control::server::{Order, listen};
+use crate::control::{Answer, Request};
+use crate::events::ledger::Now;
+use crate::events::sentinel::Sentinel;
+use crate::facts::{boot_id, host_name};
 use crate::gpu::sampler::{Sampler, SamplerConfig};
 use crate::metrics::dcgm::Dcgm;
 use crate::metrics::http;
 use crate::metrics::snapshot::{Board, Pass};
 use crate::notify::Manager;
 use crate::observation::Observation;
-use crate::report::Reporter;
-use crate::report::bucket::Allowance;
-use crate::spool::{Limits, Spool, remembered};
+use crate::openers::keeper::{EVERY_MS, Keeper};
 use crate::state::{InUse, StateFolder};
-use crate::uplink::Uplink;
-use crate::uplink::backoff::Waits;
-use crate::uplink::outbox::{Good, Outbox};
-use crate::uplink::status::UplinkStatus;
+use crate::uplink::outbox::Good;
+
+mod telling;
+
+use telling::Telling;
 
 /// A sample takes at most this many call deadlines.
 const SAMPLE_DEADLINES: u32 = 4;
@@ -42,6 +47,8 @@ const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
 const GLANCE: Duration = Duration::from_secs(1);
 /// How often it is asked while somebody wants to know.
 const GRANTED_EVERY_MS: u64 = 10_000;
+/// Within this all that holds the driver open has ended, or is stuck in it.
+const QUIESCE_DEADLINE: Duration = Duration::from_millis(1900);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -108,22 +115,33 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if let Some(socket) = config.attribution.creators.kubelet.pod_resources {
         tokio::spawn(ask_kubelet(socket, Arc::clone(&board), stop.clone()));
     }
+    let orders = listen(state.path(), stop.clone());
+    let quiet = Quiet::load(state.path(), &boot_id, boottime_ms());
 
     let mut watch = Watch {
         sampler: Sampler::start(SamplerConfig {
             nvml_library: config.nvml_library,
+            proc_root: config.proc_root.clone(),
             call_deadline: config.call_deadline,
             ..SamplerConfig::default()
         }),
+        sentinel: Sentinel::start(config.kernel_log.as_deref()),
+        openers: Keeper::new(&config.proc_root, EVERY_MS),
         observer,
         previous: None,
         good: None,
         board,
         telling,
         manager: Manager::default(),
+        quiet: None,
+        state: state.path().to_owned(),
+        boot_id,
     };
+    if let Some(quiet) = quiet {
+        watch.quiesce(quiet).await;
+    }
     tokio::select! {
-        () = watch.go_round(config.interval) => {}
+        () = watch.go_round(config.interval, orders) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -140,93 +158,46 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// The way to the server, as the loop sees it.
-struct Telling {
-    outbox: Arc<Outbox>,
-    status: Arc<UplinkStatus>,
-    reporter: Reporter,
-    boot_id: String,
-    last_view: PathBuf,
-}
-
-impl Telling {
-    fn start(
-        target: UplinkTarget,
-        state: &StateFolder,
-        boot_id: &str,
-        limits: Limits,
-        stop: &CancellationToken,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
-        let node = &target.credentials.node;
-        let spool = Spool::open(&state.spool(), node, boot_id, limits);
-        let outbox = Arc::new(Outbox::new(spool));
-        let last_view = state.last_view();
-        let known = remembered::load(&last_view, boot_id);
-        let status = Arc::<UplinkStatus>::default();
-        tracing::info!(
-            node.name = node,
-            server.host = target.server.host,
-            "reporting"
-        );
-        let uplink = Uplink {
-            server: target.server,
-            credentials: target.credentials,
-            boot_id: boot_id.to_owned(),
-            waits: Waits::default(),
-            outbox: Arc::clone(&outbox),
-            status: Arc::clone(&status),
-        };
-        let disk = Arc::clone(&outbox);
-        let (stop_uplink, stop_disk) = (stop.clone(), stop.clone());
-        let task = tokio::spawn(async move {
-            tokio::join!(uplink.run(stop_uplink), disk.keep_synced(&stop_disk));
-        });
-        let telling = Self {
-            outbox,
-            status,
-            reporter: Reporter::new(Node::read(), Allowance::default(), known),
-            boot_id: boot_id.to_owned(),
-            last_view,
-        };
-        (telling, task)
-    }
-
-    fn tell(&mut self, observation: &Observation, unidentified: u32, good: Option<Good>) {
-        let told = self
-            .outbox
-            .tell(&mut self.reporter, observation, unidentified, good);
-        if !told {
-            return;
-        }
-        let devices = self.reporter.full().devices;
-        if let Err(error) = remembered::save(&self.last_view, &self.boot_id, devices) {
-            tracing::debug!(%error, "last view not kept");
-        }
-    }
-}
-
 struct Watch {
     sampler: Sampler,
+    sentinel: Sentinel,
+    openers: Keeper,
     observer: Observer,
     previous: Option<Arc<Observation>>,
     good: Option<Good>,
     board: Arc<Board>,
     telling: Option<Telling>,
     manager: Manager,
+    /// While the driver is to be left alone.
+    quiet: Option<Quiet>,
+    state: PathBuf,
+    boot_id: String,
 }
 
 impl Watch {
     // The first pass at once, the others at a phase of their own, so that nodes started together do not stay in step.
-    async fn go_round(&mut self, interval: Duration) {
+    async fn go_round(&mut self, interval: Duration, mut orders: mpsc::Receiver<Order>) {
         let board = Arc::clone(&self.board);
         let passes = async {
-            self.pass().await;
             let phase = rand::rng().random_range(Duration::ZERO..interval);
             let mut next = interval_at(Instant::now() + phase, interval);
             next.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            let mut first = true;
             loop {
-                next.tick().await;
-                self.pass().await;
+                let pass = async {
+                    if !std::mem::take(&mut first) {
+                        next.tick().await;
+                    }
+                    self.pass().await;
+                };
+                // A pass that hangs must not keep whoever wants the driver closed waiting: it is given up.
+                let order = tokio::select! {
+                    biased;
+                    Some(order) = orders.recv() => order,
+                    () = pass => continue,
+                };
+                self.obey(order).await;
+                first = true;
             }
         };
         tokio::select! {
@@ -235,22 +206,87 @@ impl Watch {
         }
     }
 
+    async fn obey(&mut self, order: Order) {
+        let begun = Instant::now();
+        let open = match order.request {
+            Request::Quiesce { for_ms, reason } => {
+                let quiet = Quiet {
+                    boot_id: self.boot_id.clone(),
+                    until_boottime_ms: boottime_ms().saturating_add(for_ms),
+                    reason,
+                };
+                if let Err(error) = quiet.save(&self.state) {
+                    tracing::error!(%error, "that the driver is left alone is not kept over a restart of the agent");
+                }
+                self.quiesce(quiet).await
+            }
+            Request::Resume => {
+                self.resume();
+                Vec::new()
+            }
+        };
+        let answer = Answer {
+            done: open.is_empty(),
+            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            open,
+            error: None,
+        };
+        // Whoever asked may have gone; it is done all the same.
+        let _ = order.answer.send(answer);
+    }
+
+    /// Ends all that holds the driver open; returns what does not end.
+    async fn quiesce(&mut self, quiet: Quiet) -> Vec<u32> {
+        let text = quiet.text();
+        let open = self.sampler.quiesce(text, QUIESCE_DEADLINE).await;
+        tracing::warn!(
+            reason = quiet.reason,
+            ?open,
+            "the driver is left alone on request; holders stay as they were last seen"
+        );
+        self.quiet = Some(quiet);
+        open
+    }
+
+    fn resume(&mut self) {
+        if self.quiet.take().is_some() {
+            tracing::info!("the driver is read again");
+        }
+        Quiet::clear(&self.state);
+        self.sampler.resume();
+    }
+
     async fn pass(&mut self) {
+        let over = |quiet: &Quiet| boottime_ms() >= quiet.until_boottime_ms;
+        if self.quiet.as_ref().is_some_and(over) {
+            self.resume();
+        }
         let telling = self.telling.as_ref();
         let read_after = telling.and_then(|telling| telling.outbox.heard());
         let asked = boottime_ms();
         self.sampler.want_more(self.board.more_wanted(asked));
         let collected = self.sampler.sample(asked).await;
         let now = boottime_ms();
+        let clocks = Now {
+            boottime_ms: now,
+            unix_s: unix_s(),
+        };
+        let trouble = self
+            .sentinel
+            .pass(&mut self.sampler, self.previous.as_deref(), clocks);
         if collected.reading.is_some() {
             self.good = Some(Good {
                 at_boottime_ms: now,
                 read_after,
             });
         }
-        let observation = self
+        let mut observation = self
             .observer
             .observe(collected, self.previous.as_deref(), now);
+        let open_nodes = self
+            .openers
+            .mind(&mut observation, &mut self.observer, now)
+            .await;
         if let Some(telling) = &mut self.telling {
             let unidentified = self.sampler.stats().unidentified;
             telling.tell(&observation, unidentified, self.good);
@@ -265,6 +301,8 @@ impl Watch {
             good_at_boottime_ms: self.good.map(|good| good.at_boottime_ms),
             ended_boottime_ms: boottime_ms(),
             sampler: self.sampler.stats(),
+            trouble,
+            open_nodes,
         });
     }
 }

@@ -46,6 +46,15 @@ impl StateFolder {
         })
     }
 
+    /// Whether an agent holds the folder now.
+    #[must_use]
+    pub fn is_held(path: &Path) -> bool {
+        let Ok(file) = File::open(path.join("lock")) else {
+            return false;
+        };
+        flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
     /// Unacknowledged reports.
     #[must_use]
     pub fn spool(&self) -> PathBuf {
@@ -97,10 +106,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let first = StateFolder::open(&path).unwrap();
-        assert!(StateFolder::open(&path).is_err());
+        assert!(StateFolder::open(&path).is_err() && StateFolder::is_held(&path));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
         drop(first);
+        assert!(!StateFolder::is_held(&path));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let again = StateFolder::open(&path).unwrap();
         assert_eq!(mode(again.path()), 0o700);

@@ -22,6 +22,11 @@ pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// Milliseconds since 1970, the unit of a fault's window.
+pub fn wall_millis() -> u64 {
+    wall_micros() / 1000
+}
+
 /// Microseconds since 1970, the unit of NVML's sample and field timestamps.
 pub(crate) fn wall_micros() -> u64 {
     let since = wall().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -20,6 +20,7 @@ pub mod preset;
 mod process;
 pub mod scenario;
 
+pub use clock::wall_millis;
 pub use process::start_time;
 
 /// The environment variable that names the scenario file.

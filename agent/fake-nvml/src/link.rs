@@ -55,3 +55,32 @@ pub fn link(folder: &Path, how: How) -> io::Result<PathBuf> {
     }
     Ok(target)
 }
+
+/// Takes a symbol out of a copy of the library, so that no program finds it: as with a driver that is older than the function.
+/// The name stays as long as it was, because only its first letter changes.
+pub fn without(library: &Path, symbol: &str) -> io::Result<()> {
+    let unknown = || {
+        let text = format!("{} exports no {symbol}", library.display());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    };
+    let mut bytes = fs::read(library)?;
+    // An entry of the table of dynamic names stands between two zeros.
+    let entry: Vec<u8> = [b"\0", symbol.as_bytes(), b"\0"].concat();
+    let places: Vec<usize> = bytes
+        .windows(entry.len())
+        .enumerate()
+        .filter_map(|(at, window)| {
+            (symbol.starts_with("nvml") && window == entry).then_some(at + 1)
+        })
+        .collect();
+    if places.is_empty() {
+        return Err(unknown());
+    }
+    for place in places {
+        *bytes.get_mut(place).ok_or_else(unknown)? = b'-';
+    }
+    // A new file: programs that run have the old one mapped.
+    let fresh = library.with_extension("fresh");
+    fs::write(&fresh, bytes)?;
+    fs::rename(fresh, library)
+}

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use gpuquota_fake_nvml::link::{How, link};
+use gpuquota_fake_nvml::link::{How, link, without};
 use gpuquota_fake_nvml::scenario::{Action, Fault, Kind, Process, Scenario, ScenarioError};
-use gpuquota_fake_nvml::{SCENARIO_VARIABLE, file, preset, start_time};
+use gpuquota_fake_nvml::{SCENARIO_VARIABLE, file, preset, start_time, wall_millis};
 
 /// Makes and changes scenarios of the fake NVML.
 #[derive(Parser)]
@@ -25,7 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a ready-made node: a100-mig, l40s-vgpu, or MODELxCOUNT with a model of h100, a100, l40s, l4, t4.
+    /// Write a ready-made node: a100-mig, l40s-vgpu, broken-node, or MODELxCOUNT with a model of h100, a100, l40s, l4, t4.
     New {
         #[arg(long)]
         preset: String,
@@ -83,6 +83,9 @@ enum Command {
         /// A copy instead of a symbolic link.
         #[arg(long)]
         copy: bool,
+        /// Take a symbol out of the copy, as an old driver lacks it; may be given several times.
+        #[arg(long, value_name = "SYMBOL", requires = "copy")]
+        without: Vec<String>,
     },
 }
 
@@ -140,6 +143,12 @@ struct PlantFault {
     /// How many calls are hit; 0 is all of them.
     #[arg(long, default_value_t = 0)]
     times: u64,
+    /// It begins so many milliseconds from now.
+    #[arg(long, default_value_t = 0)]
+    after_ms: u64,
+    /// It is over so many milliseconds after its begin.
+    #[arg(long)]
+    for_ms: Option<u64>,
 }
 
 #[derive(Args)]
@@ -234,8 +243,15 @@ fn run(arguments: Arguments) -> Result<()> {
             print!("{}", show::table(&file::read(&path()?)?));
             Ok(())
         }
-        Command::Link { dir, copy } => {
+        Command::Link {
+            dir,
+            copy,
+            without: symbols,
+        } => {
             let target = link(dir, if *copy { How::Copy } else { How::Symlink })?;
+            for symbol in symbols {
+                without(&target, symbol)?;
+            }
             println!("{}", target.display());
             Ok(())
         }
@@ -274,12 +290,15 @@ fn fault_of(request: &PlantFault) -> Fault {
     } else {
         Action::Return
     };
+    let begin = wall_millis().saturating_add(request.after_ms);
     Fault {
         gpu: request.gpu.clone(),
         code,
         ms: hang_ms,
         from_call: request.calls_from,
         times: request.times,
+        from_unix_ms: Some(begin).filter(|_| request.after_ms > 0),
+        until_unix_ms: request.for_ms.map(|ms| begin.saturating_add(ms)),
         ..Fault::new(&request.function, action)
     }
 }

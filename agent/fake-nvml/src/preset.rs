@@ -3,10 +3,18 @@
 use toml::value::Datetime;
 
 use crate::model::{MODELS, Model, vgpu_uuid};
-use crate::scenario::{Licence, Scenario, Virtualization};
+use crate::scenario::{Action, Fault, Licence, Scenario, Virtualization};
 
 /// Presets worth listing; any `MODELxCOUNT` works besides.
-pub const NAMES: &[&str] = &["h100x8", "h100x4", "a100-mig", "l40s-vgpu", "l4x4", "t4x1"];
+pub const NAMES: &[&str] = &[
+    "h100x8",
+    "h100x4",
+    "a100-mig",
+    "l40s-vgpu",
+    "broken-node",
+    "l4x4",
+    "t4x1",
+];
 
 const MOST_GPUS: u32 = 64;
 
@@ -18,10 +26,13 @@ pub fn build(name: &str, seed: &str) -> Result<Scenario, String> {
     if name == "l40s-vgpu" {
         return l40s_vgpu(seed);
     }
+    if name == "broken-node" {
+        return broken_node(seed);
+    }
     let unknown = || {
         let models: Vec<&str> = MODELS.iter().map(|model| model.key).collect();
         format!(
-            "no preset {name:?}: there is a100-mig, l40s-vgpu, and MODELxCOUNT with a model of {}",
+            "no preset {name:?}: there is a100-mig, l40s-vgpu, broken-node, and MODELxCOUNT with a model of {}",
             models.join(", ")
         )
     };
@@ -66,6 +77,31 @@ fn a100_mig(seed: &str) -> Result<Scenario, String> {
             mig.slot = Some(slot);
         }
     }
+    Ok(scenario)
+}
+
+/// Eight H100, half of them ill: GPU 1 off the bus, GPU 2 hangs in every call, GPU 3 has a sensor that fails, GPU 4 has had an
+/// uncorrectable error and wants a reset. The rest must not notice.
+fn broken_node(seed: &str) -> Result<Scenario, String> {
+    let model = Model::find("h100").ok_or("the h100 model is missing")?;
+    let mut scenario = node(model, seed, 8);
+    let mut break_it = || {
+        scenario.set_lost("1", true)?;
+        scenario.add_fault(Fault {
+            gpu: Some("2".to_owned()),
+            ..Fault::new("*", Action::Hang)
+        })?;
+        scenario.add_fault(Fault {
+            gpu: Some("3".to_owned()),
+            code: Some(999),
+            ..Fault::new("nvmlDeviceGetTemperature", Action::Return)
+        })?;
+        let sick = scenario.gpu_mut("4")?;
+        sick.ecc_uncorrected = 2;
+        sick.recovery_action = 1;
+        scenario.push_event("4", Some(48), None)
+    };
+    break_it().map_err(|error| error.to_string())?;
     Ok(scenario)
 }
 

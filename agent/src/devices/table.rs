@@ -71,6 +71,7 @@ fn describe(state: &NvmlState) -> (&'static str, String) {
         NvmlState::DriverNotLoaded(detail) => ("answers, but the driver is not loaded", detail),
         NvmlState::Mismatch(detail) => ("and the loaded driver differ", detail),
         NvmlState::Unresponsive(detail) => ("does not respond", detail),
+        NvmlState::Quiesced(detail) => ("is left alone by `gpuquota-agent quiesce`", detail),
         NvmlState::Broken(detail) => ("does not work", detail),
     };
     (what, format!(": {detail}"))

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::event::News;
 use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, SAMPLE_MORE, Target};
 use super::reading::{NvmlState, Reading};
 
@@ -23,10 +24,13 @@ const AFTER_KILL: Duration = Duration::from_secs(1);
 pub(super) struct Start {
     pub(super) program: PathBuf,
     pub(super) nvml_library: Option<PathBuf>,
+    pub(super) proc_root: PathBuf,
     pub(super) call_deadline: Duration,
     pub(super) only: Vec<Target>,
     pub(super) exclude: Vec<Target>,
     pub(super) announce: bool,
+    /// Whether it listens for driver events.
+    pub(super) events: bool,
 }
 
 /// What came of one request.
@@ -61,8 +65,15 @@ pub(super) struct Link {
     pub(super) announces: bool,
     /// The next readings are to have the figures that few ask for.
     pub(super) more: bool,
-    /// It gave at least one reading.
-    pub(super) proven: bool,
+    pub(super) listens: bool,
+    /// What the driver told by itself and nobody has taken yet.
+    pub(super) news: Option<News>,
+    /// Another library lies on disk than it has loaded.
+    pub(super) outdated: Option<String>,
+    /// A request was given up before its answer came.
+    pub(super) out_of_step: bool,
+    /// Readings that it gave.
+    pub(super) readings: u32,
 }
 
 impl Link {
@@ -72,6 +83,7 @@ impl Link {
         command
             .arg("--call-deadline-ms")
             .arg(start.call_deadline.as_millis().to_string());
+        command.arg("--proc-root").arg(&start.proc_root);
         if let Some(library) = &start.nvml_library {
             command.arg("--nvml-library").arg(library);
         }
@@ -83,6 +95,9 @@ impl Link {
         }
         if start.announce {
             command.arg("--announce");
+        }
+        if start.events {
+            command.arg("--events");
         }
         // Its own group: a Ctrl-C for the agent must not take the worker away before the agent is done.
         let mut child = command
@@ -102,7 +117,11 @@ impl Link {
             at: None,
             announces: start.announce,
             more: false,
-            proven: false,
+            listens: start.events,
+            out_of_step: false,
+            news: None,
+            outdated: None,
+            readings: 0,
         })
     }
 
@@ -113,9 +132,13 @@ impl Link {
 
     /// Asks for one reading.
     pub(super) async fn ask(&mut self, within: Duration) -> Reply {
-        timeout(within, self.exchange())
+        // Stays so if whoever waits for this goes away.
+        self.out_of_step = true;
+        let reply = timeout(within, self.exchange())
             .await
-            .unwrap_or(Reply::Silent)
+            .unwrap_or(Reply::Silent);
+        self.out_of_step = matches!(reply, Reply::Silent);
+        reply
     }
 
     async fn exchange(&mut self) -> Reply {
@@ -136,6 +159,8 @@ impl Link {
             }
             match serde_json::from_slice(&self.line) {
                 Ok(Answer::On { target }) => self.at = Some(target),
+                Ok(Answer::Outdated { what }) => self.outdated = Some(what),
+                Ok(Answer::News(news)) => self.news.get_or_insert_default().join(news),
                 Ok(Answer::Reading {
                     reading,
                     unidentified,
@@ -143,7 +168,7 @@ impl Link {
                     calls,
                 }) => {
                     self.at = None;
-                    self.proven = true;
+                    self.readings = self.readings.saturating_add(1);
                     return Reply::Reading {
                         reading,
                         unidentified,

@@ -1,7 +1,10 @@
 //! NVML behind a disposable worker process.
 
 mod backoff;
+mod bulletin;
+mod deafness;
 mod epoch;
+pub mod event;
 mod gate;
 pub mod gauges;
 pub mod library;
@@ -9,13 +12,16 @@ mod link;
 mod morgue;
 mod nvlink;
 mod nvml;
+pub mod pci;
 mod place;
 mod profile;
 pub mod protocol;
 mod quarantine;
 mod raw;
 pub mod reading;
+mod renewal;
 mod roster;
 pub mod sampler;
+pub mod upgrade;
 mod usage;
 pub mod worker;

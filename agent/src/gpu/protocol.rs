@@ -1,6 +1,7 @@
 //! What the agent and its worker process say to each other: one line of JSON each way.
 //!
-//! The agent writes `sample` or `sample more`; the worker answers with one [`Answer`]. The worker's watchdog may write `Hung` in between.
+//! The agent writes `sample` or `sample more`; the worker answers with one [`Answer`]. The worker's watchdog may write
+//! `Hung` in between, and before each of them may stand `News`.
 //! End of file on the worker's standard input ends the worker.
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::event::News;
 use super::reading::{NvmlState, Reading};
 
 /// The request for one pass over NVML.
@@ -47,6 +49,13 @@ pub enum Answer {
         /// The GPU it was about; `None` for calls about the node.
         target: Option<Target>,
     },
+    /// Another library lies on disk than the worker has loaded; sent before an answer, again and again.
+    Outdated {
+        /// What is different.
+        what: String,
+    },
+    /// What the driver told by itself; sent before another answer.
+    News(News),
     /// The worker turns to this GPU. Sent only with `--announce`, to find a GPU that crashes the library.
     On {
         /// Which.

@@ -84,17 +84,26 @@ impl Quarantine {
         settled
     }
 
-    /// Starts a probe for each GPU whose pause is over; returns how many.
-    pub(super) fn probe(&mut self, start: &Start, now_ms: u64) -> u64 {
-        let mut started = 0;
+    /// Starts a probe for each GPU whose pause is over; returns their pids.
+    pub(super) fn probe(&mut self, start: &Start, now_ms: u64) -> Vec<u32> {
+        let mut started = Vec::new();
         for patient in &mut self.patients {
             if patient.probe.is_none() && patient.backoff.due(now_ms) {
                 let start = Start {
                     only: vec![patient.target.clone()],
+                    events: false,
                     ..start.clone()
                 };
-                patient.probe = Some(tokio::spawn(probe(start)));
-                started += 1;
+                match Link::start(&start) {
+                    Ok(link) => {
+                        started.extend(link.pid());
+                        patient.probe = Some(tokio::spawn(probe(link, start.call_deadline)));
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "no probe");
+                        patient.backoff.arm(now_ms);
+                    }
+                }
             }
         }
         started
@@ -111,14 +120,8 @@ impl Quarantine {
 }
 
 /// One reading of one GPU. That it answers "lost" is an answer, too.
-async fn probe(start: Start) -> Probed {
-    let Ok(mut link) = Link::start(&start) else {
-        return Probed {
-            answers: false,
-            stuck: None,
-        };
-    };
-    let reply = link.ask(start.call_deadline * 3).await;
+async fn probe(mut link: Link, call_deadline: Duration) -> Probed {
+    let reply = link.ask(call_deadline * 3).await;
     let answers = matches!(&reply, Reply::Reading { .. });
     Probed {
         answers,

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "calls into a C library")]
 
 pub(super) mod device;
+pub(super) mod events;
 pub(super) mod mig;
 pub(super) mod nvlink;
 pub(super) mod usage;

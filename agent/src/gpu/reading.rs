@@ -238,6 +238,8 @@ pub enum NvmlState {
     Mismatch(String),
     /// A call that belongs to no GPU passed its deadline, or too many stuck workers were left behind.
     Unresponsive(String),
+    /// The agent was asked to leave the driver alone; why.
+    Quiesced(String),
     /// Anything else: worker died, symbol missing, unexpected code.
     Broken(String),
 }

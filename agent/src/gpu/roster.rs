@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::epoch;
 use super::nvlink::islands;
+use super::pci::PciAddress;
 use super::protocol::Target;
 use super::reading::{Glow, GpuReading, Health, Reading};
 
@@ -101,6 +102,12 @@ impl Roster {
         for (gpu, number) in self.known.values_mut().zip(numbers) {
             gpu.nvlink_island = number;
         }
+    }
+
+    /// UUID of the GPU that was last read at this address.
+    pub(super) fn uuid_at(&self, address: PciAddress) -> Option<&str> {
+        let here = |gpu: &&GpuReading| gpu.pci_bus_id.parse() == Ok(address);
+        self.known.values().find(here).map(|gpu| gpu.uuid.as_str())
     }
 
     /// Whether this is a GPU that was ever read.

@@ -4,89 +4,27 @@
 //! into quarantine: the next worker does not touch it, and a worker of its own probes it until it answers. A worker that
 //! cannot even be killed is left behind; at most two are, then NVML counts as unresponsive until one of them ends.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::link::{Link, Reply, Start};
+use super::deafness::Deafness;
+use super::event::News;
+use super::link::{Link, Reply};
 use super::morgue::Morgue;
+use super::pci::PciAddress;
 use super::place::Places;
-use super::protocol::Target;
 use super::quarantine::Quarantine;
 use super::reading::{Health, NvmlState, Reading};
+use super::renewal::Renewal;
 use super::roster::Roster;
-use crate::sysfs::PciBus;
 
-/// Workers that may be stuck in the driver at a time.
-const STUCK_LIMIT: usize = 2;
+mod config;
+mod workers;
+
+pub use config::{Collected, SamplerConfig, SamplerStats};
+
 /// Workers that one sample may use up.
 const ATTEMPTS: u32 = 4;
-
-/// How NVML is read.
-#[derive(Clone, Debug)]
-pub struct SamplerConfig {
-    /// The program that has the subcommand `nvml-worker`.
-    pub program: PathBuf,
-    /// NVML to load, checked by [`super::library::check_library`]; the system's when absent.
-    pub nvml_library: Option<PathBuf>,
-    /// A call that takes longer has hung.
-    pub call_deadline: Duration,
-    /// First and longest pause after NVML as a whole failed.
-    pub retry: (Duration, Duration),
-    /// First and longest pause between two probes of a GPU in quarantine.
-    pub probe: (Duration, Duration),
-    /// First and longest pause before NVML is initialised anew because a GPU is lost: it may have been reset.
-    pub lost: (Duration, Duration),
-    /// What the kernel says of the GPUs.
-    pub bus: PciBus,
-}
-
-impl Default for SamplerConfig {
-    fn default() -> Self {
-        Self {
-            // This very program, also after an upgrade has replaced its file.
-            program: PathBuf::from("/proc/self/exe"),
-            nvml_library: None,
-            call_deadline: Duration::from_secs(2),
-            retry: (Duration::from_secs(1), Duration::from_secs(15)),
-            probe: (Duration::from_secs(2), Duration::from_secs(60)),
-            lost: (Duration::from_secs(60), Duration::from_secs(600)),
-            bus: PciBus::default(),
-        }
-    }
-}
-
-/// What one sample gave.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Collected {
-    /// Whether NVML answers.
-    pub nvml: NvmlState,
-    /// `None` when it does not.
-    pub reading: Option<Reading>,
-    /// CLOCK_BOOTTIME before the reading began, milliseconds: a process that started later is not in it.
-    pub asked_boottime_ms: u64,
-}
-
-/// Counters and states for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SamplerStats {
-    /// Workers started, probes included.
-    pub workers_started: u64,
-    /// Workers that died or had to be ended.
-    pub workers_restarted: u64,
-    /// Workers that could not be killed and are still there.
-    pub workers_abandoned: usize,
-    /// Newest NVML return code that is a fault, 0 when the last sample had none.
-    pub last_return_code: u32,
-    /// NVML calls of all samples that succeeded.
-    pub nvml_calls: u64,
-    /// GPUs in quarantine.
-    pub quarantined: usize,
-    /// GPUs that are there but cannot be named, because they were lost or hung before the agent ever read them.
-    pub unidentified: u32,
-}
 
 /// Samples NVML through a worker process.
 #[derive(Debug)]
@@ -97,10 +35,17 @@ pub struct Sampler {
     places: Places,
     quarantine: Quarantine,
     morgue: Morgue,
+    /// Set while the driver is to be left alone: why.
+    quiesced: Option<String>,
+    /// Pids of the workers, probes and trials that may still run.
+    pids: Vec<u32>,
     /// Set while NVML as a whole fails.
     failing: Option<NvmlState>,
     retry: Backoff,
     lost: Backoff,
+    deafness: Deafness,
+    renewal: Renewal,
+    news: News,
     /// The next worker says which GPU it turns to, because the one before died.
     announce: bool,
     /// Samples have the figures that few ask for.
@@ -117,9 +62,14 @@ impl Sampler {
             roster: Roster::default(),
             quarantine: Quarantine::default(),
             morgue: Morgue::default(),
+            quiesced: None,
+            pids: Vec::new(),
             failing: None,
             retry: Backoff::new(config.retry),
             lost: Backoff::new(config.lost),
+            deafness: Deafness::new(config.events),
+            renewal: Renewal::new(config.renewal),
+            news: News::default(),
             announce: false,
             more: false,
             stats: SamplerStats::default(),
@@ -134,6 +84,7 @@ impl Sampler {
         SamplerStats {
             workers_abandoned: self.morgue.stuck(),
             quarantined: self.quarantine.targets().len(),
+            library_outdated: self.renewal.outdated(),
             ..self.stats
         }
     }
@@ -149,10 +100,29 @@ impl Sampler {
         self.more = more;
     }
 
+    /// What the driver told by itself since the last time, and whether it is heard.
+    pub fn take_news(&mut self) -> News {
+        let next = News {
+            state: self.news.state.clone(),
+            ..News::default()
+        };
+        std::mem::replace(&mut self.news, next)
+    }
+
+    /// UUID of the GPU at this address of the PCI bus, of those ever read.
+    #[must_use]
+    pub fn gpu_at(&self, address: PciAddress) -> Option<&str> {
+        self.roster.uuid_at(address)
+    }
+
     /// One sample. Returns within four call deadlines, usually within milliseconds.
     pub async fn sample(&mut self, now_boottime_ms: u64) -> Collected {
         self.morgue.sweep();
+        if let Some(why) = &self.quiesced {
+            return nothing(NvmlState::Quiesced(why.clone()));
+        }
         self.mind_quarantine(now_boottime_ms).await;
+        self.mind_library(now_boottime_ms).await;
         if let Some(state) = &self.failing
             && !self.retry.due(now_boottime_ms)
         {
@@ -168,10 +138,18 @@ impl Sampler {
                 break;
             }
             let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0);
-            let reply = match self.worker() {
+            let reply = match self.worker(now_boottime_ms) {
                 Ok(worker) => {
                     worker.more = more;
-                    worker.ask(left).await
+                    let reply = worker.ask(left).await;
+                    let (news, outdated) = (worker.news.take(), worker.outdated.take());
+                    if let Some(news) = news {
+                        self.news.join(news);
+                    }
+                    if let Some(what) = outdated {
+                        self.renewal.noticed(what);
+                    }
+                    reply
                 }
                 Err(state) => return self.fail(state, now_boottime_ms),
             };
@@ -199,20 +177,20 @@ impl Sampler {
                     target: Some(target),
                 } => {
                     tracing::warn!(gpu = %target, call, "a call has hung; the GPU goes into quarantine");
-                    self.replace();
+                    self.give_up(now_boottime_ms);
                     self.quarantine
                         .add(target, self.config.probe, now_boottime_ms);
                     last = NvmlState::Unresponsive(format!("{call} does not return"));
                 }
                 Reply::Hung { call, target: None } => {
-                    self.replace();
+                    self.give_up(now_boottime_ms);
                     return self.fail(
                         NvmlState::Unresponsive(format!("{call} does not return")),
                         now_boottime_ms,
                     );
                 }
                 Reply::Silent => {
-                    self.replace();
+                    self.give_up(now_boottime_ms);
                     return self.fail(
                         NvmlState::Unresponsive("the worker process does not answer".to_owned()),
                         now_boottime_ms,
@@ -221,13 +199,18 @@ impl Sampler {
                 Reply::Died { how, at } => {
                     tracing::warn!(how, "the worker process died");
                     // Nothing to blame although it was told to say what it touches: it dies at once.
-                    let hopeless = self
-                        .worker
-                        .as_ref()
-                        .is_some_and(|worker| worker.announces && !worker.proven);
+                    let worker = self.worker.as_ref();
+                    let hopeless =
+                        worker.is_some_and(|worker| worker.announces && worker.readings == 0);
+                    // It listens from its first reading on, so it may have died of that.
+                    let listened =
+                        worker.is_some_and(|worker| worker.listens && worker.readings > 0);
+                    if listened {
+                        self.deafness.died(now_boottime_ms);
+                    }
                     self.replace();
                     self.announce = true;
-                    if let Some(target) = at {
+                    if let Some(target) = at.filter(|_| !listened) {
                         tracing::warn!(gpu = %target, "the library dies on it; the GPU goes into quarantine");
                         self.quarantine
                             .add(target, self.config.probe, now_boottime_ms);
@@ -248,46 +231,8 @@ impl Sampler {
     pub async fn shutdown(mut self) {
         self.discard(true);
         self.quarantine.abandon_probes();
+        self.renewal.forget();
         self.morgue.empty().await;
-    }
-
-    fn worker(&mut self) -> Result<&mut Link, NvmlState> {
-        if self.worker.is_none() {
-            if self.morgue.stuck() >= STUCK_LIMIT {
-                return Err(NvmlState::Unresponsive(format!(
-                    "{} worker processes are stuck in the driver",
-                    self.morgue.stuck()
-                )));
-            }
-            let quarantined = self.quarantine.targets();
-            let mut start = self.start_with(Vec::new());
-            start.announce = self.announce;
-            if !quarantined.is_empty() {
-                start.only = self.roster.others(&quarantined);
-                if start.only.is_empty() {
-                    start.exclude = quarantined;
-                }
-            }
-            let link = Link::start(&start).map_err(|error| {
-                NvmlState::Broken(format!("{}: {error}", start.program.display()))
-            })?;
-            self.stats.workers_started += 1;
-            self.worker = Some(link);
-        }
-        self.worker
-            .as_mut()
-            .ok_or_else(|| NvmlState::Broken("no worker process".to_owned()))
-    }
-
-    fn start_with(&self, only: Vec<Target>) -> Start {
-        Start {
-            program: self.config.program.clone(),
-            nvml_library: self.config.nvml_library.clone(),
-            call_deadline: self.config.call_deadline,
-            only,
-            exclude: Vec::new(),
-            announce: false,
-        }
     }
 
     fn succeed(
@@ -300,6 +245,15 @@ impl Sampler {
         self.failing = None;
         self.retry.reset();
         self.announce = false;
+        match self
+            .worker
+            .as_ref()
+            .map(|worker| (worker.listens, worker.readings))
+        {
+            Some((true, readings)) => self.deafness.lived(readings),
+            Some((false, _)) if self.deafness.listens(now_boottime_ms) => self.discard(true),
+            Some((false, _)) | None => {}
+        }
         let quarantined = self.quarantine.targets();
         let (reading, missing) = self.roster.complete(reading, &quarantined);
         let strangers = quarantined
@@ -336,34 +290,6 @@ impl Sampler {
         self.retry.arm(now_boottime_ms);
         self.failing = Some(state.clone());
         nothing(state)
-    }
-
-    /// Gives a GPU back that answers again, and probes those whose time has come.
-    async fn mind_quarantine(&mut self, now_boottime_ms: u64) {
-        let outcome = self
-            .quarantine
-            .settle(&mut self.morgue, now_boottime_ms)
-            .await;
-        if outcome.gave_back {
-            self.discard(true);
-        }
-        // While a worker is stuck in the driver, its end is the sign that the driver woke up; another would only join it.
-        if self.morgue.stuck() == 0 {
-            let start = self.start_with(Vec::new());
-            self.stats.workers_started += self.quarantine.probe(&start, now_boottime_ms);
-        }
-    }
-
-    /// Ends a worker that failed.
-    fn replace(&mut self) {
-        self.stats.workers_restarted += 1;
-        self.discard(false);
-    }
-
-    fn discard(&mut self, gently: bool) {
-        if let Some(worker) = self.worker.take() {
-            self.morgue.take(worker, gently);
-        }
     }
 }
 

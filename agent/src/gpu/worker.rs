@@ -1,7 +1,8 @@
 //! The worker process: loads NVML, answers one request after the other, and dies without harm to the agent.
 //!
-//! Two threads and blocking pipes, nothing else. The second thread only watches: when a call passes its deadline it says so
-//! on standard output, since the thread that made the call cannot. What to do about it is the agent's business.
+//! Three threads and blocking pipes, nothing else. The second thread only watches: when a call passes its deadline it says so
+//! on standard output, since the thread that made the call cannot. What to do about it is the agent's business. The third
+//! waits for driver events; what it heard goes out before the next answer.
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
@@ -12,9 +13,12 @@ use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::bulletin::Bulletin;
+use super::event::EventsState;
 use super::gate::Gate;
-use super::nvml::{self, Reader, Scope};
+use super::nvml::{self, Orders, Reader, Scope};
 use super::protocol::{Answer, SAMPLE, SAMPLE_MORE, Target};
+use super::upgrade::{Loaded, explained};
 use crate::clock::monotonic_ms;
 
 /// Command line of the hidden subcommand `nvml-worker`.
@@ -35,6 +39,29 @@ pub struct WorkerOptions {
     /// Say which GPU comes next before touching it.
     #[arg(long)]
     pub announce: bool,
+    /// Where the proc file system is.
+    #[arg(long, value_name = "PATH", default_value = "/proc")]
+    pub proc_root: PathBuf,
+    /// Listen for driver events, too.
+    #[arg(long)]
+    pub events: bool,
+}
+
+/// How long the end of the worker waits for the thread that listens: its wait, and some air. The agent waits a little longer.
+const LISTENER_DEADLINE: Duration = Duration::from_millis(nvml::WAIT_MS as u64 + 100);
+/// Readings between two looks at the library's file.
+const LIBRARY_EVERY: u64 = 10;
+const STACK_BYTES: usize = 128 * 1024;
+
+/// What the threads share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Calls for readings.
+    gate: Gate,
+    /// Calls for events.
+    events_gate: Gate,
+    orders: Orders,
+    news: Bulletin,
 }
 
 /// Runs until standard input ends or NVML as a whole fails.
@@ -42,17 +69,17 @@ pub struct WorkerOptions {
 pub fn run_worker(options: WorkerOptions) -> ExitCode {
     // Should the kernel refuse, the end of standard input still ends the worker; only a stuck one would stay.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    let gate = Arc::new(Gate::default());
-    let watched = Arc::clone(&gate);
+    let shared = Arc::new(Shared::default());
+    let watched = Arc::clone(&shared);
     let watchdog = thread::Builder::new()
         .name("watchdog".to_owned())
-        .stack_size(128 * 1024)
+        .stack_size(STACK_BYTES)
         .spawn(move || watch(&watched, options.call_deadline_ms.max(1)));
     if let Err(error) = watchdog {
         log(format_args!("no watchdog: {error}"));
         return ExitCode::FAILURE;
     }
-    match serve(&gate, options) {
+    match serve(&shared, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log(format_args!("{error}"));
@@ -61,46 +88,83 @@ pub fn run_worker(options: WorkerOptions) -> ExitCode {
     }
 }
 
-fn serve(gate: &Gate, options: WorkerOptions) -> io::Result<()> {
+fn serve(shared: &Arc<Shared>, options: WorkerOptions) -> io::Result<()> {
     let mut requests = Requests::default();
     if !requests.next()? {
         return Ok(());
     }
-    let library = match nvml::open(options.nvml_library.as_deref(), gate) {
+    let library = match nvml::open(options.nvml_library.as_deref(), &shared.gate) {
         Ok(library) => library,
-        Err(unavailable) => return say(&failed(unavailable)),
+        Err(mut unavailable) => {
+            unavailable.state = explained(unavailable.state, &options.proc_root);
+            return shared.say(&failed(unavailable));
+        }
     };
+    let loaded = Loaded::find(options.nvml_library.as_deref());
     let scope = Scope {
         only: options.only,
         exclude: options.exclude,
     };
-    let outcome = answer_all(gate, &library, scope, options.announce, &mut requests);
-    nvml::close(library, gate);
+    let listens = options.events && listen(shared, library);
+    let reader = Reader::new(library, &shared.gate, scope);
+    let outcome = answer_all(
+        shared,
+        reader,
+        loaded.as_ref(),
+        options.announce,
+        &mut requests,
+    );
+    // Never under the feet of the other thread: what it holds, the end of this process gives back.
+    if !listens || shared.orders.stop(LISTENER_DEADLINE) {
+        nvml::close(library, &shared.gate);
+    }
     outcome
 }
 
+fn listen(shared: &Arc<Shared>, library: &'static nvml::Library) -> bool {
+    shared.news.set_state(EventsState::Starting);
+    let own = Arc::clone(shared);
+    let listener = thread::Builder::new()
+        .name("events".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || nvml::listen(library, &own.events_gate, &own.orders, &own.news));
+    if let Err(error) = &listener {
+        log(format_args!("no thread for events: {error}"));
+        shared.news.set_state(EventsState::Off);
+    }
+    listener.is_ok()
+}
+
 fn answer_all(
-    gate: &Gate,
-    library: &nvml::Library,
-    scope: Scope,
+    shared: &Shared,
+    mut reader: Reader<'_>,
+    loaded: Option<&Loaded>,
     announce: bool,
     requests: &mut Requests,
 ) -> io::Result<()> {
-    let mut reader = Reader::new(library, gate, scope);
+    let gate = &shared.gate;
     let mut unidentified = 0;
-    loop {
+    for turn in 0_u64.. {
+        if turn.is_multiple_of(LIBRARY_EVERY)
+            && let Some(what) = loaded.and_then(Loaded::replaced)
+        {
+            shared.say(&Answer::Outdated { what })?;
+        }
         let before = gate.calls();
+        if shared.news.take_mig_change() {
+            reader.look_again();
+        }
         // A failure to announce shows again when the reading is written.
         let pass = reader.read(requests.more(), &mut |target| {
             if announce {
-                let _ = say(&Answer::On {
+                let _ = shared.say(&Answer::On {
                     target: target.clone(),
                 });
             }
         });
         let pass = match pass {
             Ok(pass) => pass,
-            Err(unavailable) => return say(&failed(unavailable)),
+            Err(unavailable) => return shared.say(&failed(unavailable)),
         };
         if pass.unidentified != unidentified {
             unidentified = pass.unidentified;
@@ -108,16 +172,19 @@ fn answer_all(
                 "{unidentified} GPUs have no handle and cannot be identified"
             ));
         }
-        say(&Answer::Reading {
+        shared.say(&Answer::Reading {
             reading: pass.reading,
             unidentified: pass.unidentified,
             code: pass.code,
             calls: gate.calls().wrapping_sub(before),
         })?;
+        // Only now, so that a library that dies of it has given a reading before.
+        shared.orders.watch(reader.gpus());
         if !requests.next()? {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 /// Lines on standard input.
@@ -146,12 +213,20 @@ impl Requests {
 }
 
 /// Reports each call that passes `deadline_ms` once, for as long as the process lives.
-fn watch(gate: &Gate, deadline_ms: u64) {
+fn watch(shared: &Shared, deadline_ms: u64) {
     let pause = Duration::from_millis((deadline_ms / 4).clamp(1, 1000));
     let mut reported = None;
     loop {
         thread::sleep(pause);
-        if let Some(overdue) = gate.overdue(monotonic_ms(), deadline_ms)
+        let now_ms = monotonic_ms();
+        if let Some(overdue) = shared
+            .events_gate
+            .overdue(now_ms, deadline_ms.saturating_add(nvml::WAIT_MS.into()))
+        {
+            let call = overdue.call.to_owned();
+            shared.news.set_state(EventsState::Hung { call });
+        }
+        if let Some(overdue) = shared.gate.overdue(now_ms, deadline_ms)
             && reported != Some(overdue.number)
         {
             reported = Some(overdue.number);
@@ -159,7 +234,7 @@ fn watch(gate: &Gate, deadline_ms: u64) {
                 call: overdue.call.to_owned(),
                 target: overdue.target,
             };
-            if say(&hung).is_err() {
+            if shared.say(&hung).is_err() {
                 return;
             }
         }
@@ -173,13 +248,20 @@ fn failed(unavailable: nvml::Unavailable) -> Answer {
     }
 }
 
-/// Writes one answer as one line and at once: both threads do.
-fn say(answer: &Answer) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    let mut out = io::stdout().lock();
-    out.write_all(&line)?;
-    out.flush()
+impl Shared {
+    /// Writes one answer as one line and at once, with the news before it: several threads do.
+    fn say(&self, answer: &Answer) -> io::Result<()> {
+        let mut lines = Vec::new();
+        let mut out = io::stdout().lock();
+        if let Some(news) = self.news.take() {
+            serde_json::to_writer(&mut lines, &Answer::News(news))?;
+            lines.push(b'\n');
+        }
+        serde_json::to_writer(&mut lines, answer)?;
+        lines.push(b'\n');
+        out.write_all(&lines)?;
+        out.flush()
+    }
 }
 
 fn log(text: std::fmt::Arguments<'_>) {

@@ -3,10 +3,12 @@
 pub mod dcgm;
 mod gpus;
 pub mod http;
-mod node;
+mod machine;
+mod nodes;
 mod own;
 pub mod snapshot;
 mod text;
+mod trouble;
 
 #[cfg(test)]
 mod tests;

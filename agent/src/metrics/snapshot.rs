@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::attribute::Granted;
+use crate::events::sentinel::Shown;
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::Observation;
+use crate::openers::keeper::OpenNode;
 use crate::uplink::outbox::{Outbox, SpoolFigures};
 use crate::uplink::status::UplinkStatus;
 
@@ -30,6 +32,10 @@ pub struct Pass {
     pub ended_boottime_ms: u64,
     /// Counters of the worker process.
     pub sampler: SamplerStats,
+    /// What went wrong since the start, and whether anybody listens.
+    pub trouble: Shown,
+    /// Who has device nodes open, while NVML cannot be asked.
+    pub open_nodes: Arc<Vec<OpenNode>>,
 }
 
 /// Where the loop leaves a pass and scrapes find it. A scrape never waits for NVML, the disk or the server.

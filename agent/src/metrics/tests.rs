@@ -7,6 +7,7 @@ use gpuquota_proto::exposition::Format;
 
 use super::snapshot::{Board, Pass};
 use super::text::render;
+use crate::events::sentinel::Shown;
 use crate::gpu::reading::{
     GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState, RemappedRows, Why,
 };
@@ -120,6 +121,8 @@ fn board_at(observation: Observation, at: u64) -> Board {
             unidentified: 1,
             ..Default::default()
         },
+        trouble: Shown::default(),
+        open_nodes: Arc::default(),
     });
     board
 }
@@ -247,7 +250,7 @@ fn every_family_has_help_and_counters_end_in_total() {
 }
 
 #[test]
-fn nothing_stale_is_shown() {
+fn rule_03_nothing_stale_is_shown() {
     let board = board(observation());
     let fresh = text(&board, 8000);
     assert!(fresh.contains("gpuquota_up 1") && fresh.contains("gpuquota_tenant_devices"));

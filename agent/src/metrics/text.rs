@@ -14,14 +14,15 @@ use crate::observation::{
 use crate::report::wire::{health_text, nvml_text};
 
 use super::snapshot::{Reporting, View};
-use super::{gpus, node, own};
+use super::{gpus, machine, nodes, own, trouble};
 
-const NVML_STATES: [&str; 6] = [
+const NVML_STATES: [&str; 7] = [
     "ok",
     "absent",
     "driver_not_loaded",
     "mismatch",
     "unresponsive",
+    "quiesced",
     "broken",
 ];
 
@@ -40,7 +41,9 @@ pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
     if let Some(reporting) = &view.reporting {
         about_the_uplink(&mut families, reporting);
     }
-    node::add(&mut families);
+    machine::add(&mut families);
+    nodes::add(&mut families, &view.pass.open_nodes);
+    trouble::add(&mut families, &view.pass.trouble);
     own::add(&mut families);
     families.text()
 }
@@ -75,6 +78,18 @@ fn about_the_agent(families: &mut Families, view: &View) {
             "NVML worker processes stuck in the driver that could not be ended.",
         )
         .value(view.pass.sampler.workers_abandoned as f64);
+    families
+        .gauge(
+            "gpuquota_nvml_library_outdated",
+            "Whether another NVML library lies on disk than the worker has loaded, and gives no reading yet.",
+        )
+        .value(truth(view.pass.sampler.library_outdated));
+    families
+        .counter(
+            "gpuquota_nvml_library_changes_total",
+            "Times that the agent changed over to a library that was replaced on disk.",
+        )
+        .value(view.pass.sampler.library_changes as f64);
 }
 
 fn about_nvml(families: &mut Families, view: &View, observation: &Observation) {

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_ends_is_just_gone_once() {
+    fn fault_i_a_process_that_ends_is_just_gone_once() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let mut cache = FactsCache::new(vec![rustix::process::getuid().as_raw()]);
         let pid = child.id();
@@ -228,7 +228,7 @@ mod tests {
 
     /// Case 68: between the driver's list and the question the pid went to somebody else.
     #[test]
-    fn a_process_that_began_after_the_list_is_not_the_listed_one() {
+    fn fault_i_rule_07_a_process_that_began_after_the_list_is_not_the_listed_one() {
         let listed_ms = crate::clock::boottime_ms();
         std::thread::sleep(std::time::Duration::from_millis(25));
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();

@@ -142,6 +142,7 @@ pub fn nvml_text(state: &NvmlState) -> (&'static str, &str) {
         NvmlState::DriverNotLoaded(detail) => ("driver_not_loaded", detail),
         NvmlState::Mismatch(detail) => ("mismatch", detail),
         NvmlState::Unresponsive(detail) => ("unresponsive", detail),
+        NvmlState::Quiesced(detail) => ("quiesced", detail),
         NvmlState::Broken(detail) => ("broken", detail),
     }
 }

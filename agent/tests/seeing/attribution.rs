@@ -91,7 +91,7 @@ async fn a_registered_process_holds_its_device_until_it_ends() {
 
 /// Case 70: neither its name nor its environment makes a process another tenant's or the system's.
 #[tokio::test]
-async fn only_the_kernel_names_the_tenant() {
+async fn rule_08_only_the_kernel_names_the_tenant() {
     let node = Node::new("t4x1");
     let uid = rustix::process::getuid().as_raw();
     let rules = format!(

@@ -54,7 +54,7 @@ async fn a_docker_container_is_whose_its_label_says_and_nobodys_until_that_is_kn
 }
 
 #[tokio::test]
-async fn hostile_answers_name_nobody_and_a_good_one_heals() {
+async fn rule_08_hostile_answers_name_nobody_and_a_good_one_heals() {
     let id = fresh_id();
     let rule = "container_label = \"tenant={tenant}\"";
     let look = Look::at(&format!("/docker/{id}"), |node| {
@@ -260,7 +260,7 @@ async fn a_slurm_job_is_its_accounts_or_users() {
 
 /// Case 70: who is at the other end of a socket is asked of the kernel.
 #[tokio::test]
-async fn a_socket_that_another_user_listens_on_is_not_believed() {
+async fn rule_08_a_socket_that_another_user_listens_on_is_not_believed() {
     let id = fresh_id();
     let rule = "container_label = \"tenant={tenant}\"";
     let look = Look::at(&format!("/docker/{id}"), |node| {
@@ -274,9 +274,11 @@ async fn a_socket_that_another_user_listens_on_is_not_believed() {
         );
         return;
     }
-    fs::set_permissions(look.node.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let socket = look.node.path().join("socket");
-    let listening = socket.clone();
+    let open = look.node.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let listening = open.join("socket");
+    std::os::unix::fs::symlink(&listening, look.node.path().join("socket")).unwrap();
     // Of one thread only; the kernel keeps who it was when it began to listen.
     let listener = std::thread::spawn(move || {
         rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(64_321)).unwrap();

@@ -8,7 +8,7 @@ use gpuquota_agent::observation::{Owner, Reason, Source};
 use gpuquota_fake_nvml::scenario::Process;
 
 use crate::cgroup::Cgroup;
-use crate::node::Node;
+use crate::node::{Node, sample_until};
 use crate::skip::skipped;
 
 struct Workload(Child);
@@ -39,7 +39,7 @@ fn login(uid: u32) -> Option<Workload> {
 
 /// Case 70: a service's process that names a login of its own is not that user's.
 #[tokio::test]
-async fn a_login_counts_where_the_system_puts_logins() {
+async fn rule_08_a_login_counts_where_the_system_puts_logins() {
     let (Some(session), Some(service)) = (
         Cgroup::new("/user.slice/user-64321.slice/session-gpuquota.scope"),
         Cgroup::new("/gpuquotatest.slice/forger.service"),
@@ -64,7 +64,8 @@ async fn a_login_counts_where_the_system_puts_logins() {
     let config: AttributionConfig = toml::from_str(rules).unwrap();
     let mut observer = Observer::new(&config, None).unwrap();
     let mut sampler = node.sampler();
-    let seen = observer.observe(sampler.sample(boottime_ms()).await, None, boottime_ms());
+    let collected = sample_until(&mut sampler, |collected| collected.reading.is_some()).await;
+    let seen = observer.observe(collected, None, boottime_ms());
     sampler.shutdown().await;
     let processes = &seen.devices.values().next().unwrap().processes;
     let owner = |workload: &Workload| {

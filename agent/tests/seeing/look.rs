@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use gpuquota_agent::attribute::{AttributionConfig, Observer, Patience};
 use gpuquota_agent::clock::boottime_ms;
-use gpuquota_agent::gpu::sampler::Sampler;
+use gpuquota_agent::gpu::sampler::{Collected, Sampler};
 use gpuquota_agent::observation::{Observation, Owner};
 
 use crate::cgroup::Cgroup;
-use crate::node::{Node, PATIENCE};
+use crate::node::{Node, PATIENCE, sample_until};
 use crate::runtimes::Listening;
 
 /// 64 hexadecimal digits that no other test has.
@@ -51,7 +51,9 @@ impl Look {
     }
 
     pub(crate) async fn owner(&mut self) -> Owner {
-        let collected = self.sampler.sample(boottime_ms()).await;
+        // On a machine with much to do a call may pass its deadline.
+        let answers = |collected: &Collected| collected.reading.is_some();
+        let collected = sample_until(&mut self.sampler, answers).await;
         // Far apart, so that what is to be asked again is asked.
         let now_ms = boottime_ms() + self.previous.as_ref().map_or(0, |_| 100_000);
         let seen = self

@@ -22,7 +22,7 @@ fn unshare(arguments: &[&str], node: &Node) -> Command {
 /// In a pid namespace of its own, with a `/proc` of its own or with the host's, the agent gives no pid to anybody, although a
 /// rule would fit every process there is.
 #[test]
-fn rule_7_in_a_foreign_pid_namespace_no_pid_is_anybodys() {
+fn rule_07_in_a_foreign_pid_namespace_no_pid_is_anybodys() {
     let node = Node::new("t4x1");
     let pid = node.run_on("0", None);
     // In the other namespace the driver lists it all the same.
@@ -60,7 +60,7 @@ fn rule_7_in_a_foreign_pid_namespace_no_pid_is_anybodys() {
         let possible = unshare(arguments, &node).arg("true").output();
         if !possible.is_ok_and(|output| output.status.success()) {
             skipped(
-                "rule_7_in_a_foreign_pid_namespace",
+                "rule_07_in_a_foreign_pid_namespace",
                 "no pid namespace can be made here",
             );
             continue;

@@ -13,6 +13,7 @@ use gpuquota_agent::gpu::sampler::{Collected, Sampler, SamplerConfig};
 use gpuquota_agent::sysfs::PciBus;
 use gpuquota_fake_nvml::scenario::{Action, Fault, Process, Scenario, ScenarioError};
 use gpuquota_fake_nvml::{SCENARIO_VARIABLE, file, link, preset};
+use rustix::process::Pid;
 
 /// A GPU call that takes longer has hung.
 pub(crate) const CALL_DEADLINE: Duration = Duration::from_millis(400);
@@ -141,15 +142,23 @@ impl Node {
 
     /// A sampler whose workers run these shell commands before they become the agent.
     pub(crate) fn sampler_with(&self, before: &str) -> Sampler {
+        self.sampler_waiting(before, CALL_DEADLINE)
+    }
+
+    /// The same with another deadline for calls.
+    pub(crate) fn sampler_waiting(&self, before: &str, call_deadline: Duration) -> Sampler {
         let ms = Duration::from_millis;
         Sampler::start(SamplerConfig {
             program: self.worker_program(before),
             nvml_library: Some(self.library()),
-            call_deadline: CALL_DEADLINE,
+            call_deadline,
             retry: (ms(20), ms(50)),
             probe: (ms(50), ms(200)),
             lost: (ms(200), ms(400)),
             bus: PciBus::new(&self.sysfs()),
+            events: Some((ms(200), ms(400))),
+            renewal: (ms(50), ms(200)),
+            ..SamplerConfig::default()
         })
     }
 }
@@ -161,6 +170,18 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
+}
+
+pub(crate) fn pid(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
+}
+
+/// A sample that must come within the promised time.
+pub(crate) async fn timely(sampler: &mut Sampler) -> Collected {
+    let sample = sampler.sample(boottime_ms());
+    // Four deadlines, and some air for a busy machine.
+    let limit = CALL_DEADLINE * 4 + Duration::from_secs(3);
+    tokio::time::timeout(limit, sample).await.unwrap()
 }
 
 /// One sample that must answer.

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use gpuquota_fake_nvml::SCENARIO_VARIABLE;
 use gpuquota_fake_nvml::scenario::Action;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
@@ -13,11 +12,7 @@ use serde_json::Value;
 use crate::node::{Node, PATIENCE};
 
 pub(crate) fn agent(node: &Node) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gpuquota-agent"));
-    command
-        .env(SCENARIO_VARIABLE, node.scenario())
-        .env_remove("LD_LIBRARY_PATH");
-    command
+    node.agent()
 }
 
 fn devices(node: &Node, more: &[&str]) -> (Option<i32>, String) {
@@ -144,7 +139,7 @@ fn worker_of(agent: &Child) -> Option<u32> {
 
 /// A worker stuck in a call cannot see the end of its input; the kernel ends it with its agent.
 #[test]
-fn a_stuck_worker_ends_with_its_agent() {
+fn rule_01_a_stuck_worker_ends_with_its_agent() {
     let node = Node::new("t4x1");
     node.fault("nvmlInit_v2", None, Action::Hang);
     let dir = node.path().join("agent");

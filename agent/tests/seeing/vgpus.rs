@@ -110,7 +110,7 @@ async fn a_vm_holds_its_vgpu_and_a_lost_licence_is_reported() {
 
 /// Class (e), (l): an old driver without the newer call, and guests that say nothing, or have no driver.
 #[tokio::test]
-async fn a_licence_is_known_with_an_old_driver_and_never_guessed() {
+async fn fault_l_a_licence_is_known_with_an_old_driver_and_never_guessed() {
     let node = Node::new("l40s-vgpu");
     let uuid = vgpu(&node, 0).uuid;
     let mut sampler = node.sampler();
@@ -155,7 +155,7 @@ async fn a_licence_is_known_with_an_old_driver_and_never_guessed() {
 
 /// Class (l): the VM stops between the list and any of the questions. That is no fault of the GPU.
 #[tokio::test]
-async fn a_vgpu_that_ends_while_it_is_read_is_gone_and_nothing_else() {
+async fn fault_l_a_vgpu_that_ends_while_it_is_read_is_gone_and_nothing_else() {
     let node = Node::new("l40s-vgpu");
     let uuid = vgpu(&node, 0).uuid;
     for function in [

@@ -153,3 +153,47 @@ async fn a_restart_while_nvml_is_silent_keeps_the_holders_as_unknown() {
         (true, DeviceHealth::Unknown)
     );
 }
+
+/// The driver is closed on request: the server hears that, and that nobody has left; a holder that leaves meanwhile leaves when the
+/// driver is read again.
+#[tokio::test]
+async fn rule_13_quiesced_is_told_and_frees_nobody() {
+    let node = Node::new("h100x1");
+    let server = FakeServer::start(&node.server_files).await;
+    let agent = node.start(server.address, "");
+    let pid = node.run_on("0", "blue");
+    server
+        .until("the holder", |book| {
+            book.applied.iter().any(|r| holders(r) == ["blue"])
+        })
+        .await;
+    assert!(node.order(&["quiesce", "--reason", "driver 560"]).await);
+    server
+        .until("the state", |book| {
+            let facts = book.applied.last().and_then(|r| r.facts.as_ref());
+            facts.is_some_and(|facts| facts.nvml == "quiesced" && facts.nvml_detail == "driver 560")
+        })
+        .await;
+    node.kill(pid);
+    {
+        let book = server.book();
+        let told = book.applied.last().unwrap();
+        assert_eq!(holders(told), ["blue"], "{told:?}");
+        assert_eq!(told.devices[0].health(), DeviceHealth::Unknown);
+    }
+    assert!(node.order(&["resume"]).await);
+    server
+        .until("its end", |book| {
+            let last = book.applied.last().unwrap();
+            last.devices.len() == 1 && holders(last).is_empty()
+        })
+        .await;
+    let ever_freed_blind = server.book().applied.iter().any(|report| {
+        let unknown = |d: &&gpuquota_proto::agent_v1::DeviceState| {
+            d.health() == DeviceHealth::Unknown && d.tenants.is_empty()
+        };
+        report.devices.iter().any(|device| unknown(&device))
+    });
+    assert!(!ever_freed_blind);
+    assert!(agent.terminate().await.success());
+}

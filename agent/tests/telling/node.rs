@@ -123,6 +123,14 @@ impl Node {
         pid
     }
 
+    /// Runs a command that asks the running agent; the server of the test goes on meanwhile. Whether it succeeded.
+    pub(crate) async fn order(&self, words: &[&str]) -> bool {
+        let mut command = tokio::process::Command::from(self.agent());
+        command.args(words).arg("--dir");
+        command.arg(self.folder.path().join("agent"));
+        command.status().await.unwrap().success()
+    }
+
     pub(crate) fn kill(&self, pid: u32) {
         for child in self.workloads.borrow_mut().iter_mut() {
             if child.id() == pid {

@@ -2,34 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod fleet;
+
 use std::hint::black_box;
 use std::time::Instant;
 
-use gpuquota_core::command::NodeReport;
-use gpuquota_core::device::{DeviceHealth, DeviceKey, DeviceReport};
-use gpuquota_core::id::{GpuModel, NodeName, Region, SessionId, TenantName, Timestamp};
-use gpuquota_core::{Command, Record, State};
+use gpuquota_core::Command;
 
-const NODES: usize = 10_000;
-const DEVICES: usize = 8;
-const START: i64 = 1_800_000_000_000;
+use fleet::{NODES, START, device, fold, report, reported};
+
 const HOUR: i64 = 3_600_000;
 
 fn main() {
-    let mut state = State::default();
-    for node in 0..NODES {
-        let open = Command::OpenSession {
-            node: name(node),
-            default_region: Region::new("r").unwrap(),
-            boot_id: "b".into(),
-            agent_version: "1".into(),
-        };
-        fold(&mut state, &open, START);
-        let devices = (0..DEVICES)
-            .map(|at| device(node, at, at % 2 == 0))
-            .collect();
-        fold(&mut state, &report(node, 1, true, devices), START);
-    }
+    let mut state = reported(|_, at| at % 2 == 0);
     println!("{} devices", state.metered_devices());
 
     let begin = Instant::now();
@@ -69,59 +54,4 @@ fn main() {
         START + HOUR,
     );
     println!("forgetting it, {changes} changes: {:?}", begin.elapsed());
-}
-
-fn fold(state: &mut State, command: &Command, at: i64) {
-    let events = state.decide(command, Timestamp(at)).unwrap().events;
-    let record = Record {
-        actor: "server".into(),
-        request_id: None,
-        from: None,
-        reason: None,
-        replay: None,
-        events,
-    };
-    let seq = state.seq().next();
-    state.apply(seq, Timestamp(at), None, &record);
-}
-
-fn report(node: usize, number: u64, full: bool, devices: Vec<DeviceReport>) -> Command {
-    Command::Report(NodeReport {
-        node: name(node),
-        session: SessionId(1),
-        spool: "s".into(),
-        number,
-        age_ms: Some(0),
-        heard_at: None,
-        read_after: None,
-        full,
-        facts: None,
-        devices,
-        gone: Vec::new(),
-    })
-}
-
-fn name(node: usize) -> NodeName {
-    NodeName::new(&format!("node-{node}")).unwrap()
-}
-
-fn device(node: usize, at: usize, held: bool) -> DeviceReport {
-    let holder = TenantName::new(&format!("tenant-{}", node % 100)).unwrap();
-    DeviceReport {
-        key: DeviceKey::gpu(&format!("GPU-{node}-{at}")).unwrap(),
-        health: DeviceHealth::Ok,
-        model: "H100".into(),
-        gpu_model: GpuModel::new("nvidia.com/gpu").unwrap(),
-        profile: None,
-        memory_total_bytes: None,
-        partitioned: false,
-        tenants: held.then_some(holder).into_iter().collect(),
-        unattributed: false,
-        licence: None,
-        licence_expires_at: None,
-        vm: None,
-        parent: None,
-        numa: None,
-        nvlink: None,
-    }
 }

@@ -55,7 +55,8 @@ pub struct NodeFacts {
     /// NVIDIA driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// Whether NVML answers: `ok`, `absent`, `driver_not_loaded`, `mismatch`, `unresponsive`, `broken`.
+    /// Whether NVML answers: `ok`, `absent`, `driver_not_loaded`, `mismatch`, `unresponsive`, `quiesced` (the agent leaves
+    /// the driver alone on request), `broken`.
     pub nvml: String,
     /// One line for a person.
     #[serde(default, skip_serializing_if = "String::is_empty")]

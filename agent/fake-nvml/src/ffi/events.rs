@@ -15,7 +15,7 @@ use super::boundary::{Handle, Out};
 use super::{calls, device_calls};
 
 /// How often a waiting call looks for news.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The event as it was before instances had ids: the first fields of the struct.
 #[repr(C)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
+use crate::clock::wall_millis;
 use crate::scenario::{Action, Fault, Scenario};
 
 use super::devices::Target;
@@ -37,7 +38,7 @@ impl Faults {
         let matching = scenario
             .faults
             .iter()
-            .filter(|fault| concerns(fault, function, target));
+            .filter(|fault| concerns(fault, function, target) && fault.is_on(wall_millis()));
         let mut hit = |fault: &&Fault| {
             let number = match counts.iter_mut().find(|(known, _)| known == *fault) {
                 Some((_, count)) => {
@@ -71,7 +72,9 @@ fn concerns(fault: &Fault, function: &str, target: Option<&Target>) -> bool {
 pub(super) fn play(fault: &Fault, current: impl Fn() -> Option<Arc<Scenario>>) -> Answer {
     match fault.action {
         Action::Hang => {
-            while current().is_some_and(|scenario| scenario.faults.contains(fault)) {
+            while fault.is_on(wall_millis())
+                && current().is_some_and(|scenario| scenario.faults.contains(fault))
+            {
                 thread::sleep(LOOK);
             }
             Ok(())
@@ -127,6 +130,37 @@ mod tests {
             [call(&scenario), call(&scenario)],
             [0, 1],
             "planted anew it counts anew"
+        );
+    }
+
+    #[test]
+    fn a_fault_hits_between_two_moments() {
+        let faults = Faults::default();
+        let mut scenario = preset::build("t4x1", "t").unwrap();
+        let now = wall_millis();
+        let mut window = |from: u64, until: u64| {
+            scenario.faults = vec![Fault {
+                code: Some(9),
+                from_unix_ms: Some(from),
+                until_unix_ms: Some(until),
+                ..Fault::new("f", Action::Return)
+            }];
+            faults.hits("f", None, &scenario).len()
+        };
+        let minute = 60_000;
+        assert_eq!(window(now - minute, now + minute), 1);
+        assert_eq!(window(now + minute, now + 2 * minute), 0);
+        assert_eq!(window(now - minute, now - 1), 0);
+        let over = Fault {
+            until_unix_ms: Some(now),
+            ..Fault::new("f", Action::Hang)
+        };
+        scenario.faults = vec![over.clone()];
+        let scenario = Arc::new(scenario);
+        assert_eq!(
+            play(&over, || Some(Arc::clone(&scenario))),
+            Ok(()),
+            "it goes on"
         );
     }
 

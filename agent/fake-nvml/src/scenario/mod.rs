@@ -124,6 +124,12 @@ pub struct Fault {
     /// How many calls are hit; 0 means all of them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub times: u64,
+    /// Wall clock, milliseconds since 1970, from which calls are hit; absent: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_unix_ms: Option<u64>,
+    /// Wall clock, milliseconds since 1970, from which none is hit any more and one that hangs goes on; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_unix_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +160,12 @@ pub struct Event {
 }
 
 impl Fault {
+    /// Whether it hits calls at this moment, milliseconds since 1970.
+    pub fn is_on(&self, unix_ms: u64) -> bool {
+        self.from_unix_ms.is_none_or(|from| unix_ms >= from)
+            && self.until_unix_ms.is_none_or(|until| unix_ms < until)
+    }
+
     /// A fault that hits every call of `function`.
     pub fn new(function: &str, action: Action) -> Self {
         Self {
@@ -164,6 +176,8 @@ impl Fault {
             ms: None,
             from_call: 1,
             times: 0,
+            from_unix_ms: None,
+            until_unix_ms: None,
         }
     }
 }

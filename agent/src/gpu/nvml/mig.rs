@@ -22,6 +22,8 @@ pub(super) struct Mig<'n> {
     /// We may not ask about GPU instances, or the driver does not know how.
     untold: bool,
     looks: u32,
+    /// The next look asks everything.
+    pub(super) thorough: bool,
 }
 
 /// One MIG device with what does not change while it exists.
@@ -83,10 +85,13 @@ impl<'n> Mig<'n> {
         });
         let slots = slots.value().unwrap_or(0);
         self.looks = self.looks.wrapping_add(1);
+        let thorough = std::mem::take(&mut self.thorough);
+        let names = thorough || self.looks.is_multiple_of(2);
+        let places = thorough || !self.looks.is_multiple_of(2);
         let known = std::mem::take(&mut self.instances);
         self.instances = asker.on_instances(|asker| {
-            let mut found = walk(asker, parent, slots, known, self.looks.is_multiple_of(2));
-            self.ask_gpu_instances(asker, parent, &mut found);
+            let mut found = walk(asker, parent, slots, known, names);
+            self.ask_gpu_instances(asker, parent, &mut found, places);
             found
         });
         for instance in &mut self.instances {
@@ -102,8 +107,8 @@ impl<'n> Mig<'n> {
         asker: &mut Asker<'_>,
         parent: &Device<'_>,
         found: &mut [Instance<'_>],
+        all: bool,
     ) {
-        let all = !self.looks.is_multiple_of(2);
         let mut asked: Vec<(u32, Option<GpuInstance>)> = Vec::new();
         for instance in found.iter_mut() {
             if self.untold || !(all || instance.of.is_none()) {

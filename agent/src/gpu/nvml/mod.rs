@@ -6,6 +6,7 @@ mod facts;
 mod figures;
 mod gauges;
 mod licence;
+mod listener;
 mod mig;
 mod processes;
 mod reader;
@@ -18,6 +19,7 @@ use std::path::Path;
 
 use nvml_wrapper::error::NvmlError;
 
+pub(super) use listener::{Orders, WAIT_MS, close, listen};
 pub(super) use nvml_wrapper::Nvml as Library;
 pub(super) use reader::{Reader, Scope};
 
@@ -27,21 +29,13 @@ use super::reading::NvmlState;
 /// What the loader looks for when no path is given.
 const LIBRARY: &str = "libnvidia-ml.so.1";
 
-/// Loads and initialises the library.
-pub(super) fn open(library: Option<&Path>, gate: &Gate) -> Result<Library, Unavailable> {
+/// Loads and initialises the library. It stays loaded until the process ends, because two threads use it and one of them may
+/// be stuck in it.
+pub(super) fn open(library: Option<&Path>, gate: &Gate) -> Result<&'static Library, Unavailable> {
     let path = library.map_or(OsStr::new(LIBRARY), Path::as_os_str);
     gate.call("nvmlInit_v2", || Library::builder().lib_path(path).init())
+        .map(|library| &*Box::leak(Box::new(library)))
         .map_err(|error| Unavailable::new("nvmlInit_v2", &error))
-}
-
-/// Gives the driver its handles back. A driver without `nvmlShutdown` would make the wrapper panic: it keeps them.
-pub(super) fn close(nvml: Library, gate: &Gate) {
-    if nvml.lib().nvmlShutdown.is_err() {
-        std::mem::forget(nvml);
-        return;
-    }
-    // The result tells nothing that the exit of this process would not make true.
-    let _ = gate.call("nvmlShutdown", || nvml.shutdown());
 }
 
 /// NVML as a whole does not answer.

@@ -59,6 +59,8 @@ pub(in crate::gpu) struct Reader<'n> {
     passes: u64,
     /// Something did not fit: look at once.
     stale: bool,
+    /// The driver said that a MIG layout changed: ask everything about it.
+    recut: bool,
     looks_in_a_row: u32,
     buffer: ProcessBuffer,
     usage: UsageBuffer,
@@ -78,10 +80,22 @@ impl<'n> Reader<'n> {
             look_code: None,
             passes: 0,
             stale: true,
+            recut: false,
             looks_in_a_row: 0,
             buffer: ProcessBuffer::default(),
             usage: UsageBuffer::default(),
         }
+    }
+
+    /// UUID and PCI bus id of each GPU that is read.
+    pub(in crate::gpu) fn gpus(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.slots.iter().map(|slot| (slot.uuid(), slot.pci()))
+    }
+
+    /// Something happened that a look must find: the next pass looks at once.
+    pub(in crate::gpu) fn look_again(&mut self) {
+        self.stale = true;
+        self.recut = true;
     }
 
     /// One pass, with `more` also over what few ask for. `announce` hears of each GPU before it is touched.
@@ -165,6 +179,7 @@ impl<'n> Reader<'n> {
         if retry {
             self.look_for_excluded()?;
         }
+        let recut = std::mem::take(&mut self.recut);
         let mut known = std::mem::take(&mut self.slots);
         let targets = if self.scope.only.is_empty() {
             (0..self.count).map(Target::Index).collect()
@@ -182,6 +197,9 @@ impl<'n> Reader<'n> {
             match self.find(&mut asker, &target, &mut known) {
                 Some(slot) if self.excluded(&slot) => {}
                 Some(mut slot) => {
+                    if recut {
+                        slot.expect_another_layout();
+                    }
                     slot.look(&mut asker, retry);
                     self.slots.push(slot);
                 }

@@ -103,6 +103,12 @@ impl<'n> Slot<'n> {
         self.facts.index = index;
     }
 
+    /// The next look asks everything about the instances, and what was measured before it is of another epoch.
+    pub(super) fn expect_another_layout(&mut self) {
+        self.mig.thorough = true;
+        self.usage.forget();
+    }
+
     /// Modes and instances anew.
     pub(super) fn look(&mut self, asker: &mut Asker<'_>, retry_lacking: bool) {
         if retry_lacking {

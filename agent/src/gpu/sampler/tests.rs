@@ -1,10 +1,13 @@
 //! Workers that cannot be killed, which no test can make for real.
 
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::gpu::protocol::Target;
 
 fn unkillable() -> Child {
     Command::new("cat")
@@ -16,7 +19,7 @@ fn unkillable() -> Child {
 
 /// Case 72: the driver swallows two workers, and later lets go of one.
 #[tokio::test]
-async fn two_stuck_workers_are_enough() {
+async fn fault_a_rule_02_two_stuck_workers_are_enough() {
     let config = SamplerConfig {
         program: PathBuf::from("/no/such/program"),
         ..SamplerConfig::default()

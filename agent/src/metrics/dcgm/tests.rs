@@ -271,7 +271,7 @@ fn a_device_that_one_container_was_given_names_it_while_that_is_fresh() {
 
 /// Rule 3: too old is not shown, and neither is a GPU that hangs.
 #[test]
-fn rule_3_nothing_stale_is_shown_as_fresh() {
+fn rule_03_nothing_stale_is_shown_as_fresh() {
     assert!(!text(HostLabel::Both).contains("GPU-c"));
     assert!(!render(&view(4000), &Dcgm::default()).unwrap().is_empty());
     assert!(render(&view(4001), &Dcgm::default()).unwrap().is_empty());

@@ -133,13 +133,16 @@ impl State {
 
     fn check_ownership(&self, report: &NodeReport) -> Result<(), Denied> {
         let mut seen: BTreeSet<&DeviceKey> = BTreeSet::new();
-        let named = report.devices.iter().map(|device| &device.key);
-        for key in named.chain(&report.gone) {
-            if let Some(device) = self.device(key)
-                && device.node != report.node
-            {
+        let devices = report.devices.iter();
+        let named = devices.map(|device| (&device.key, device.gpu()));
+        let gone = report.gone.iter().map(|key| (key, None));
+        for (key, gpu) in named.chain(gone) {
+            // All parts of a GPU are one node's.
+            let gpu = gpu.into_iter().flat_map(|gpu| self.parts_of(gpu));
+            let mut known = self.device(key).into_iter().chain(gpu);
+            if let Some(device) = known.find(|device| device.node != report.node) {
                 return Err(Denied::DeviceOfOtherNode {
-                    device: key.clone(),
+                    device: device.report.key.clone(),
                     owner: device.node.clone(),
                 });
             }

@@ -176,8 +176,8 @@ impl State {
         })
     }
 
-    // To quotas of which type a device of such a node is charged.
-    fn type_at(
+    /// To quotas of which type a device of such a node is charged.
+    pub(crate) fn type_at(
         &self,
         tenant: &TenantName,
         node: &NodeName,

@@ -52,16 +52,24 @@ impl State {
     pub(crate) fn held_beside(&self, key: &DeviceKey) -> bool {
         let held = |device: &Device| !device.holders.is_empty();
         match key {
-            DeviceKey::Gpu(gpu) => {
-                let mut instances = self.rows.devices.range(DeviceKey::instances(gpu));
-                instances.any(|(_, device)| held(device))
-            }
+            DeviceKey::Gpu(gpu) => self.instances_of(gpu).any(held),
             DeviceKey::Mig { gpu, .. } => {
                 let whole = self.rows.devices.get(&DeviceKey::Gpu(gpu.clone()));
                 whole.is_some_and(held)
             }
             DeviceKey::Vgpu(_) => false,
         }
+    }
+
+    /// A GPU as a whole and its MIG instances, as far as they are known.
+    pub(crate) fn parts_of<'a>(&'a self, gpu: &str) -> impl Iterator<Item = &'a Device> {
+        let whole = self.rows.devices.get(&DeviceKey::Gpu(gpu.to_owned()));
+        whole.into_iter().chain(self.instances_of(gpu))
+    }
+
+    fn instances_of<'a>(&'a self, gpu: &str) -> impl Iterator<Item = &'a Device> + use<'a> {
+        let instances = self.rows.devices.range(DeviceKey::instances(gpu));
+        instances.map(|(_, device)| device)
     }
 
     /// Takes a device out of the stock, before it changes.

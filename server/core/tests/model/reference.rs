@@ -315,11 +315,17 @@ impl Naive {
             return Err("report_gap".into());
         }
         let mut seen = Vec::new();
-        for key in report.devices.iter().map(|d| &d.key).chain(&report.gone) {
+        let named = report.devices.iter().map(|d| (&d.key, d.gpu()));
+        for (key, gpu) in named.chain(report.gone.iter().map(|key| (key, None))) {
+            let same = |d: &Held| match &d.report.key {
+                own if own == key => true,
+                DeviceKey::Gpu(_) | DeviceKey::Mig { .. } => gpu.is_some() && d.report.gpu() == gpu,
+                DeviceKey::Vgpu(_) => false,
+            };
             if self
                 .devices
                 .iter()
-                .any(|d| d.report.key == *key && d.node != report.node)
+                .any(|d| same(d) && d.node != report.node)
             {
                 return Err("device_of_other_node".into());
             }

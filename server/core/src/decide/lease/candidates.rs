@@ -129,36 +129,52 @@ impl State {
         node: &'a Node,
         free: &'a OrdSet<DeviceKey>,
     ) -> Option<Candidate<'a>> {
-        let tenant = &terms.tenant;
-        let free = free.iter().filter_map(|key| Some((key, self.device(key)?)));
-        // A device of a node that is dedicated to the tenant is charged to that quota and to no other.
-        let mut free: Vec<(&DeviceKey, &Device)> = free
-            .filter(|(_, device)| self.group_of(tenant, device) == *group)
-            .filter(|(key, device)| {
-                self.lease_beside(key, device).is_none() && !self.held_beside(key)
-            })
-            .collect();
-        if free.is_empty() {
-            return None;
-        }
+        // What lies on one shelf differs in its kind alone. A device of a node that is dedicated to the tenant is charged
+        // to that quota and to no other.
+        let mut known = None;
+        let mut fits = |kind| match known {
+            Some((same, fits)) if same == kind => fits,
+            _ => {
+                let of = self.type_at(&terms.tenant, name, &group.model, kind);
+                let fits = of == group.quota_type;
+                known = Some((kind, fits));
+                fits
+            }
+        };
         let mut devices_in_use = 0;
+        let mut divided = self.instances_leased_at(name);
         let mut instances: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+        let mut fitting: Vec<(&DeviceKey, &Device)> = Vec::with_capacity(free.len());
         for (key, device) in node
             .devices
             .iter()
             .filter_map(|key| Some((key, self.device(key)?)))
         {
+            divided |= key.kind() != DeviceKind::Gpu;
             if device.report.partitioned {
                 continue;
             }
-            let in_use = u32::from(!device.holders.is_empty() || self.lease_on(key).is_some());
-            devices_in_use += in_use;
+            let free = free.contains(key);
+            if free && fits(key.kind()) {
+                fitting.push((key, device));
+            }
+            let in_use = !free && (!device.holders.is_empty() || self.lease_on(key).is_some());
+            devices_in_use += u32::from(in_use);
             if key.kind() != DeviceKind::Gpu
                 && let Some(gpu) = device.report.gpu()
             {
                 let of_gpu = instances.entry(gpu).or_default();
-                *of_gpu = (of_gpu.0 + 1, of_gpu.1 + in_use);
+                *of_gpu = (of_gpu.0 + 1, of_gpu.1 + u32::from(in_use));
             }
+        }
+        let mut free = fitting;
+        if divided {
+            free.retain(|(key, device)| {
+                self.lease_beside(key, device).is_none() && !self.held_beside(key)
+            });
+        }
+        if free.is_empty() {
+            return None;
         }
         let room = self.room_on(terms, name, &mut free, &instances);
         Some(Candidate {
@@ -168,6 +184,12 @@ impl State {
             free,
             instances,
         })
+    }
+
+    // A lease may be of instances that are there no more.
+    fn instances_leased_at(&self, name: &NodeName) -> bool {
+        let keys = self.leases_at(name).flat_map(|lease| lease.devices.keys());
+        keys.into_iter().any(|key| key.kind() != DeviceKind::Gpu)
     }
 
     // Per-node limits count cards: an instance on a card that the tenant has already costs none. Cards that are in use

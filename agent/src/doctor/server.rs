@@ -1,0 +1,77 @@
+//! What the agent needs of its server: a certificate that is valid, and somebody at the address. Nothing is sent.
+
+use std::time::Duration;
+
+use gpuquota_proto::tls::not_after_unix_s;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{About, Finding, Grade};
+use crate::clock::unix_s;
+use crate::config::Config;
+
+const DIAL: Duration = Duration::from_secs(5);
+const DAY_S: i64 = 86_400;
+/// Days before its end at which a certificate is worth a warning.
+const SOON_DAYS: i64 = 14;
+
+pub(super) async fn examine(config: Option<&Config>) -> Vec<Finding> {
+    let Some(target) = config.and_then(|config| config.uplink.as_ref()) else {
+        let text = "no server is configured here";
+        return vec![found("server", Grade::Unknown, text)];
+    };
+    let certificate = match not_after_unix_s(&target.credentials.files.certificate) {
+        Ok(end) => validity(end, unix_s()),
+        Err(error) => found("certificate", Grade::Fail, error.to_string())
+            .advise("gpuquota-server issue-agent makes a new one"),
+    };
+    let address = (target.server.host.as_str(), target.server.port);
+    let server = match timeout(DIAL, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => found(
+            "server",
+            Grade::Ok,
+            format!("{}:{} takes connections", address.0, address.1),
+        ),
+        Ok(Err(error)) => unreachable(address, &error.to_string()),
+        Err(_) => unreachable(address, "no answer within 5 seconds"),
+    };
+    vec![certificate, server]
+}
+
+fn found(id: &'static str, grade: Grade, text: impl Into<String>) -> Finding {
+    Finding::new(id, About::Precondition, grade, text)
+}
+
+fn unreachable((host, port): (&str, u16), why: &str) -> Finding {
+    found("server", Grade::Fail, format!("{host}:{port}: {why}"))
+        .advise("check name, route and firewall, and that the server listens there (--agents)")
+}
+
+fn validity(end_unix_s: i64, now_unix_s: i64) -> Finding {
+    let days = (end_unix_s - now_unix_s).div_euclid(DAY_S);
+    let advice =
+        "gpuquota-server issue-agent makes a new one; the agent takes it without a restart";
+    let id = "certificate";
+    if end_unix_s <= now_unix_s {
+        return found(id, Grade::Fail, "it has ended").advise(advice);
+    }
+    let text = format!("valid for {days} days");
+    if days < SOON_DAYS {
+        return found(id, Grade::Warn, text).advise(advice);
+    }
+    found(id, Grade::Ok, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_warned_of_before_it_ends() {
+        let grade = |days: i64| validity(1_000_000_000 + days * DAY_S, 1_000_000_000).grade;
+        assert_eq!(
+            [grade(30), grade(13), grade(0), grade(-1)],
+            [Grade::Ok, Grade::Warn, Grade::Fail, Grade::Fail]
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! The two witnesses, the tenants, the bounds.
+
+use super::*;
+use crate::gpu::reading::{Health, NvmlState};
+use crate::observation::{AttributedProcess, Device, Owner, Reason, Source};
+
+fn device(partitioned: bool, tenants: &[&str]) -> Device {
+    let process = |(pid, name): (u32, &&str)| AttributedProcess {
+        pid,
+        start_time: None,
+        owner: match *name {
+            "" => Owner::Unattributed(Reason::NoRule),
+            name => Owner::Tenant {
+                name: name.to_owned(),
+                source: Source::Slice,
+            },
+        },
+        used_memory_bytes: None,
+        sm: Default::default(),
+    };
+    Device {
+        health: Health::Ok,
+        model: String::new(),
+        gpu_model: String::new(),
+        profile: None,
+        mig_uuid: None,
+        minor: None,
+        partitioned,
+        memory: None,
+        processes: (1..).zip(tenants).map(process).collect(),
+        vgpu: None,
+        ..Device::default()
+    }
+}
+
+fn node() -> Observation {
+    let mig = |gi, ci| DeviceKey::Mig("GPU-m".into(), gi, ci);
+    let gpu = |uuid: &str| DeviceKey::Gpu(uuid.into());
+    Observation {
+        hidden: Vec::new(),
+        at_boottime_ms: 0,
+        nvml: NvmlState::Ok,
+        driver_version: None,
+        devices: [
+            (gpu("GPU-m"), device(true, &[])),
+            (mig(1, 0), device(false, &["a", "a"])),
+            (mig(2, 0), device(false, &["a"])),
+            (mig(2, 1), device(false, &["b"])),
+            (mig(3, 0), device(false, &["a", ""])),
+            (gpu("GPU-x"), device(false, &["c"])),
+            (gpu("GPU-y"), device(false, &["c", "a"])),
+        ]
+        .into(),
+    }
+}
+
+fn at(boottime_ms: u64) -> Now {
+    Now {
+        boottime_ms,
+        unix_s: i64::try_from(boottime_ms / 1000).unwrap(),
+    }
+}
+
+fn event(uuid: &str, xid: u64, place: Option<(u32, u32)>, count: u64) -> DriverEvent {
+    DriverEvent {
+        uuid: uuid.to_owned(),
+        what: Happening::Xid(xid),
+        gi: place.map(|(gi, _)| gi),
+        ci: place.map(|(_, ci)| ci),
+        count,
+    }
+}
+
+fn line(xid: Option<u64>, fell_off: bool) -> Trouble {
+    Trouble {
+        gpu: "0000:3b:00".parse().unwrap(),
+        xid,
+        gi: None,
+        ci: None,
+        fell_off,
+    }
+}
+
+fn counts(ledger: &Ledger) -> Vec<(u64, u64)> {
+    ledger
+        .xids()
+        .map(|(_, xid, times)| (xid, times.count))
+        .collect()
+}
+
+#[test]
+fn rule_12_what_two_witnesses_tell_happened_once() {
+    let mut ledger = Ledger::default();
+    let log = |ledger: &mut Ledger, at_ms| {
+        ledger.read(&line(Some(31), false), Some("GPU-x"), None, at(at_ms));
+    };
+    ledger.heard(&event("GPU-x", 31, None, 2), None, at(1_000));
+    for _ in 0..3 {
+        log(&mut ledger, 1_500);
+    }
+    assert_eq!(
+        counts(&ledger),
+        [(31, 3)],
+        "three lines, two of them told already"
+    );
+    ledger.heard(&event("GPU-x", 31, None, 1), None, at(2_000));
+    assert_eq!(counts(&ledger), [(31, 3)], "that was the third");
+    log(&mut ledger, 7_001);
+    assert_eq!(counts(&ledger), [(31, 4)], "another one");
+    let (_, _, times) = ledger.xids().next().unwrap();
+    assert_eq!(times.last_unix_s, 7);
+}
+
+/// A loss that carries no XID, told in two lines, and later another.
+#[test]
+fn rule_12_a_gpu_that_falls_off_without_an_xid_is_counted() {
+    let mut ledger = Ledger::default();
+    ledger.read(&line(Some(79), true), None, None, at(1_000));
+    ledger.read(&line(None, true), None, None, at(1_100));
+    ledger.read(&line(None, true), None, None, at(90_000));
+    let falls: Vec<_> = ledger
+        .falls()
+        .map(|(gpu, times)| (gpu, times.count))
+        .collect();
+    assert_eq!(falls, [("PCI-0000:3b:00", 2)]);
+    assert_eq!(counts(&ledger), [(79, 1)]);
+}
+
+#[test]
+fn an_xid_is_a_tenants_only_where_no_other_can_have_caused_it() {
+    let mut ledger = Ledger::default();
+    let before = node();
+    let tenants = |ledger: &Ledger| {
+        let rows = ledger
+            .tenants()
+            .map(|(tenant, class, count)| (tenant.to_owned(), class, count));
+        rows.collect::<Vec<_>>()
+    };
+    for event in [
+        event("GPU-m", 31, Some((3, 0)), 1),
+        event("GPU-m", 31, None, 1),
+        event("GPU-m", 31, Some((9, 0)), 1),
+        event("GPU-y", 31, None, 1),
+        event("GPU-none", 31, None, 1),
+        DriverEvent {
+            ci: None,
+            ..event("GPU-m", 31, Some((2, 0)), 1)
+        },
+    ] {
+        ledger.heard(&event, Some(&before), at(0));
+    }
+    assert_eq!(tenants(&ledger), []);
+    ledger.heard(&event("GPU-m", 13, Some((1, 0)), 4), Some(&before), at(0));
+    ledger.heard(&event("GPU-m", 43, Some((2, 1)), 1), Some(&before), at(0));
+    ledger.heard(&event("GPU-x", 79, None, 1), Some(&before), at(0));
+    let expected = [
+        ("a".to_owned(), Class::Application, 4),
+        ("b".to_owned(), Class::Application, 1),
+        ("c".to_owned(), Class::ResetNeeded, 1),
+    ];
+    assert_eq!(tenants(&ledger), expected);
+}
+
+#[test]
+fn fault_m_rows_are_bounded_and_what_had_no_room_is_counted() {
+    let mut ledger = Ledger::default();
+    for xid in 0..10_000 {
+        ledger.heard(&event("GPU-x", xid, None, 1), None, at(xid * 10_000));
+    }
+    assert_eq!(ledger.xids().count(), MOST_ROWS);
+    assert_eq!(ledger.dropped(), 10_000 - 512);
+}

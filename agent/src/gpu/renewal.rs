@@ -1,0 +1,117 @@
+//! Changing over to a library that was replaced on disk. The worker that runs has the old one loaded, which goes on working with
+//! the driver that is loaded; it is given up only when a worker with the new one has given a reading.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::backoff::Backoff;
+use super::link::{Link, Reply, Start};
+use super::morgue::Morgue;
+use super::protocol::Target;
+
+#[derive(Debug)]
+pub(super) struct Renewal {
+    /// What is different on disk.
+    why: Option<String>,
+    pause: Backoff,
+    trial: Option<Trial>,
+}
+
+#[derive(Debug)]
+struct Trial {
+    task: JoinHandle<Result<Link, Option<tokio::process::Child>>>,
+    /// The quarantine that it was started with.
+    quarantined: Vec<Target>,
+}
+
+impl Renewal {
+    pub(super) fn new(pauses: (Duration, Duration)) -> Self {
+        Self {
+            why: None,
+            pause: Backoff::new(pauses),
+            trial: None,
+        }
+    }
+
+    /// Another library lies on disk than runs.
+    pub(super) fn outdated(&self) -> bool {
+        self.why.is_some()
+    }
+
+    pub(super) fn noticed(&mut self, why: String) {
+        if self.why.as_ref() != Some(&why) {
+            tracing::info!(
+                why,
+                "the NVML library has changed; a worker tries the new one"
+            );
+            self.pause.reset();
+            self.why = Some(why);
+        }
+    }
+
+    /// A worker was started, which has what is on disk.
+    pub(super) fn forget(&mut self) {
+        self.why = None;
+        self.pause.reset();
+        if let Some(trial) = self.trial.take() {
+            trial.task.abort();
+        }
+    }
+
+    /// Whether a trial is to be started now.
+    pub(super) fn due(&self, now_ms: u64) -> bool {
+        self.why.is_some() && self.trial.is_none() && self.pause.due(now_ms)
+    }
+
+    /// Starts a worker with the library on disk; returns its pid.
+    pub(super) fn try_it(
+        &mut self,
+        start: &Start,
+        quarantined: Vec<Target>,
+        now_ms: u64,
+    ) -> Option<u32> {
+        let Ok(link) = Link::start(start) else {
+            self.pause.arm(now_ms);
+            return None;
+        };
+        let pid = link.pid();
+        let task = tokio::spawn(trial(link, start.call_deadline));
+        self.trial = Some(Trial { task, quarantined });
+        pid
+    }
+
+    /// The worker of a trial that has succeeded; waits for none.
+    pub(super) async fn settle(
+        &mut self,
+        quarantined: &[Target],
+        morgue: &mut Morgue,
+        now_ms: u64,
+    ) -> Option<Link> {
+        let ended = self.trial.take_if(|trial| trial.task.is_finished())?;
+        match ended.task.await {
+            Ok(Ok(link)) if ended.quarantined == quarantined => return Some(link),
+            // It would touch a GPU that has hung since.
+            Ok(Ok(link)) => morgue.take(link, true),
+            Ok(Err(stuck)) => {
+                tracing::warn!("the new NVML library gives no reading; the loaded one goes on");
+                if let Some(child) = stuck {
+                    morgue.keep(child);
+                }
+            }
+            Err(_) => {}
+        }
+        self.pause.arm(now_ms);
+        None
+    }
+}
+
+async fn trial(
+    mut link: Link,
+    call_deadline: Duration,
+) -> Result<Link, Option<tokio::process::Child>> {
+    match link.ask(call_deadline * 3).await {
+        Reply::Reading { .. } => Ok(link),
+        _ => Err(link.end(false).await),
+    }
+}

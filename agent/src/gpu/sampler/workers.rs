@@ -1,0 +1,196 @@
+//! Which worker processes there are: started, put aside, replaced.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Sampler;
+use crate::gpu::event::EventsState;
+use crate::gpu::library::check_library;
+use crate::gpu::link::{Link, Start};
+use crate::gpu::reading::NvmlState;
+
+/// Workers that may be stuck in the driver at a time.
+const STUCK_LIMIT: usize = 2;
+/// How often it is looked whether all have ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl Sampler {
+    pub(super) fn worker(&mut self, now_ms: u64) -> Result<&mut Link, NvmlState> {
+        if self
+            .worker
+            .as_ref()
+            .is_some_and(|worker| worker.out_of_step)
+        {
+            self.discard(true);
+        }
+        if self.worker.is_none() {
+            if self.morgue.stuck() >= STUCK_LIMIT {
+                return Err(NvmlState::Unresponsive(format!(
+                    "{} worker processes are stuck in the driver",
+                    self.morgue.stuck()
+                )));
+            }
+            let start = self.next_start(now_ms)?;
+            self.news.state = EventsState::Off;
+            self.renewal.forget();
+            let link = Link::start(&start).map_err(|error| {
+                NvmlState::Broken(format!("{}: {error}", start.program.display()))
+            })?;
+            self.started(link.pid());
+            self.worker = Some(link);
+        }
+        self.worker
+            .as_mut()
+            .ok_or_else(|| NvmlState::Broken("no worker process".to_owned()))
+    }
+
+    /// Ends every worker, probe and trial, and starts none until [`Self::resume`]. Returns the pids of those that are still there
+    /// after `within`: the driver does not let go of them.
+    pub async fn quiesce(&mut self, why: String, within: Duration) -> Vec<u32> {
+        let end = Instant::now() + within;
+        self.quiesced = Some(why);
+        self.discard(true);
+        self.quarantine.abandon_probes();
+        self.renewal.forget();
+        self.news.state = EventsState::Off;
+        loop {
+            self.morgue.sweep();
+            self.pids.retain(|pid| is_own_and_lives(*pid));
+            if self.pids.is_empty() || Instant::now() >= end {
+                return self.pids.clone();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Reads again with the next sample.
+    pub fn resume(&mut self) {
+        self.quiesced = None;
+        self.failing = None;
+        self.retry.reset();
+    }
+
+    fn started(&mut self, pid: Option<u32>) {
+        self.stats.workers_started += 1;
+        self.pids.retain(|pid| is_own_and_lives(*pid));
+        self.pids.extend(pid);
+    }
+
+    /// How the next worker is started.
+    fn next_start(&self, now_ms: u64) -> Result<Start, NvmlState> {
+        let quarantined = self.quarantine.targets();
+        let mut start = self.bare_start()?;
+        start.announce = self.announce;
+        start.events = self.deafness.listens(now_ms);
+        if !quarantined.is_empty() {
+            start.only = self.roster.others(&quarantined);
+            if start.only.is_empty() {
+                start.exclude = quarantined;
+            }
+        }
+        Ok(start)
+    }
+
+    /// The library is checked anew each time: it may be another file by now.
+    fn bare_start(&self) -> Result<Start, NvmlState> {
+        let library = self.config.nvml_library.as_deref().map(check_library);
+        let nvml_library = library.transpose().map_err(|refused| {
+            let text = refused.to_string();
+            if refused.is_absence() {
+                NvmlState::Absent(text)
+            } else {
+                NvmlState::Broken(text)
+            }
+        })?;
+        Ok(Start {
+            program: self.config.program.clone(),
+            nvml_library,
+            proc_root: self.config.proc_root.clone(),
+            call_deadline: self.config.call_deadline,
+            only: Vec::new(),
+            exclude: Vec::new(),
+            announce: false,
+            events: false,
+        })
+    }
+
+    /// Gives a GPU back that answers again, and probes those whose time has come.
+    pub(super) async fn mind_quarantine(&mut self, now_boottime_ms: u64) {
+        let outcome = self
+            .quarantine
+            .settle(&mut self.morgue, now_boottime_ms)
+            .await;
+        if outcome.gave_back {
+            self.discard(true);
+        }
+        // While a worker is stuck in the driver, its end is the sign that the driver woke up; another would only join it.
+        if self.morgue.stuck() == 0
+            && let Ok(start) = self.bare_start()
+        {
+            for pid in self.quarantine.probe(&start, now_boottime_ms) {
+                self.started(Some(pid));
+            }
+        }
+    }
+
+    /// Puts a worker with the library on disk in the place of one with another, once it has proved itself.
+    pub(super) async fn mind_library(&mut self, now_ms: u64) {
+        if !self.renewal.outdated() {
+            return;
+        }
+        let quarantined = self.quarantine.targets();
+        let renewed = self.renewal.settle(&quarantined, &mut self.morgue, now_ms);
+        if let Some(link) = renewed.await {
+            tracing::info!("a worker with the new NVML library takes over");
+            self.discard(true);
+            self.renewal.forget();
+            self.stats.library_changes += 1;
+            self.worker = Some(link);
+        } else if self.renewal.due(now_ms)
+            && self.morgue.stuck() == 0
+            && let Ok(start) = self.next_start(now_ms)
+        {
+            let pid = self.renewal.try_it(&start, quarantined, now_ms);
+            self.started(pid);
+        }
+    }
+
+    /// Ends a worker that is stuck.
+    pub(super) fn give_up(&mut self, now_boottime_ms: u64) {
+        if matches!(self.news.state, EventsState::Hung { .. }) {
+            self.deafness.hung(now_boottime_ms);
+        }
+        self.replace();
+    }
+
+    /// Ends a worker that failed.
+    pub(super) fn replace(&mut self) {
+        self.stats.workers_restarted += 1;
+        self.discard(false);
+    }
+
+    pub(super) fn discard(&mut self, gently: bool) {
+        if let Some(worker) = self.worker.take() {
+            self.morgue.take(worker, gently);
+        }
+    }
+}
+
+/// Whether a child of this process with this pid runs. One that has ended and not been waited for has nothing open.
+fn is_own_and_lives(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // The name before it may hold anything (proc_pid_stat(5)).
+    let mut fields = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_ascii_whitespace();
+    let runs = fields
+        .next()
+        .is_some_and(|state| !matches!(state, "Z" | "X"));
+    let parent = fields.next().and_then(|parent| parent.parse().ok());
+    runs && parent == Some(std::process::id())
+}

@@ -1,0 +1,30 @@
+//! Rows about open device nodes, while NVML cannot be asked.
+
+use std::collections::BTreeMap;
+
+use gpuquota_proto::exposition::Families;
+
+use crate::observation::Owner;
+use crate::openers::keeper::OpenNode;
+
+pub(super) fn add(families: &mut Families, nodes: &[OpenNode]) {
+    let mut rows = families.gauge(
+        "gpuquota_device_node_processes",
+        "Processes that have /dev/nvidiaN open, by tenant; only while NVML is mismatched or broken. Empty: nobody's.",
+    );
+    for node in nodes {
+        let mut counts = BTreeMap::<&str, f64>::new();
+        for process in &node.processes {
+            let tenant = match &process.owner {
+                Owner::Tenant { name, .. } => name.as_str(),
+                Owner::System => continue,
+                Owner::Unattributed(_) => "",
+            };
+            *counts.entry(tenant).or_default() += 1.0;
+        }
+        let minor = node.minor.to_string();
+        for (tenant, count) in counts {
+            rows.row(&[("minor", &minor), ("tenant", tenant)], count);
+        }
+    }
+}
