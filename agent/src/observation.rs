@@ -1,11 +1,16 @@
 //! A reading joined with what the kernel says of its processes: which tenant holds which device right now.
 
+mod usage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
+pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
+
+use crate::gpu::reading::{GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -50,10 +55,12 @@ pub struct Observation {
     pub driver_version: Option<String>,
     /// Every device by its key. While `health` is not ok the holders are the last known ones.
     pub devices: BTreeMap<DeviceKey, Device>,
+    /// GPUs of this host that NVML does not show; the last known ones while it does not answer.
+    pub hidden: Vec<HiddenGpu>,
 }
 
 /// One device and who is on it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Device {
     /// Whether what follows is fresh.
     pub health: Health,
@@ -75,9 +82,23 @@ pub struct Device {
     pub processes: Vec<AttributedProcess>,
     /// What only a vGPU instance has.
     pub vgpu: Option<Vgpu>,
+    /// What is known of the GPU, or of the one that it is a part of.
+    pub facts: Option<Arc<GpuFacts>>,
+    /// GPUs of this node with the same number are joined by NVLink; one alone has its own. `None`: not known.
+    pub nvlink_island: Option<u32>,
+    /// How often the MIG layout of this GPU changed since the agent began to look; `None` where it was never cut.
+    pub mig_generation: Option<u64>,
+    /// How busy it is as a whole.
+    pub whole: WholeUse,
 }
 
 impl Device {
+    /// NUMA node nearest to its GPU.
+    #[must_use]
+    pub fn numa_node(&self) -> Option<u32> {
+        self.facts.as_ref().and_then(|facts| facts.numa_node)
+    }
+
     /// Whose the processes here are, and whose the VM is.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         let processes = self.processes.iter().map(|process| &process.owner);
@@ -105,6 +126,12 @@ pub struct Vgpu {
     pub parent: String,
     /// UUID or id of the VM that holds it; `None` when the driver does not say.
     pub vm: Option<String>,
+    /// GPU instance that it lives on; `None`: on the whole GPU, or not known.
+    pub gi: Option<u32>,
+    /// Where it lies on a GPU with vGPUs of several sizes.
+    pub placement_id: Option<u32>,
+    /// The driver that the guest has loaded.
+    pub guest_driver: Option<String>,
     /// Whose that VM is.
     pub owner: Owner,
     /// Whether the guest has a licence.
@@ -124,6 +151,8 @@ pub struct AttributedProcess {
     pub owner: Owner,
     /// Framebuffer of this process, bytes; `None` when the driver does not say.
     pub used_memory_bytes: Option<u64>,
+    /// Percent of the device's SMs.
+    pub sm: Figure,
 }
 
 /// Whose a process or a virtual machine is, and by which evidence.

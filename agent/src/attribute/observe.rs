@@ -9,7 +9,9 @@ use super::rules::{Attributor, Evidence};
 use super::vm::VmRules;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading, VgpuReading};
 use crate::gpu::sampler::Collected;
-use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
+use crate::observation::{
+    AttributedProcess, Device, DeviceKey, Observation, Owner, Reason, WholeUse, of_process,
+};
 use crate::process::facts::{FactsCache, Told};
 use crate::process::procfs::in_host_pid_namespace;
 use crate::registered::Registered;
@@ -124,8 +126,10 @@ pub fn observe(
     at_boottime_ms: u64,
 ) -> Observation {
     let mut devices = BTreeMap::new();
+    let mut hidden = Vec::new();
     let driver_version = match collected.reading {
         Some(reading) => {
+            hidden = reading.hidden;
             for gpu in reading.gpus {
                 add_gpu(&mut devices, gpu, previous, names, owner_of);
             }
@@ -140,6 +144,9 @@ pub fn observe(
                 };
                 devices.insert(key.clone(), silent);
             }
+            if let Some(previous) = previous {
+                hidden.clone_from(&previous.hidden);
+            }
             previous.and_then(|previous| previous.driver_version.clone())
         }
     };
@@ -148,6 +155,7 @@ pub fn observe(
         nvml: collected.nvml,
         driver_version,
         devices,
+        hidden,
     }
 }
 
@@ -172,7 +180,15 @@ fn add_gpu(
     };
     match gpu.vgpus {
         Some(vgpus) if health == Health::Ok => {
-            let seen = |of: VgpuReading| vgpu::device(of, &gpu.uuid, &names);
+            let seen = |of: VgpuReading| {
+                let (key, device) = vgpu::device(of, &gpu.uuid, &names);
+                let device = Device {
+                    facts: gpu.facts.clone(),
+                    nvlink_island: gpu.nvlink_island,
+                    ..device
+                };
+                (key, device)
+            };
             devices.extend(vgpus.into_iter().map(seen));
         }
         // No host any more: what it was cut into is gone.
@@ -196,11 +212,18 @@ fn add_gpu(
     if gpu.mig_enabled == Some(true) {
         add_unseen(&mut instances, processes.as_deref().unwrap_or_default());
     }
+    let busy = places(processes.as_deref().unwrap_or_default());
     for instance in instances {
         let key = DeviceKey::Mig(gpu.uuid.clone(), instance.gi, instance.ci);
         let here = processes
             .as_mut()
             .map(|processes| take_from(processes, &instance));
+        // GPM speaks of the GPU instance: of this one when its other compute instances are idle.
+        let shared = |(gi, ci): &(u32, u32)| *gi == instance.gi && *ci != instance.ci;
+        let whole = WholeUse {
+            percent: instance.sm_percent.filter(|_| !busy.iter().any(shared)),
+            exact: true,
+        };
         let device = Device {
             health,
             model: model.clone(),
@@ -210,12 +233,23 @@ fn add_gpu(
             minor: gpu.minor,
             partitioned: false,
             memory: instance.memory,
-            processes: here.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+            processes: here.map_or_else(
+                || last_known(&key),
+                |here| attributed(here, whole, owner_of),
+            ),
+            whole,
             vgpu: None,
+            facts: gpu.facts.clone(),
+            nvlink_island: gpu.nvlink_island,
+            mig_generation: None,
         };
         devices.insert(key, device);
     }
     let key = DeviceKey::Gpu(gpu.uuid);
+    let whole = WholeUse {
+        percent: gpu.glow.utilization_gpu_percent,
+        exact: false,
+    };
     let device = Device {
         health,
         gpu_model: names
@@ -229,8 +263,16 @@ fn add_gpu(
         minor: gpu.minor,
         partitioned: gpu.mig_enabled == Some(true) || host,
         memory: gpu.memory,
-        processes: processes.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+        processes: processes.map_or_else(
+            || last_known(&key),
+            |here| attributed(here, whole, owner_of),
+        ),
+        whole,
         vgpu: None,
+        facts: gpu.facts,
+        nvlink_island: gpu.nvlink_island,
+        mig_generation: Some(gpu.mig_generation)
+            .filter(|generation| gpu.mig_enabled == Some(true) || *generation > 0),
     };
     devices.insert(key, device);
 }
@@ -247,8 +289,7 @@ fn add_unseen(instances: &mut Vec<MigReading>, processes: &[GpuProcess]) {
                 uuid: String::new(),
                 gi,
                 ci,
-                profile: None,
-                memory: None,
+                ..MigReading::default()
             });
         }
     }
@@ -262,10 +303,18 @@ fn take_from(processes: &mut Vec<GpuProcess>, instance: &MigReading) -> Vec<GpuP
         .collect()
 }
 
+/// GPU and compute instances with processes.
+fn places(processes: &[GpuProcess]) -> Vec<(u32, u32)> {
+    let place = |process: &GpuProcess| process.gi.zip(process.ci);
+    processes.iter().filter_map(place).collect()
+}
+
 fn attributed(
     processes: Vec<GpuProcess>,
+    whole: WholeUse,
     owner_of: &mut dyn FnMut(u32) -> Found,
 ) -> Vec<AttributedProcess> {
+    let alone = processes.len() == 1;
     let mut found: Vec<AttributedProcess> = processes
         .into_iter()
         .filter_map(|process| {
@@ -275,6 +324,7 @@ fn attributed(
                 start_time,
                 owner,
                 used_memory_bytes: process.used_memory_bytes,
+                sm: of_process(process.sm_percent, alone, whole),
             })
         })
         .collect();

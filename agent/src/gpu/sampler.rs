@@ -12,6 +12,7 @@ use super::event::News;
 use super::link::{Link, Reply};
 use super::morgue::Morgue;
 use super::pci::PciAddress;
+use super::place::Places;
 use super::quarantine::Quarantine;
 use super::reading::{Health, NvmlState, Reading};
 use super::renewal::Renewal;
@@ -31,6 +32,7 @@ pub struct Sampler {
     config: SamplerConfig,
     worker: Option<Link>,
     roster: Roster,
+    places: Places,
     quarantine: Quarantine,
     morgue: Morgue,
     /// Set while the driver is to be left alone: why.
@@ -68,6 +70,7 @@ impl Sampler {
             news: News::default(),
             announce: false,
             stats: SamplerStats::default(),
+            places: Places::new(config.bus.clone()),
             config,
         }
     }
@@ -222,7 +225,13 @@ impl Sampler {
         self.morgue.empty().await;
     }
 
-    fn succeed(&mut self, reading: Reading, unidentified: u32, now_boottime_ms: u64) -> Collected {
+    fn succeed(
+        &mut self,
+        mut reading: Reading,
+        unidentified: u32,
+        now_boottime_ms: u64,
+    ) -> Collected {
+        self.places.complete(&mut reading, now_boottime_ms);
         self.failing = None;
         self.retry.reset();
         self.announce = false;

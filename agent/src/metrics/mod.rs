@@ -1,6 +1,8 @@
 //! What the agent says of itself and of the node to Prometheus.
 
+mod gpus;
 pub mod http;
+mod machine;
 mod nodes;
 mod own;
 pub mod snapshot;

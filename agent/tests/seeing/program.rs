@@ -80,6 +80,7 @@ fn devices_tells_people_and_programs() {
         (&Value::from("mig"), &Value::from("3g.40gb"))
     );
     assert_eq!(row["gpu_model"], "nvidia.com/mig-3g.40gb");
+    assert_eq!(row["nvlink_island"], 0, "as its GPU");
     assert_eq!(
         (&row["state"], &row["memory_used_bytes"]),
         (&Value::from("ok"), &Value::from(1_u64 << 30))

@@ -1,12 +1,15 @@
 //! NVML through nvml-wrapper, inside the worker process. No other folder knows the crate.
 
 mod ask;
+mod facts;
+mod figures;
 mod licence;
 mod listener;
 mod mig;
 mod processes;
 mod reader;
 mod slot;
+mod usage;
 mod vgpu;
 
 use std::ffi::OsStr;
