@@ -152,17 +152,18 @@ impl Call {
         answer.map_err(|error| Problem::of_ledger(error, &self.principal))
     }
 
-    /// Whether the ledger keeps an answer to this very request under the caller's key, which it then repeats.
+    /// What the ledger answered to this very request under the caller's key, which it then repeats.
     ///
     /// # Errors
     /// When the key is none.
-    pub(super) fn was_answered(&self, api: &Api) -> Result<bool, Problem> {
+    pub(super) fn kept_answer(&self, api: &Api) -> Result<Option<gpuquota_core::Answer>, Problem> {
         let Some(op) = self.op()? else {
-            return Ok(false);
+            return Ok(None);
         };
         let committed = api.ledger.read();
         let kept = committed.state.operation(&op, api.clock.wall());
-        Ok(kept.is_some_and(|kept| kept.fingerprint == self.fingerprint()))
+        let kept = kept.filter(|kept| kept.fingerprint == self.fingerprint());
+        Ok(kept.map(|kept| kept.answer.clone()))
     }
 
     // A key is the caller's own, and one for each kind of write.
@@ -172,7 +173,9 @@ impl Call {
         };
         let op = format!(
             "rest/{}/{} {}/{key}",
-            self.principal.subject, self.method, self.pattern
+            self.principal.caller(),
+            self.method,
+            self.pattern
         );
         OpId::new(&op).map(Some).map_err(|_| key_problem())
     }
