@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
 use data_encoding::HEXLOWER;
-use gpuquota_core::id::{OpId, Seq};
+use gpuquota_core::id::{OpId, Seq, Timestamp};
 use gpuquota_core::{Command, Outcome};
 use http::Method;
 use sha2::{Digest as _, Sha256};
@@ -131,6 +131,10 @@ impl Call {
         let moment = seq.map(|seq| Moment::Seq(Seq(seq))).or_else(time);
         let rule = "must be the number of a journal row or an RFC 3339 time";
         let moment = moment.ok_or_else(|| invalid("as_of", rule))?;
+        let newest = now.state.at().max(api.clock.wall());
+        if matches!(moment, Moment::Time(time) if time > newest) {
+            return Err(invalid("as_of", "has not come yet"));
+        }
         let past = api.ledger.history().at(moment, &now).await;
         past.map_err(|error| match error {
             HistoryError::Future { .. } | HistoryError::Archived { .. } => {
@@ -142,6 +146,25 @@ impl Call {
                 Problem::new(Kind::Unavailable, "the journal cannot be read; see the log")
             }
         })
+    }
+
+    /// Refuses `as_of` where it would change nothing.
+    ///
+    /// # Errors
+    /// When it is there; `instead` says what tells of the past here.
+    pub(super) fn has_no_past(&self, instead: &str) -> Result<(), Problem> {
+        match self.query.single("as_of")? {
+            None => Ok(()),
+            Some(_) => Err(invalid("as_of", format!("is not taken here; {instead}"))),
+        }
+    }
+
+    /// The moment of `as_of`, where it is a time.
+    ///
+    /// # Errors
+    /// When it stands there twice.
+    pub(super) fn past_time(&self) -> Result<Option<Timestamp>, Problem> {
+        Ok(self.query.single("as_of")?.and_then(time::parse))
     }
 
     /// What the ledger would answer now; nothing is written.

@@ -107,6 +107,8 @@ names! {
     SeatSeconds = integer(1, 30 * 24 * 60 * 60).description(Some("Seconds from now; at most 30 days."));
     /// Our number of a lease.
     LeaseId = integer(1, 999_999_999_999_999_999);
+    /// Our number of a quota.
+    QuotaId = integer(0, 999_999_999_999_999_999);
     /// Devices of a lease.
     LeaseCount = integer(1, i64::from(gpuquota_core::lease::MOST_LEASED)).description(Some("Devices."));
     /// How long a lease lasts.
