@@ -302,6 +302,39 @@ async fn fault_h_an_instance_that_vanishes_does_not_take_its_gpu_along() {
     sampler.shutdown().await;
 }
 
+/// What could not be asked is not gone: no instance leaves the reading, and nobody is said to have left it.
+#[tokio::test]
+async fn fault_h_a_walk_over_the_instances_that_fails_frees_none_of_them() {
+    let node = Node::new("a100-mig");
+    let held = node.run_on("1", Some((1, 0)));
+    let mut sampler = node.sampler();
+    let before = reading(&mut sampler).await.gpus[1].instances.len();
+    for call in [
+        "nvmlDeviceGetMaxMigDeviceCount",
+        "nvmlDeviceGetMigDeviceHandleByIndex",
+    ] {
+        node.answer(call, Some("1"), 999);
+        let mut untold = 0;
+        // Long enough for the next look.
+        for _ in 0..15 {
+            let seen = reading(&mut sampler).await;
+            assert_eq!(seen.gpus[1].instances.len(), before, "{call}");
+            match &seen.gpus[1].processes {
+                Some(_) => assert_eq!(pids(&seen.gpus[1]), [held], "{call}"),
+                None => untold += 1,
+            }
+            assert!(seen.gpus[2].processes.is_some(), "{call}");
+        }
+        assert!(untold > 0, "{call}");
+        node.heal();
+        let mut passes = 0..15;
+        while reading(&mut sampler).await.gpus[1].processes.is_none() {
+            assert!(passes.next().is_some(), "{call}");
+        }
+    }
+    sampler.shutdown().await;
+}
+
 /// The list is too long each time that room was made for it: for this pass nobody is known to be there, and nobody is known not
 /// to be. The next pass asks again.
 #[tokio::test]

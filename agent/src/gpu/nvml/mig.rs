@@ -24,6 +24,8 @@ pub(super) struct Mig<'n> {
     looks: u32,
     /// The next look asks everything.
     pub(super) thorough: bool,
+    /// The last look could not tell all of them.
+    pub(super) uncertain: bool,
 }
 
 /// One MIG device with what does not change while it exists.
@@ -83,14 +85,33 @@ impl<'n> Mig<'n> {
         let slots = asker.ask("nvmlDeviceGetMaxMigDeviceCount", || {
             parent.mig_device_count()
         });
-        let slots = slots.value().unwrap_or(0);
+        let slots = match slots {
+            Got::Value(slots) => slots,
+            Got::Lacking => 0,
+            Got::Unknown => {
+                self.uncertain = true;
+                return false;
+            }
+        };
         self.looks = self.looks.wrapping_add(1);
         let thorough = std::mem::take(&mut self.thorough);
         let names = thorough || self.looks.is_multiple_of(2);
         let places = thorough || !self.looks.is_multiple_of(2);
-        let known = std::mem::take(&mut self.instances);
+        let mut known = std::mem::take(&mut self.instances);
+        self.uncertain = false;
         self.instances = asker.on_instances(|asker| {
-            let mut found = walk(asker, parent, slots, known, names);
+            let mut found = Vec::new();
+            for slot in 0..slots {
+                match at_slot(asker, parent, slot, &mut known, names) {
+                    Got::Value(instance) => found.extend(instance),
+                    Got::Lacking => {}
+                    Got::Unknown => self.uncertain = true,
+                }
+            }
+            // Which of those that were not found are gone, a walk that failed somewhere does not say.
+            if self.uncertain {
+                found.append(&mut known);
+            }
             self.ask_gpu_instances(asker, parent, &mut found, places);
             found
         });
@@ -135,44 +156,44 @@ impl<'n> Mig<'n> {
     }
 }
 
-fn walk<'n>(
+/// The instance in a slot, of which most are empty.
+fn at_slot<'n>(
     asker: &mut Asker<'_>,
     parent: &Device<'n>,
-    slots: u32,
-    mut known: Vec<Instance<'n>>,
+    slot: u32,
+    known: &mut Vec<Instance<'n>>,
     names: bool,
-) -> Vec<Instance<'n>> {
-    let mut found = Vec::new();
-    for slot in 0..slots {
-        let device = asker.ask("nvmlDeviceGetMigDeviceHandleByIndex", || {
-            or_none(parent.mig_device_by_index(slot))
-        });
-        let Some(device) = device.value().flatten() else {
-            continue;
+) -> Got<Option<Instance<'n>>> {
+    let device = asker.ask("nvmlDeviceGetMigDeviceHandleByIndex", || {
+        or_none(parent.mig_device_by_index(slot))
+    });
+    let device = match device {
+        Got::Value(Some(device)) => device,
+        Got::Value(None) | Got::Lacking => return Got::Value(None),
+        Got::Unknown => return Got::Unknown,
+    };
+    // An instance that is destroyed during the walk is no longer there, and no fault.
+    let uuid = match asker.ask("nvmlDeviceGetUUID", || or_none(device.uuid())) {
+        Got::Value(Some(uuid)) => uuid,
+        Got::Value(None) => return Got::Value(None),
+        Got::Lacking | Got::Unknown => return Got::Unknown,
+    };
+    let Some(at) = known.iter().position(|instance| instance.uuid == uuid) else {
+        return match describe(asker, parent, device, uuid) {
+            Some(instance) => Got::Value(Some(instance)),
+            None => Got::Unknown,
         };
-        // An instance that is destroyed during the walk is no longer there, and no fault.
-        let uuid = asker.ask("nvmlDeviceGetUUID", || or_none(device.uuid()));
-        let Some(uuid) = uuid.value().flatten() else {
-            continue;
-        };
-        let instance = match known.iter().position(|instance| instance.uuid == uuid) {
-            Some(at) => {
-                let before = known.swap_remove(at);
-                let own = match names || before.of.is_none() {
-                    true => own_profile(asker, parent, &device).or(before.own),
-                    false => before.own,
-                };
-                Some(Instance {
-                    own,
-                    device,
-                    ..before
-                })
-            }
-            None => describe(asker, parent, device, uuid),
-        };
-        found.extend(instance);
-    }
-    found
+    };
+    let before = known.swap_remove(at);
+    let own = match names || before.of.is_none() {
+        true => own_profile(asker, parent, &device).or(before.own),
+        false => before.own,
+    };
+    Got::Value(Some(Instance {
+        own,
+        device,
+        ..before
+    }))
 }
 
 fn describe<'n>(

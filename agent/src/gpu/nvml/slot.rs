@@ -200,6 +200,11 @@ impl<'n> Slot<'n> {
         self.settled = true;
         row.instances = self.rows(&memories);
         self.ask_usage(asker, usage, &mut row);
+        if self.facts.mig_enabled == Some(true) && self.mig.uncertain {
+            // Of instances that could not be told nobody can say who is on them.
+            row.processes = None;
+            asker.stale = true;
+        }
         if asker.lost {
             row.health = Health::Lost;
             row.memory = None;
