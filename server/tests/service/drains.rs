@@ -29,8 +29,18 @@ async fn ask(rest: &Rest, method: &str, target: &str, token: &str, body: &str) -
 }
 
 async fn written(rest: &Rest, method: &str, query: &str, num: u32) -> (u16, Value) {
+    ending(rest, method, query, num, None).await
+}
+
+async fn ending(
+    rest: &Rest,
+    method: &str,
+    query: &str,
+    num: u32,
+    end: Option<&str>,
+) -> (u16, Value) {
     let body = json!({
-        "region": "default", "quota_source": "purchase", "gpu_model": GPU, "num": num
+        "region": "default", "quota_source": "purchase", "gpu_model": GPU, "num": num, "expired_at": end
     });
     let target = format!("{PUT}{query}");
     ask(
@@ -135,6 +145,29 @@ async fn a_lowered_quota_is_refused_looked_at_and_drained_with_the_idle_lease_fi
             [(&json!(2), &json!("idle")), (&json!(3), &json!("in_use"))]
         );
     }
+    let (_, raised) = written(&rest, "PUT", "?dry_run=true", 4).await;
+    let raised = &raised["data"];
+    assert_eq!(raised["groups"][0]["limit_after"], 4);
+    assert_eq!((raised.get("cause"), raised.get("deadline")), (None, None));
+    let (_, coming) = ending(
+        &rest,
+        "PUT",
+        "?dry_run=true",
+        3,
+        Some("2027-01-18T08:00:00Z"),
+    )
+    .await;
+    let coming = &coming["data"];
+    assert_eq!(
+        (&coming["cause"], &coming["deadline"], &coming["taken"]),
+        (
+            &json!("expiry"),
+            &json!("2027-01-18T09:00:00Z"),
+            &json!(true)
+        )
+    );
+    let victims = coming["groups"][0]["victims"].as_array().unwrap();
+    assert_eq!(victims.len(), 3);
     let (_, release) = written(&rest, "DELETE", "?dry_run=true", 0).await;
     assert_eq!(
         (&release["data"]["taken"], &release["data"]["cause"]),

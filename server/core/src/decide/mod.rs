@@ -5,10 +5,11 @@ mod drain;
 mod lease;
 mod licence;
 mod node;
+mod preview;
 mod quota;
 mod retire;
 
-pub use drain::Preview;
+pub use preview::Preview;
 
 use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;

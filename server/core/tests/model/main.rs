@@ -7,6 +7,7 @@ mod bounds;
 mod broken;
 mod changes;
 mod charge;
+mod coming;
 mod compare;
 mod declared;
 mod drain;
