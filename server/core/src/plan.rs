@@ -7,6 +7,7 @@
 //! first; then devices that are held without a lease, the newest first. Nothing goes that the rest makes unnecessary, and
 //! what is ending already is not counted twice. A plan is about one tenant, so it names no other.
 
+mod displaced;
 mod scene;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,9 @@ use crate::limit::Limit;
 use crate::quota::Quota;
 use crate::state::{Group, State};
 use crate::usage::usage_with;
+
+pub use displaced::Displaced;
+pub(crate) use scene::activity;
 
 use scene::Scene;
 

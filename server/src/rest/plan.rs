@@ -2,8 +2,8 @@
 
 use gpuquota_core::Preview;
 use gpuquota_core::device::DeviceKey;
-use gpuquota_core::id::{LeaseId, NodeName, Region};
-use gpuquota_core::plan::{Activity, GroupPlan, Plan, Target, Victim};
+use gpuquota_core::id::{LeaseId, NodeName, Region, TenantName};
+use gpuquota_core::plan::{Activity, Displaced, GroupPlan, Plan, Target, Victim};
 use gpuquota_core::profile::CanonicalModel;
 use gpuquota_core::quota::QuotaType;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::names;
 use super::time;
+use crate::auth::Role;
 
 /// What a change to a quota would do.
 #[derive(Debug, Serialize, ToSchema)]
@@ -34,6 +35,48 @@ pub(super) struct PlanBody {
     /// What else the end of the quota does, where the change alone has its victims before that.
     #[serde(skip_serializing_if = "Option::is_none")]
     at_end: Option<EndBody>,
+    /// Others on the nodes of the quota; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<OtherBody>,
+}
+
+/// A lease of another tenant on nodes that are to serve one alone, or a device that one holds there without a lease.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DisplacedHolding)]
+pub(super) struct OtherBody {
+    /// Whose; for administrators only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::TenantName>)]
+    tenant: Option<TenantName>,
+    #[serde(flatten)]
+    holding: VictimBody,
+    /// From then on the lease is to end; absent for a device without one, which the ledger cannot end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::Time>)]
+    until: Option<String>,
+}
+
+impl OtherBody {
+    fn of(other: &Displaced, role: Role) -> Self {
+        let tenant = match role {
+            Role::Admin => Some(other.tenant.clone()),
+            Role::TenantAdmin | Role::Viewer => None,
+        };
+        let count = match &other.what {
+            Target::Lease { devices, .. } => devices.iter().fold(0, |count, _| count + 1),
+            Target::Device { .. } => 1,
+        };
+        Self {
+            tenant,
+            holding: VictimBody::of(&Victim {
+                what: other.what.clone(),
+                count,
+                activity: other.activity,
+                since: other.since,
+            }),
+            until: other.until.map(time::format),
+        }
+    }
 }
 
 /// What the end of a quota does to who is left by then.
@@ -62,7 +105,7 @@ impl EndBody {
 }
 
 impl PlanBody {
-    pub(super) fn of(preview: &Preview) -> Self {
+    pub(super) fn of(preview: &Preview, role: Role) -> Self {
         let EndBody {
             cause,
             deadline,
@@ -75,6 +118,9 @@ impl PlanBody {
             deadline,
             groups,
             at_end: preview.at_end.as_ref().map(EndBody::of),
+            others: (preview.others.iter())
+                .map(|other| OtherBody::of(other, role))
+                .collect(),
         }
     }
 }

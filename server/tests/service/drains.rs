@@ -223,3 +223,61 @@ async fn a_lowered_quota_is_refused_looked_at_and_drained_with_the_idle_lease_fi
     assert_eq!(running.ledger.read().state.drains().count(), 0);
     running.end().await;
 }
+
+#[tokio::test]
+async fn nodes_on_which_others_have_leases_are_bound_only_with_the_notice() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::on(dir.path(), SetClock::new(START)).await;
+    let rest = Rest::on(&running);
+    assert_eq!(written(&rest, "PUT", "", 3).await.0, 200);
+    let devices = [gpu("GPU-0", GPU, &["c"]), gpu("GPU-1", GPU, &[])];
+    running
+        .reported("n0", facts(None, None), devices.to_vec())
+        .await;
+    leased(&running).await;
+    let admin = token(Role::Admin, &[], &[]);
+    let body = json!({
+        "region": "default", "quota_source": "purchase", "gpu_model": GPU, "num": 2, "node_name": ["n0"]
+    });
+    let bind = async |query: &str| {
+        let target = format!("/api/v1/quotas/b{query}");
+        ask(&rest, "PUT", &target, &admin, &body.to_string()).await
+    };
+    let (status, refused) = bind("").await;
+    assert_eq!((status, &refused["code"]), (409, &json!(40902)));
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("(1)") && message.contains("on_excess"),
+        "{message}"
+    );
+    let (status, shown) = bind("?dry_run=true&on_excess=drain").await;
+    let data = &shown["data"];
+    assert_eq!((status, &data["taken"]), (200, &json!(true)), "{shown}");
+    let others = data["others"].as_array().unwrap();
+    assert_eq!(others.len(), 2);
+    assert_eq!(
+        (
+            &others[0]["tenant"],
+            &others[0]["lease"],
+            &others[0]["until"]
+        ),
+        (&json!("a"), &json!(1), &json!("2027-01-16T08:00:00Z"))
+    );
+    assert_eq!(
+        (&others[1]["tenant"], others[1].get("until")),
+        (&json!("c"), None)
+    );
+    assert_eq!(bind("?on_excess=drain").await.0, 200);
+    let own = token(Role::Viewer, &["a"], &[]);
+    let (_, lease) = ask(&rest, "GET", "/api/v1/leases/1", &own, "").await;
+    assert_eq!(lease["leave_by"], "2027-01-16T08:00:00Z", "{lease}");
+    // An end within a day is told at once.
+    let ends = ending(&rest, "PUT", "", 3, Some("2027-01-15T20:00:00Z")).await;
+    assert_eq!(ends.0, 200, "{ends:?}");
+    let (_, told) = ask(&rest, "GET", "/api/v1/quotas", &own, "").await;
+    assert_eq!(told["quotas"][0]["noticed_days"], 1, "{told}");
+    running.clock.set(START + 24 * HOUR);
+    running.told([Command::Sweep]).await;
+    assert_eq!(states(&running), ["releasing"]);
+    running.end().await;
+}

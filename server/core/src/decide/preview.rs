@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::directory::unknown;
-use crate::command::{Command, Decision, OnExcess, ReleaseQuota, SetQuota};
+use crate::command::{Command, Decision, OnExcess, Outcome, ReleaseQuota, SetQuota};
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{LeaseId, TenantName, Timestamp};
-use crate::plan::{Cause, Change, Drain, Due, GroupPlan, Plan, Target, deadline};
+use crate::plan::{Cause, Change, Displaced, Drain, Due, GroupPlan, Plan, Target, deadline};
 use crate::quota::Quota;
 use crate::state::{Group, State};
 
@@ -18,6 +18,8 @@ pub struct Preview {
     pub plan: Plan,
     /// Who else would have to go when the quota ends; `None` where `plan` says all.
     pub at_end: Option<Plan>,
+    /// Others on the nodes of the quota.
+    pub others: Vec<Displaced>,
     /// Why the change as it was asked for would be refused for what is in use; `None`: it would be taken.
     pub refused: Option<Denied>,
 }
@@ -48,7 +50,7 @@ impl State {
             }
             _ => return Err(unknown("plan", "of such a command")),
         };
-        let swept = self.with_drains(&Command::Sweep, self.decide_sweep(now), now);
+        let swept = self.decide(&Command::Sweep, now)?;
         let mut state = self.clone();
         state.fold_in(&swept.events, now);
         let refused = state.decide(command, now).err();
@@ -60,9 +62,16 @@ impl State {
             Some(end) => after.with_end(end, plan),
             None => (plan, None),
         };
+        let others = match decision.outcome {
+            Outcome::Quota(quota) => after.quota(quota),
+            _ => None,
+        };
+        let others = others.filter(|quota| !quota.expired);
+        let others = others.map(|quota| after.others_on(tenant, &quota.nodes));
         Ok(Preview {
             plan,
             at_end,
+            others: others.unwrap_or_default(),
             refused,
         })
     }

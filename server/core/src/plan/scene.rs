@@ -302,7 +302,8 @@ fn of_lease(state: &State, lease: &Lease, by: Option<Timestamp>) -> Candidate {
     }
 }
 
-fn activity(state: &State, lease: &Lease) -> Activity {
+/// Whether a lease is used.
+pub(crate) fn activity(state: &State, lease: &Lease) -> Activity {
     let mut since = lease.granted_at;
     let mut unknown = lease.devices.is_empty();
     for key in lease.devices.keys() {

@@ -10,6 +10,7 @@ mod charge;
 mod coming;
 mod compare;
 mod declared;
+mod displaced;
 mod drain;
 mod drain_plan;
 mod earlier;
