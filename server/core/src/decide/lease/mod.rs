@@ -55,7 +55,7 @@ impl State {
             return Err(too_many("labels of a lease", MOST_LABELS));
         }
         let terms = self.terms_of(request);
-        self.check_tenant(&terms)?;
+        self.check_tenant(&terms, terms.quota_type != QuotaType::Dedicated)?;
         let group = Group {
             region: terms.region.clone(),
             quota_type: terms.quota_type,
@@ -198,7 +198,8 @@ impl State {
         }
     }
 
-    fn check_tenant(&self, terms: &LeaseTerms) -> Result<(), Denied> {
+    // `outside`: some of it is, or will be, elsewhere than on nodes that serve the tenant alone.
+    fn check_tenant(&self, terms: &LeaseTerms, outside: bool) -> Result<(), Denied> {
         let tenant = &terms.tenant;
         let Some(known) = self.tenant(tenant) else {
             return Err(why::denied(Explanation::new(
@@ -218,7 +219,7 @@ impl State {
                 )));
             }
         }
-        if terms.quota_type != QuotaType::Dedicated && self.is_confined(tenant) {
+        if outside && self.is_confined(tenant) {
             return Err(why::denied(Explanation {
                 admit: Some(Change::AskOperator),
                 ..Explanation::new(
