@@ -254,6 +254,13 @@ pub enum Event {
         /// Its new end.
         expires_at: Option<Timestamp>,
     },
+    /// Nodes of a lease were bound to another tenant, or serve its tenant again.
+    LeaseToLeave {
+        /// Which.
+        lease: LeaseId,
+        /// From then on it is to end; `None`: it may stay.
+        leave_by: Option<Timestamp>,
+    },
     /// A lease is to end, and waits for its devices to be seen free.
     LeaseReleasing {
         /// Which.

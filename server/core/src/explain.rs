@@ -58,6 +58,12 @@ pub enum Denied {
         /// Whose it is; for administrators only.
         tenant: TenantName,
     },
+    /// Others have leases on nodes that were to serve one tenant alone.
+    #[error("{}", because.text)]
+    LeasedByOthers {
+        /// Which, and whose.
+        because: Box<Explanation>,
+    },
     /// A dedicated quota names its nodes.
     #[error("a dedicated quota needs node_name, a list of at least one node")]
     DedicatedWithoutNodes,

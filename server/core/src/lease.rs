@@ -98,7 +98,7 @@ pub enum EndReason {
     Forced,
     /// Its time ran out.
     Expired,
-    /// Its quota became too small for it, and the notice ran out.
+    /// Its quota became too small for it, or its node went to another tenant, and the notice ran out.
     Drained,
     /// Its node was retired.
     NodeRetired,
@@ -194,6 +194,10 @@ pub struct Lease {
     pub granted_at: Timestamp,
     /// From then on it is to end; `None`: it lasts until it is given back.
     pub expires_at: Option<Timestamp>,
+    /// From then on it is to end, because a node of it serves another tenant alone by now; `None`: none does, or its tenant
+    /// was not told to leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave_by: Option<Timestamp>,
     /// Where it stands.
     pub phase: LeasePhase,
     /// The journal's row that changed it last: its generation.
@@ -241,7 +245,7 @@ impl Lease {
     #[must_use]
     pub fn ends_at(&self) -> Option<Timestamp> {
         match &self.phase {
-            LeasePhase::Active => self.expires_at,
+            LeasePhase::Active => self.expires_at.into_iter().chain(self.leave_by).min(),
             LeasePhase::Releasing { deadline, .. } => Some(*deadline),
             LeasePhase::Ended { .. } => None,
         }

@@ -130,6 +130,7 @@ impl State {
             | Event::NodeSettled { .. }
             | Event::LeaseGranted { .. }
             | Event::LeaseRenewed { .. }
+            | Event::LeaseToLeave { .. }
             | Event::LeaseReleasing { .. }
             | Event::LeaseFreed { .. }
             | Event::LeaseWaiting { .. }

@@ -1,9 +1,13 @@
 //! Plans: who would have to go, and until when, if a tenant's quotas were smaller.
 //!
+//! A plan takes what is held and leased now, and that those who leave take their processes along. Leases that end by
+//! themselves before it is their turn are no victims.
+//!
 //! The policy: leases go whole, the longest idle first; then those in use, or of which that is not known, the newest
 //! first; then devices that are held without a lease, the newest first. Nothing goes that the rest makes unnecessary, and
 //! what is ending already is not counted twice. A plan is about one tenant, so it names no other.
 
+mod displaced;
 mod scene;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +19,10 @@ use crate::id::{LeaseId, NodeName, TenantName, Timestamp};
 use crate::limit::Limit;
 use crate::quota::Quota;
 use crate::state::{Group, State};
-use crate::usage::{Usage, usage_with};
+use crate::usage::usage_with;
+
+pub use displaced::Displaced;
+pub(crate) use scene::activity;
 
 use scene::Scene;
 
@@ -69,15 +76,33 @@ pub struct Drain {
     pub enforced_at: Option<Timestamp>,
 }
 
+/// Why something has to go, and until when it may stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// From then on leases are ended.
+    pub deadline: Timestamp,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Drain {
+    /// Why, and until when.
+    #[must_use]
+    pub fn due(&self) -> Due {
+        Due {
+            deadline: self.deadline,
+            cause: self.cause,
+        }
+    }
+}
+
 /// What would have to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Whose.
     pub tenant: TenantName,
-    /// Why.
-    pub cause: Cause,
-    /// Until when it may stay.
-    pub deadline: Timestamp,
+    /// The drain that begins; `None`: none does.
+    pub due: Option<Due>,
     /// Where limits change or more is over than before.
     pub groups: Vec<GroupPlan>,
 }
@@ -95,8 +120,10 @@ pub struct GroupPlan {
     pub used: u64,
     /// Devices that would be over.
     pub excess: u64,
-    /// Those of them that leave by themselves: their leases are ending already.
+    /// Those of them that leave by themselves: their leases are ending already, or end by the deadline.
     pub leaving: u64,
+    /// The drain that ends the victims, a running one too; `None`: none does, and nothing is ended.
+    pub due: Option<Due>,
     /// What would be ended, in this order.
     pub victims: Vec<Victim>,
 }
@@ -147,45 +174,116 @@ pub enum Activity {
     Unknown,
 }
 
-/// Who would have to go if `tenant` had these quotas.
-#[must_use]
-pub fn plan(
-    state: &State,
-    tenant: &TenantName,
-    quotas: &[&Quota],
-    cause: Cause,
-    now: Timestamp,
-) -> Plan {
-    let have: Vec<&Quota> = state.quotas_of(tenant).collect();
-    let (before, after) = (
-        usage_with(state, tenant, &have),
-        usage_with(state, tenant, quotas),
-    );
-    let of_quotas = have.iter().chain(quotas).map(|quota| quota.group());
-    let groups: BTreeSet<Group> = of_quotas.chain(after.excess_in().keys().cloned()).collect();
-    let mut ending = BTreeSet::new();
-    let mut plans = Vec::new();
-    for group in groups {
-        let over = |usage: &Usage| usage.excess_in().get(&group).copied();
-        let worse = over(&after).unwrap_or(0) > over(&before).unwrap_or(0);
-        if !worse && granted(&have, &group) == granted(quotas, &group) {
-            continue;
-        }
-        plans.push(group_plan(state, tenant, quotas, &group, &mut ending));
+/// Quotas of a tenant before and after a change.
+pub(crate) struct Change<'a> {
+    /// With what is leased and held.
+    pub(crate) state: &'a State,
+    /// Whose.
+    pub(crate) tenant: &'a TenantName,
+    /// What it has.
+    pub(crate) before: Vec<&'a Quota>,
+    /// What it will have.
+    pub(crate) after: Vec<&'a Quota>,
+    /// Leases that are gone by then.
+    pub(crate) gone: BTreeSet<LeaseId>,
+}
+
+impl Change<'_> {
+    /// Groups in which quotas grant something else, or more is over than before.
+    pub(crate) fn groups(&self) -> BTreeSet<Group> {
+        let usage = |quotas: &[&Quota]| usage_with(self.state, self.tenant, quotas);
+        let (before, after) = (usage(&self.before), usage(&self.after));
+        let of_quotas = self.before.iter().chain(&self.after);
+        let of_quotas = of_quotas.map(|quota| quota.group());
+        let groups: BTreeSet<Group> = of_quotas.chain(after.excess_in().keys().cloned()).collect();
+        let changes = |group: &Group| {
+            after.over(group) > before.over(group)
+                || granted(&self.before, group) != granted(&self.after, group)
+        };
+        groups.into_iter().filter(changes).collect()
     }
-    Plan {
-        tenant: tenant.clone(),
-        cause,
-        deadline: deadline(state, cause, now),
-        groups: plans,
+
+    /// Whether more is over in a group than before, once leases have left that end by themselves by then.
+    pub(crate) fn worse_by(&self, group: &Group, by: Timestamp) -> bool {
+        let over = |quotas: &[&Quota]| {
+            let mut scene = Scene::of(self.state, self.tenant, quotas, group, Some(by));
+            scene.take_leaving(&self.gone);
+            scene.over()
+        };
+        over(&self.after) > over(&self.before)
+    }
+
+    /// Who would have to go of these groups by these drains, which act in the order of their deadlines.
+    pub(crate) fn plans(
+        &self,
+        groups: &BTreeSet<Group>,
+        drains: &BTreeMap<Group, Due>,
+    ) -> Vec<GroupPlan> {
+        let mut turns: Vec<(bool, Option<Due>, &Group)> = groups
+            .iter()
+            .chain(drains.keys())
+            .map(|group| (drains.get(group).copied(), group))
+            .map(|(due, group)| (due.is_none(), due, group))
+            .collect();
+        turns.sort_unstable();
+        turns.dedup();
+        let mut ending = self.gone.clone();
+        let mut plans = BTreeMap::new();
+        for (_, due, group) in turns {
+            plans.insert(group, self.group_plan(group, due, &mut ending));
+        }
+        plans.retain(|group, _| groups.contains(*group));
+        plans.into_values().collect()
+    }
+
+    // `ending` are leases that another group of the same plan ends.
+    fn group_plan(
+        &self,
+        group: &Group,
+        due: Option<Due>,
+        ending: &mut BTreeSet<LeaseId>,
+    ) -> GroupPlan {
+        let by = due.map(|due| due.deadline);
+        let mut scene = Scene::of(self.state, self.tenant, &self.after, group, by);
+        let (used, excess) = (scene.used(), scene.over());
+        let due = due.filter(|_| excess > 0);
+        scene.take_leaving(ending);
+        let left = scene.over();
+        let victims = match due {
+            Some(_) => scene.victims(),
+            None => Vec::new(),
+        };
+        for victim in &victims {
+            if let Target::Lease { lease, .. } = victim.what {
+                ending.insert(lease);
+            }
+        }
+        GroupPlan {
+            group: group.clone(),
+            limit_before: granted(&self.before, group),
+            limit_after: granted(&self.after, group),
+            used,
+            excess,
+            leaving: excess - left,
+            due,
+            victims,
+        }
     }
 }
 
-/// Who would have to go now for a drain that runs.
+/// Who would have to go for a drain that runs; nobody where none does.
 #[must_use]
 pub fn drain_plan(state: &State, tenant: &TenantName, group: &Group) -> GroupPlan {
     let quotas: Vec<&Quota> = state.quotas_of(tenant).collect();
-    group_plan(state, tenant, &quotas, group, &mut BTreeSet::new())
+    let change = Change {
+        state,
+        tenant,
+        before: quotas.clone(),
+        after: quotas,
+        gone: BTreeSet::new(),
+    };
+    let due = state.drain(tenant, group).map(Drain::due);
+    change.group_plan(group, due, &mut BTreeSet::new())
 }
 
 /// Until when what is over may stay.
@@ -193,77 +291,6 @@ pub(crate) fn deadline(state: &State, cause: Cause, now: Timestamp) -> Timestamp
     match cause {
         Cause::Shrink | Cause::Expiry => now.after(state.settings().drain_notice_ms),
         Cause::Release => now,
-    }
-}
-
-// `ending` are leases that another group of the same plan ends.
-fn group_plan(
-    state: &State,
-    tenant: &TenantName,
-    quotas: &[&Quota],
-    group: &Group,
-    ending: &mut BTreeSet<LeaseId>,
-) -> GroupPlan {
-    let have: Vec<&Quota> = state.quotas_of(tenant).collect();
-    let mut scene = Scene::of(state, tenant, quotas, group);
-    let (used, excess) = (scene.used(), scene.over());
-    for at in 0..scene.candidates.len() {
-        let going = match (&scene.candidates[at].what, scene.candidates[at].leaving) {
-            (_, true) => true,
-            (Target::Lease { lease, .. }, false) => ending.contains(lease),
-            (Target::Device { .. }, false) => false,
-        };
-        if going {
-            scene.take(at);
-        }
-    }
-    let mut order: Vec<usize> = (0..scene.candidates.len())
-        .filter(|at| !scene.gone[*at])
-        .collect();
-    order.sort_by(|a, b| {
-        scene.candidates[*a]
-            .rank()
-            .cmp(&scene.candidates[*b].rank())
-    });
-    let left = scene.over();
-    let mut chosen = Vec::new();
-    for at in order {
-        if scene.over() == 0 {
-            break;
-        }
-        scene.take(at);
-        chosen.push(at);
-    }
-    // The one that was taken last may make some of those before it unnecessary; they are spared, the last of them first.
-    if scene.over() == 0 {
-        let mut spared = BTreeSet::new();
-        for at in chosen.iter().rev().copied() {
-            scene.give(at);
-            if scene.over() == 0 {
-                spared.insert(at);
-            } else {
-                scene.take(at);
-            }
-        }
-        chosen.retain(|at| !spared.contains(at));
-    }
-    let victims: Vec<Victim> = chosen
-        .into_iter()
-        .map(|at| scene.candidates[at].victim())
-        .collect();
-    for victim in &victims {
-        if let Target::Lease { lease, .. } = victim.what {
-            ending.insert(lease);
-        }
-    }
-    GroupPlan {
-        group: group.clone(),
-        limit_before: granted(&have, group),
-        limit_after: granted(quotas, group),
-        used,
-        excess,
-        leaving: excess - left,
-        victims,
     }
 }
 

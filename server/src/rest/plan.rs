@@ -2,8 +2,8 @@
 
 use gpuquota_core::Preview;
 use gpuquota_core::device::DeviceKey;
-use gpuquota_core::id::{LeaseId, NodeName, Region};
-use gpuquota_core::plan::{Activity, GroupPlan, Target, Victim};
+use gpuquota_core::id::{LeaseId, NodeName, Region, TenantName};
+use gpuquota_core::plan::{Activity, Displaced, GroupPlan, Plan, Target, Victim};
 use gpuquota_core::profile::CanonicalModel;
 use gpuquota_core::quota::QuotaType;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::names;
 use super::time;
+use crate::auth::Role;
 
 /// What a change to a quota would do.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,24 +22,105 @@ pub(super) struct PlanBody {
     /// Why it would not.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
-    #[schema(value_type = names::DrainCause)]
-    cause: &'static str,
-    /// Until when what is over may stay, if the change is made now.
-    #[schema(value_type = names::Time)]
-    deadline: String,
+    /// Why something has to go; absent where nothing has to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::DrainCause>)]
+    cause: Option<&'static str>,
+    /// Until when what is over may stay, if the change is made now; absent where nothing has to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::Time>)]
+    deadline: Option<String>,
     /// Where limits change or more would be over than is now.
+    groups: Vec<GroupBody>,
+    /// What else the end of the quota does, where the change alone has its victims before that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_end: Option<EndBody>,
+    /// Others on the nodes of the quota; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<OtherBody>,
+}
+
+/// A lease of another tenant on nodes that are to serve one alone, or a device that one holds there without a lease.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DisplacedHolding)]
+pub(super) struct OtherBody {
+    /// Whose; for administrators only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::TenantName>)]
+    tenant: Option<TenantName>,
+    #[serde(flatten)]
+    holding: VictimBody,
+    /// From then on the lease is to end; absent for a device without one, which the ledger cannot end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::Time>)]
+    until: Option<String>,
+}
+
+impl OtherBody {
+    fn of(other: &Displaced, role: Role) -> Self {
+        let tenant = match role {
+            Role::Admin => Some(other.tenant.clone()),
+            Role::TenantAdmin | Role::Viewer => None,
+        };
+        let count = match &other.what {
+            Target::Lease { devices, .. } => devices.iter().fold(0, |count, _| count + 1),
+            Target::Device { .. } => 1,
+        };
+        Self {
+            tenant,
+            holding: VictimBody::of(&Victim {
+                what: other.what.clone(),
+                count,
+                activity: other.activity,
+                since: other.since,
+            }),
+            until: other.until.map(time::format),
+        }
+    }
+}
+
+/// What the end of a quota does to who is left by then.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuotaEndPlan)]
+pub(super) struct EndBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::DrainCause>)]
+    cause: Option<&'static str>,
+    /// Until when what is over may stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::Time>)]
+    deadline: Option<String>,
+    /// Where limits change or more would be over than before the end.
     groups: Vec<GroupBody>,
 }
 
+impl EndBody {
+    fn of(plan: &Plan) -> Self {
+        Self {
+            cause: plan.due.map(|due| due.cause.as_str()),
+            deadline: plan.due.map(|due| time::format(due.deadline)),
+            groups: plan.groups.iter().map(GroupBody::of).collect(),
+        }
+    }
+}
+
 impl PlanBody {
-    pub(super) fn of(preview: &Preview) -> Self {
-        let plan = &preview.plan;
+    pub(super) fn of(preview: &Preview, role: Role) -> Self {
+        let EndBody {
+            cause,
+            deadline,
+            groups,
+        } = EndBody::of(&preview.plan);
         Self {
             taken: preview.refused.is_none(),
             message: preview.refused.as_ref().map(ToString::to_string),
-            cause: plan.cause.as_str(),
-            deadline: time::format(plan.deadline),
-            groups: plan.groups.iter().map(GroupBody::of).collect(),
+            cause,
+            deadline,
+            groups,
+            at_end: preview.at_end.as_ref().map(EndBody::of),
+            others: (preview.others.iter())
+                .map(|other| OtherBody::of(other, role))
+                .collect(),
         }
     }
 }
@@ -64,8 +146,12 @@ pub(super) struct GroupBody {
     used: u64,
     /// Devices beyond the limit after the change.
     excess: u64,
-    /// Those of them that leave by themselves: their leases are ending.
+    /// Those of them that leave by themselves: their leases are ending, or end by the deadline.
     leaving: u64,
+    /// From then on the victims are ended, if they are still there; absent where nothing is ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::Time>)]
+    deadline: Option<String>,
     /// What goes, in this order: leases, the longest idle first, then the newest; then devices without a lease.
     victims: Vec<VictimBody>,
 }
@@ -81,6 +167,7 @@ impl GroupBody {
             used: plan.used,
             excess: plan.excess,
             leaving: plan.leaving,
+            deadline: plan.due.map(|due| time::format(due.deadline)),
             victims: plan.victims.iter().map(VictimBody::of).collect(),
         }
     }

@@ -200,10 +200,13 @@ impl Problem {
             LedgerError::Denied(denied) => denied,
         };
         let explain = match (&denied, principal.role) {
-            (Denied::Lease { because }, Role::Admin) => serde_json::to_value(because),
-            (Denied::Lease { because }, Role::TenantAdmin | Role::Viewer) => {
-                serde_json::to_value(because.redacted())
+            (Denied::Lease { because } | Denied::LeasedByOthers { because }, Role::Admin) => {
+                serde_json::to_value(because)
             }
+            (
+                Denied::Lease { because } | Denied::LeasedByOthers { because },
+                Role::TenantAdmin | Role::Viewer,
+            ) => serde_json::to_value(because.redacted()),
             (denied, _) => serde_json::to_value(denied),
         };
         Self {
@@ -237,7 +240,9 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::LicencesInUse { .. } => Kind::BelowUse,
         Denied::ReferredTo { .. } => Kind::InUse,
         Denied::Frozen { .. } => Kind::Frozen,
-        Denied::NodeHeard { .. } | Denied::Leased { .. } => Kind::InUse,
+        Denied::LeasedByOthers { .. } | Denied::NodeHeard { .. } | Denied::Leased { .. } => {
+            Kind::InUse
+        }
         Denied::Lease { because } if because.rule == Rule::Frozen => Kind::Frozen,
         Denied::Lease { .. } => Kind::NotGranted,
         Denied::LeaseOver { .. } => Kind::LeaseOver,

@@ -29,8 +29,18 @@ async fn ask(rest: &Rest, method: &str, target: &str, token: &str, body: &str) -
 }
 
 async fn written(rest: &Rest, method: &str, query: &str, num: u32) -> (u16, Value) {
+    ending(rest, method, query, num, None).await
+}
+
+async fn ending(
+    rest: &Rest,
+    method: &str,
+    query: &str,
+    num: u32,
+    end: Option<&str>,
+) -> (u16, Value) {
     let body = json!({
-        "region": "default", "quota_source": "purchase", "gpu_model": GPU, "num": num
+        "region": "default", "quota_source": "purchase", "gpu_model": GPU, "num": num, "expired_at": end
     });
     let target = format!("{PUT}{query}");
     ask(
@@ -135,6 +145,29 @@ async fn a_lowered_quota_is_refused_looked_at_and_drained_with_the_idle_lease_fi
             [(&json!(2), &json!("idle")), (&json!(3), &json!("in_use"))]
         );
     }
+    let (_, raised) = written(&rest, "PUT", "?dry_run=true", 4).await;
+    let raised = &raised["data"];
+    assert_eq!(raised["groups"][0]["limit_after"], 4);
+    assert_eq!((raised.get("cause"), raised.get("deadline")), (None, None));
+    let (_, coming) = ending(
+        &rest,
+        "PUT",
+        "?dry_run=true",
+        3,
+        Some("2027-01-18T08:00:00Z"),
+    )
+    .await;
+    let coming = &coming["data"];
+    assert_eq!(
+        (&coming["cause"], &coming["deadline"], &coming["taken"]),
+        (
+            &json!("expiry"),
+            &json!("2027-01-18T09:00:00Z"),
+            &json!(true)
+        )
+    );
+    let victims = coming["groups"][0]["victims"].as_array().unwrap();
+    assert_eq!(victims.len(), 3);
     let (_, release) = written(&rest, "DELETE", "?dry_run=true", 0).await;
     assert_eq!(
         (&release["data"]["taken"], &release["data"]["cause"]),
@@ -188,5 +221,63 @@ async fn a_lowered_quota_is_refused_looked_at_and_drained_with_the_idle_lease_fi
         .await;
     assert_eq!(states(&running), ["active", "ended", "active"]);
     assert_eq!(running.ledger.read().state.drains().count(), 0);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn nodes_on_which_others_have_leases_are_bound_only_with_the_notice() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::on(dir.path(), SetClock::new(START)).await;
+    let rest = Rest::on(&running);
+    assert_eq!(written(&rest, "PUT", "", 3).await.0, 200);
+    let devices = [gpu("GPU-0", GPU, &["c"]), gpu("GPU-1", GPU, &[])];
+    running
+        .reported("n0", facts(None, None), devices.to_vec())
+        .await;
+    leased(&running).await;
+    let admin = token(Role::Admin, &[], &[]);
+    let body = json!({
+        "region": "default", "quota_source": "purchase", "gpu_model": GPU, "num": 2, "node_name": ["n0"]
+    });
+    let bind = async |query: &str| {
+        let target = format!("/api/v1/quotas/b{query}");
+        ask(&rest, "PUT", &target, &admin, &body.to_string()).await
+    };
+    let (status, refused) = bind("").await;
+    assert_eq!((status, &refused["code"]), (409, &json!(40902)));
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("(1)") && message.contains("on_excess"),
+        "{message}"
+    );
+    let (status, shown) = bind("?dry_run=true&on_excess=drain").await;
+    let data = &shown["data"];
+    assert_eq!((status, &data["taken"]), (200, &json!(true)), "{shown}");
+    let others = data["others"].as_array().unwrap();
+    assert_eq!(others.len(), 2);
+    assert_eq!(
+        (
+            &others[0]["tenant"],
+            &others[0]["lease"],
+            &others[0]["until"]
+        ),
+        (&json!("a"), &json!(1), &json!("2027-01-16T08:00:00Z"))
+    );
+    assert_eq!(
+        (&others[1]["tenant"], others[1].get("until")),
+        (&json!("c"), None)
+    );
+    assert_eq!(bind("?on_excess=drain").await.0, 200);
+    let own = token(Role::Viewer, &["a"], &[]);
+    let (_, lease) = ask(&rest, "GET", "/api/v1/leases/1", &own, "").await;
+    assert_eq!(lease["leave_by"], "2027-01-16T08:00:00Z", "{lease}");
+    // An end within a day is told at once.
+    let ends = ending(&rest, "PUT", "", 3, Some("2027-01-15T20:00:00Z")).await;
+    assert_eq!(ends.0, 200, "{ends:?}");
+    let (_, told) = ask(&rest, "GET", "/api/v1/quotas", &own, "").await;
+    assert_eq!(told["quotas"][0]["noticed_days"], 1, "{told}");
+    running.clock.set(START + 24 * HOUR);
+    running.told([Command::Sweep]).await;
+    assert_eq!(states(&running), ["releasing"]);
     running.end().await;
 }

@@ -18,6 +18,7 @@ use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::licence::Product;
 use gpuquota_core::limit::Limit;
 use gpuquota_core::pool::{Accelerator, CardLimitKey, ResourceGroup};
+use gpuquota_core::quota::QuotaType;
 use gpuquota_core::settings::Settings;
 use gpuquota_core::{Command, Event, Record};
 use gpuquota_server::service::{Origin, store_usage_once};
@@ -288,10 +289,25 @@ async fn drains(running: &Running) {
         ttl_ms: None,
         ..request("a", 2, LeasePlacement::Devices)
     };
+    // The lease is told to leave its node, and then may stay.
+    let bound = SetQuota {
+        on_excess: OnExcess::Drain,
+        ..on(quota("b", "US", MODEL, Limit::Finite(1)), &["n0"])
+    };
+    let given_back = ReleaseQuota {
+        name: QuotaName {
+            quota_type: Some(QuotaType::Dedicated),
+            ..bound.name.clone()
+        },
+        forced: true,
+        must_exist: true,
+    };
     running
         .told([
             Command::SetQuota(ends),
             Command::RequestLease(longer),
+            Command::SetQuota(bound),
+            Command::ReleaseQuota(given_back),
             lower(1),
         ])
         .await;

@@ -68,6 +68,7 @@ impl State {
             Event::SettingsSet(_) => self.changes.all_tenants(seq),
             Event::LeaseGranted { terms, .. } => self.changes.tenant(&terms.tenant, seq),
             Event::LeaseRenewed { lease, .. }
+            | Event::LeaseToLeave { lease, .. }
             | Event::LeaseReleasing { lease, .. }
             | Event::LeaseFreed { lease, .. }
             | Event::LeaseWaiting { lease, .. }

@@ -32,6 +32,17 @@ impl State {
         self.put_lease(Some(old), lease);
     }
 
+    pub(super) fn tell_to_leave(&mut self, id: LeaseId, leave_by: Option<Timestamp>) {
+        let Some(old) = self.rows.leases.get(&id).map(|lease| Lease::clone(lease)) else {
+            return;
+        };
+        let lease = Lease {
+            leave_by,
+            ..old.clone()
+        };
+        self.put_lease(Some(old), lease);
+    }
+
     pub(super) fn release_lease(
         &mut self,
         at: Timestamp,

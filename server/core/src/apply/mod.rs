@@ -256,10 +256,12 @@ impl State {
                 epoch: *epoch,
                 granted_at: at,
                 expires_at: *expires_at,
+                leave_by: None,
                 phase: LeasePhase::Active,
                 changed: self.rows.seq,
             }),
             Event::LeaseRenewed { lease, expires_at } => self.renew_lease(*lease, *expires_at),
+            Event::LeaseToLeave { lease, leave_by } => self.tell_to_leave(*lease, *leave_by),
             Event::LeaseReleasing {
                 lease,
                 reason,

@@ -4,67 +4,15 @@ mod moved;
 
 use std::collections::BTreeSet;
 
-use crate::command::{Command, Decision, OnExcess, ReleaseQuota, SetQuota};
+use crate::command::{Command, Decision, OnExcess, SetQuota};
 use crate::event::Event;
-use crate::explain::Denied;
 use crate::id::{TenantName, Timestamp};
 use crate::lease::EndReason;
-use crate::plan::{Cause, DrainEnd, Plan, Target, deadline, drain_plan, plan};
-use crate::quota::Quota;
+use crate::plan::{Cause, DrainEnd, Target, deadline, drain_plan};
 use crate::state::{Group, NOTICES, State, notice_at};
 use crate::usage::usage;
 
-use super::directory::unknown;
-
-/// What a change to a quota would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preview {
-    /// Who would have to go.
-    pub plan: Plan,
-    /// Why the change as it was asked for would be refused for what is in use; `None`: it would be taken.
-    pub refused: Option<Denied>,
-}
-
 impl State {
-    /// What a change to a quota would do, whatever is in use; any other command has no plan.
-    ///
-    /// # Errors
-    /// When it would be refused for anything else than what is in use.
-    pub fn preview(&self, command: &Command, now: Timestamp) -> Result<Preview, Denied> {
-        let now = now.max(self.rows.at);
-        let (tenant, taken, cause) = match command {
-            Command::SetQuota(set) => {
-                let taken = SetQuota {
-                    on_excess: OnExcess::Drain,
-                    ..set.clone()
-                };
-                let cause = cause_of(&taken, now).unwrap_or(Cause::Shrink);
-                (&set.name.tenant, Command::SetQuota(taken), cause)
-            }
-            Command::ReleaseQuota(release) => {
-                let taken = ReleaseQuota {
-                    forced: true,
-                    ..release.clone()
-                };
-                let tenant = &release.name.tenant;
-                (tenant, Command::ReleaseQuota(taken), Cause::Release)
-            }
-            _ => return Err(unknown("plan", "of such a command")),
-        };
-        let swept = self.with_drains(&Command::Sweep, self.decide_sweep(now), now);
-        let mut state = self.clone();
-        state.fold_in(&swept.events, now);
-        let refused = state.decide(command, now).err();
-        let decided = state.decide_itself(&taken, now)?;
-        let mut after = state.clone();
-        after.fold_in(&decided.events, now);
-        let quotas: Vec<&Quota> = after.quotas_of(tenant).collect();
-        Ok(Preview {
-            plan: plan(&state, tenant, &quotas, cause, now),
-            refused,
-        })
-    }
-
     /// A decision with the drains that it begins, enforces and ends, and the notices that are due.
     pub(super) fn with_drains(
         &self,
@@ -115,7 +63,7 @@ impl State {
         Decision { events, ..decision }
     }
 
-    fn fold_in(&mut self, events: &[Event], now: Timestamp) {
+    pub(super) fn fold_in(&mut self, events: &[Event], now: Timestamp) {
         let seq = self.rows.seq.next();
         for event in events {
             self.note_change(seq, event);

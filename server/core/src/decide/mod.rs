@@ -1,14 +1,16 @@
 //! From a command to events or a denial. Never changes the state, never reads a clock.
 
 mod directory;
+mod displace;
 mod drain;
 mod lease;
 mod licence;
 mod node;
+mod preview;
 mod quota;
 mod retire;
 
-pub use drain::Preview;
+pub use preview::Preview;
 
 use crate::command::{Command, Decision, Outcome};
 use crate::event::Event;
@@ -25,7 +27,9 @@ impl State {
     /// When the ledger does not grant it.
     pub fn decide(&self, command: &Command, now: Timestamp) -> Result<Decision, Denied> {
         let decision = self.decide_itself(command, now)?;
-        Ok(self.with_drains(command, decision, now))
+        let mut decision = self.with_drains(command, decision, now);
+        decision.events.extend(self.let_stay(&decision.events, now));
+        Ok(decision)
     }
 
     // What the command does by itself, without the drains that it begins and ends.

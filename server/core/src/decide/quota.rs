@@ -28,6 +28,12 @@ impl State {
         let reference = name.reference.or(old.and_then(|old| old.reference));
         let id = old.map_or(QuotaId(self.rows.next_quota), |old| old.id);
         let outcome = Outcome::Quota(id);
+        // An end in the past is always taken (D0.6): what it leaves unjustified is not the doing of limit or nodes.
+        let ended = set.expires_at.is_some_and(|end| end <= now);
+        let displaced = match ended {
+            true => Vec::new(),
+            false => self.displaced(&key.tenant, &nodes, set.on_excess, now)?,
+        };
         let unchanged = old.is_some_and(|old| {
             old.limit == set.limit
                 && old.expires_at == set.expires_at
@@ -36,12 +42,10 @@ impl State {
         });
         if unchanged {
             return Ok(Decision {
-                events: Vec::new(),
+                events: displaced,
                 outcome,
             });
         }
-        // An end in the past is always taken (D0.6): what it leaves unjustified is not the doing of limit or nodes.
-        let ended = set.expires_at.is_some_and(|end| end <= now);
         let judged = Quota {
             id,
             key: key.clone(),
@@ -80,6 +84,7 @@ impl State {
             reference,
             nodes,
         });
+        events.extend(displaced);
         Ok(Decision { events, outcome })
     }
 

@@ -1,7 +1,7 @@
 //! What a tenant is charged for in one group, as something from which holdings can be taken and given back.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Activity, Target, Victim, granted};
 use crate::device::DeviceKey;
@@ -14,9 +14,9 @@ use crate::usage::{Kind, Laid, bearing, in_order, units};
 
 /// Something of the tenant that is charged in the group, and may be ended.
 pub(super) struct Candidate {
-    pub(super) what: Target,
-    /// It ends already.
-    pub(super) leaving: bool,
+    what: Target,
+    /// It ends already, or by itself in time.
+    leaving: bool,
     devices: u64,
     unplaced: u64,
     activity: Activity,
@@ -33,7 +33,7 @@ type Rank<'a> = (
 
 impl Candidate {
     /// Its place in the order in which holdings go.
-    pub(super) fn rank(&self) -> Rank<'_> {
+    fn rank(&self) -> Rank<'_> {
         let none = Timestamp::default();
         match (&self.what, self.activity) {
             (Target::Lease { lease, .. }, Activity::Idle { since }) => {
@@ -49,7 +49,7 @@ impl Candidate {
         }
     }
 
-    pub(super) fn victim(&self) -> Victim {
+    fn victim(&self) -> Victim {
         Victim {
             what: self.what.clone(),
             count: self.devices + self.unplaced,
@@ -79,17 +79,19 @@ pub(super) struct Scene<'a> {
     rows: Vec<Row>,
     numbers: BTreeMap<Group, Number>,
     empty: Laid,
-    pub(super) candidates: Vec<Candidate>,
-    pub(super) gone: Vec<bool>,
+    candidates: Vec<Candidate>,
+    gone: Vec<bool>,
     demand: Demand,
 }
 
 impl<'a> Scene<'a> {
+    /// Leases whose end comes by then leave by themselves; with `None` only those that are ending already.
     pub(super) fn of(
         state: &State,
         tenant: &TenantName,
         quotas: &[&'a Quota],
         group: &'a Group,
+        by: Option<Timestamp>,
     ) -> Self {
         let order = in_order(state, quotas);
         let mut scene = Self {
@@ -114,7 +116,7 @@ impl<'a> Scene<'a> {
             let at = match lease {
                 Some(lease) => *leases
                     .entry(lease.id)
-                    .or_insert_with(|| scene.add(of_lease(state, lease))),
+                    .or_insert_with(|| scene.add(of_lease(state, lease, by))),
                 None => scene.add(Candidate {
                     what: Target::Device {
                         device: unit.key.clone(),
@@ -146,7 +148,7 @@ impl<'a> Scene<'a> {
             if lease.group() == *group {
                 scene.add(Candidate {
                     unplaced: lease.unplaced(),
-                    ..of_lease(state, lease)
+                    ..of_lease(state, lease, by)
                 });
             }
         }
@@ -178,15 +180,29 @@ impl<'a> Scene<'a> {
     }
 
     /// Takes a candidate out.
-    pub(super) fn take(&mut self, at: usize) {
+    fn take(&mut self, at: usize) {
         self.gone[at] = true;
         self.count(at, false);
     }
 
     /// Puts a candidate back.
-    pub(super) fn give(&mut self, at: usize) {
+    fn give(&mut self, at: usize) {
         self.gone[at] = false;
         self.count(at, true);
+    }
+
+    /// Takes out what leaves by itself, and these leases.
+    pub(super) fn take_leaving(&mut self, ending: &BTreeSet<LeaseId>) {
+        for at in 0..self.candidates.len() {
+            let candidate = &self.candidates[at];
+            let going = match &candidate.what {
+                Target::Lease { lease, .. } => candidate.leaving || ending.contains(lease),
+                Target::Device { .. } => candidate.leaving,
+            };
+            if going {
+                self.take(at);
+            }
+        }
     }
 
     /// Devices charged.
@@ -204,6 +220,38 @@ impl<'a> Scene<'a> {
                 limit.map_or(0, |limit| self.used().saturating_sub(limit))
             }
         }
+    }
+
+    /// What has to go of what is there so that nothing is over, in the order in which it goes.
+    pub(super) fn victims(&mut self) -> Vec<Victim> {
+        let mut order: Vec<usize> = (0..self.candidates.len())
+            .filter(|at| !self.gone[*at])
+            .collect();
+        order.sort_by(|a, b| self.candidates[*a].rank().cmp(&self.candidates[*b].rank()));
+        let mut chosen = Vec::new();
+        for at in order {
+            if self.over() == 0 {
+                break;
+            }
+            self.take(at);
+            chosen.push(at);
+        }
+        // The one that was taken last may make some of those before it unnecessary; they are spared, the last of them
+        // first.
+        if self.over() == 0 {
+            let mut spared = BTreeSet::new();
+            for at in chosen.iter().rev().copied() {
+                self.give(at);
+                if self.over() == 0 {
+                    spared.insert(at);
+                } else {
+                    self.take(at);
+                }
+            }
+            chosen.retain(|at| !spared.contains(at));
+        }
+        let chosen = chosen.into_iter();
+        chosen.map(|at| self.candidates[at].victim()).collect()
     }
 
     // Dedicated quotas need not be about the same nodes, so the devices are laid upon them.
@@ -239,13 +287,14 @@ fn related(of: &Group, group: &Group) -> bool {
     of == group || dedicated(of) && dedicated(group) && of.model == group.model
 }
 
-fn of_lease(state: &State, lease: &Lease) -> Candidate {
+fn of_lease(state: &State, lease: &Lease, by: Option<Timestamp>) -> Candidate {
+    let in_time = || by.is_some_and(|by| lease.ends_at().is_some_and(|end| end <= by));
     Candidate {
         what: Target::Lease {
             lease: lease.id,
             devices: lease.devices.clone(),
         },
-        leaving: !lease.active(),
+        leaving: !lease.active() || in_time(),
         devices: 0,
         unplaced: 0,
         activity: activity(state, lease),
@@ -253,7 +302,8 @@ fn of_lease(state: &State, lease: &Lease) -> Candidate {
     }
 }
 
-fn activity(state: &State, lease: &Lease) -> Activity {
+/// Whether a lease is used.
+pub(crate) fn activity(state: &State, lease: &Lease) -> Activity {
     let mut since = lease.granted_at;
     let mut unknown = lease.devices.is_empty();
     for key in lease.devices.keys() {

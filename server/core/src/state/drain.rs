@@ -30,6 +30,12 @@ impl State {
         })
     }
 
+    /// One tenant's drains that run.
+    pub(crate) fn drains_of(&self, tenant: &TenantName) -> impl Iterator<Item = (&Group, &Drain)> {
+        let drains = self.rows.drains.get(tenant);
+        drains.into_iter().flat_map(|drains| drains.0.iter())
+    }
+
     /// The drain of a tenant's group, while it runs.
     #[must_use]
     pub fn drain(&self, tenant: &TenantName, group: &Group) -> Option<&Drain> {

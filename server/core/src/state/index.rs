@@ -202,7 +202,7 @@ impl Index {
         }
         match &lease.phase {
             LeasePhase::Active => {
-                if let Some(at) = lease.expires_at {
+                if let Some(at) = lease.ends_at() {
                     self.leases_due.insert((at, lease.id));
                 }
             }
@@ -234,7 +234,7 @@ impl Index {
         }
         let known = match &lease.phase {
             LeasePhase::Active => lease
-                .expires_at
+                .ends_at()
                 .is_none_or(|at| self.leases_due.remove(&(at, lease.id)).is_some()),
             LeasePhase::Releasing {
                 deadline,

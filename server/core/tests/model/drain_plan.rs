@@ -6,14 +6,15 @@ use gpuquota_core::command::{RequestLease, SetQuota};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::event::{Event, Record};
 use gpuquota_core::id::{LeaseId, NodeName, Timestamp};
-use gpuquota_core::lease::LeasePlacement;
-use gpuquota_core::plan::{Activity, Cause, GroupPlan, Target, Victim};
+use gpuquota_core::lease::{EndReason, Lease, LeasePlacement};
+use gpuquota_core::plan::{Activity, Cause, Due, GroupPlan, Target, Victim};
 use gpuquota_core::quota::{QuotaSource, QuotaType};
+use gpuquota_core::settings::Settings;
 use gpuquota_core::usage::usage;
 use gpuquota_core::{Answer, Command, Denied, Preview, State};
 use proptest::prelude::*;
 
-use crate::drain::{NOTICE, at, draining, eight, granted, lease, mixed, say};
+use crate::drain::{NOTICE, at, draining, eight, granted, lease, mixed, reason, say};
 use crate::examples::{GPU, bought, name, on, put, release};
 use crate::properties::{full_report, held_gpu, with_nodes};
 use crate::world::{model, node, region, tenant};
@@ -26,6 +27,10 @@ fn preview(ledger: &Ledger, set: &SetQuota, now: Timestamp) -> Preview {
         .state
         .preview(&Command::SetQuota(set.clone()), now)
         .unwrap()
+}
+
+pub(crate) fn due(cause: Cause, deadline: Timestamp) -> Option<Due> {
+    Some(Due { cause, deadline })
 }
 
 fn only(preview: &Preview) -> &GroupPlan {
@@ -54,10 +59,7 @@ fn idle_leases_go_first_then_the_newest_then_what_is_held_without_one() {
     assert_eq!(group.victims[2].activity, Activity::InUse);
     assert_eq!((group.limit_before, group.limit_after), (Some(8), Some(1)));
     assert_eq!((group.used, group.excess, group.leaving), (5, 4, 0));
-    assert_eq!(
-        (plan.plan.cause, plan.plan.deadline),
-        (Cause::Shrink, at(40 + NOTICE))
-    );
+    assert_eq!(plan.plan.due, due(Cause::Shrink, at(40 + NOTICE)));
     // One more, and the device goes too.
     let all = ledger.state.preview(
         &Command::ReleaseQuota(release(bought("a", GPU), false, true)),
@@ -71,7 +73,7 @@ fn idle_leases_go_first_then_the_newest_then_what_is_held_without_one() {
     let group = only(&all);
     assert_eq!((group.victims.len(), group.limit_after), (5, Some(0)));
     assert!(matches!(group.victims[4].what, Target::Device { .. }));
-    assert_eq!(all.plan.deadline, at(40));
+    assert_eq!(all.plan.due, due(Cause::Release, at(40)));
 }
 
 #[test]
@@ -104,23 +106,31 @@ fn a_number_goes_with_the_devices_that_it_covers_and_alone_where_they_do_not() {
 }
 
 #[derive(Clone, Debug)]
-struct Asked {
+pub(crate) struct Asked {
     count: u32,
     dedicated: bool,
     number: bool,
     given_back: bool,
+    end: Option<i64>,
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+pub(crate) fn asked() -> impl Strategy<Value = Asked> {
     let flag = prop::bool::weighted(0.3);
-    (1..4_u32, any::<bool>(), flag, prop::bool::weighted(0.2)).prop_map(
-        |(count, dedicated, number, given_back)| Asked {
+    let end = prop::option::of(prop::sample::select(vec![1500, 1000 + NOTICE, 2500]));
+    (
+        1..4_u32,
+        any::<bool>(),
+        flag,
+        prop::bool::weighted(0.2),
+        end,
+    )
+        .prop_map(|(count, dedicated, number, given_back, end)| Asked {
             count,
             dedicated,
             number,
             given_back,
-        },
-    )
+            end,
+        })
 }
 
 fn gpu(number: usize) -> String {
@@ -138,8 +148,13 @@ fn report(ledger: &mut Ledger, number: u64, held: &BTreeSet<usize>, ms: i64) {
 }
 
 // Four GPUs on each of three nodes, of which n1 and n2 are dedicated in part: quotas 1 and 2.
-fn world(asks: &[Asked], held: &[BTreeSet<usize>]) -> Ledger {
+pub(crate) fn world(asks: &[Asked], held: &[BTreeSet<usize>]) -> Ledger {
     let mut ledger = with_nodes(&["n0", "n1", "n2"]);
+    let settings = Settings {
+        drain_notice_ms: 1000,
+        ..Settings::default()
+    };
+    granted(&mut ledger, &Command::SetSettings(settings), START);
     ledger.put(put(bought("a", GPU), 6)).unwrap();
     ledger
         .put(on(put(bought("a", GPU), 6), &["n1", "n2"]))
@@ -154,6 +169,7 @@ fn world(asks: &[Asked], held: &[BTreeSet<usize>]) -> Ledger {
         };
         let request = RequestLease {
             quota_type: ask.dedicated.then_some(QuotaType::Dedicated),
+            ttl_ms: ask.end.map(|end| u64::try_from(end - ms).unwrap()),
             ..RequestLease::of(tenant("a"), region("bj"), model(GPU), ask.count, placement)
         };
         let answer = ledger.ask(&Command::RequestLease(request), at(ms), None);
@@ -187,7 +203,7 @@ fn without(state: &State, leases: &BTreeSet<LeaseId>, devices: &BTreeSet<DeviceK
     let mut events: Vec<Event> = ends
         .map(|lease| Event::LeaseEnded {
             lease: *lease,
-            reason: gpuquota_core::lease::EndReason::Drained,
+            reason: EndReason::Drained,
             unconfirmed: BTreeMap::new(),
         })
         .collect();
@@ -248,6 +264,18 @@ fn parts<'a>(
     (leases, keys)
 }
 
+/// Leases that drains took.
+pub(crate) fn drained(ledger: &Ledger) -> BTreeSet<LeaseId> {
+    let leases = ledger.state.leases().map(|lease| lease.id);
+    leases
+        .filter(|lease| reason(ledger, *lease) == Some(EndReason::Drained))
+        .collect()
+}
+
+pub(crate) fn named(groups: &[GroupPlan]) -> BTreeSet<LeaseId> {
+    parts(groups.iter().flat_map(|group| &group.victims)).0
+}
+
 fn over(state: &State, group: &GroupPlan) -> u64 {
     let usage = usage(state, &tenant("a"));
     let over = usage.excess_in().get(&group.group).copied().unwrap_or(0);
@@ -283,15 +311,17 @@ proptest! {
         prop_assert_eq!(plan.refused.is_none(), matches!(answer, Answer::Granted(_)));
         granted(&mut ledger, &Command::SetQuota(draining(set)), now);
         for (who, group, drain) in ledger.state.drains() {
-            prop_assert_eq!((who, drain.deadline), (&tenant("a"), plan.plan.deadline));
-            prop_assert!(plan.plan.groups.iter().any(|it| it.group == *group), "{:?}", plan);
+            let of = plan.plan.groups.iter().find(|it| it.group == *group);
+            prop_assert_eq!((who, of.and_then(|it| it.due)), (&tenant("a"), Some(drain.due())));
         }
         let (mut gone, mut keys) = (BTreeSet::new(), BTreeSet::new());
-        for lease in before.leases().filter(|lease| lease.live() && !lease.active()) {
+        let in_time = |lease: &Lease| lease.expires_at.is_some_and(|end| end <= at(1000 + NOTICE));
+        let ends = |lease: &&Lease| lease.live() && (!lease.active() || in_time(lease));
+        for lease in before.leases().filter(ends) {
             gone.insert(lease.id);
             keys.extend(lease.occupied().map(|(key, _)| key.clone()));
         }
-        for group in &plan.plan.groups {
+        for group in plan.plan.groups.iter().filter(|group| group.due.is_some()) {
             prop_assert_eq!(over(&ledger.state, group), group.excess);
             let left = over(&without(&ledger.state, &gone, &keys), group);
             prop_assert_eq!(group.excess - left, group.leaving);
@@ -309,5 +339,9 @@ proptest! {
             keys.extend(devices);
             prop_assert_eq!(over(&without(&ledger.state, &gone, &keys), group), 0);
         }
+        for ms in [1500, 1000 + NOTICE, 9 * NOTICE] {
+            ledger.sweep(at(ms));
+        }
+        prop_assert_eq!(drained(&ledger), named(&plan.plan.groups), "{:?}", plan);
     }
 }

@@ -65,6 +65,18 @@ pub(crate) struct Known {
 }
 
 impl Naive {
+    /// Whether others have leases on nodes that are not the tenant's yet.
+    pub(crate) fn others_lease(
+        &self,
+        tenant: &TenantName,
+        nodes: &BTreeSet<NodeName>,
+        now: Timestamp,
+    ) -> bool {
+        let new = |node: &NodeName| nodes.contains(node) && self.bound(node, now) != Some(tenant);
+        let mut theirs = self.promises.iter().filter(|it| it.tenant != *tenant);
+        theirs.any(|it| it.phase == LeasePhase::Active && it.devices.values().any(new))
+    }
+
     pub(crate) fn known(&self, tenant: &TenantName) -> Option<&Known> {
         self.tenants.iter().find(|known| known.name == *tenant)
     }

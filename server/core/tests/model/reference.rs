@@ -230,6 +230,10 @@ impl Naive {
         if nodes.iter().any(foreign) {
             return Err("node_bound".into());
         }
+        let ends_now = set.expires_at.is_some_and(|end| end <= now);
+        if !ends_now && self.others_lease(&name.tenant, &nodes, now) {
+            return Err("leased_by_others".into());
+        }
         let old = self.quotas.iter().position(|q| q.named(name, quota_type));
         let mut after = self.clone();
         let at = old.unwrap_or_else(|| {

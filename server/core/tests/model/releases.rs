@@ -11,6 +11,7 @@ use gpuquota_core::quota::QuotaType;
 use gpuquota_core::settings::Settings;
 use gpuquota_core::{Answer, Command, Denied};
 
+use crate::drain::draining;
 use crate::examples::{GPU, bought, on, put, release, until};
 use crate::leases::{ask_for, at, four, free, number_for};
 use crate::properties::{NOW, full_report, held_gpu, with_nodes};
@@ -283,7 +284,8 @@ fn a_lease_on_a_node_that_serves_another_tenant_by_now_is_not_kept_longer() {
         ..number_for("a", 1)
     };
     let number = ledger.lease(&number, START).unwrap();
-    ledger.put(on(put(bought("b", GPU), 4), &["n0"])).unwrap();
+    let bound = draining(on(put(bought("b", GPU), 4), &["n0"]));
+    ledger.put(bound).unwrap();
     let renew = |lease: &Lease, ttl_ms| Command::RenewLease {
         lease: lease.id,
         ttl_ms,

@@ -52,7 +52,7 @@ async fn write(api: &Api, call: &Call, command: Command, dry_run: bool) -> Resul
     let preview = preview.map_err(|denied| Problem::of_ledger(denied.into(), &call.principal))?;
     Reply::ok(Done {
         code: 0,
-        data: Some(PlanBody::of(&preview)),
+        data: Some(PlanBody::of(&preview, call.principal.role)),
     })
 }
 

@@ -28,6 +28,7 @@ pub(super) fn group() -> Value {
     json!({
         "region": "US", "quota_type": "flexible", "gpu_model": "nvidia.com/gpu",
         "limit_before": 4, "limit_after": 4, "used": 5, "excess": 1, "leaving": 0,
+        "deadline": "2026-11-23T08:00:00Z",
         "victims": [{
             "lease": 7, "count": 1, "activity": "idle", "idle_since": "2026-11-22T06:00:00Z",
             "since": "2026-11-20T08:00:00Z",

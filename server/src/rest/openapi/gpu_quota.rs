@@ -33,7 +33,8 @@ pub(in crate::rest) fn put() -> Operation {
         "Make or replace a quota",
         "Names the quota by tenant, region, source, type and model. An `id` that is known for the tenant picks the \
          type of its quota; known under another key it is 409. `num` below what is in use is 409 and changes nothing, unless `on_excess` is drain: then it is \
-         taken, and what is over has the server's notice to leave before leases are ended. `num` 0 ends them at once.",
+         taken, and what is over has the server's notice to leave before leases are ended. `num` 0 ends them at once. \
+         Naming nodes on which others have leases is 409 too, and with drain those leases have the notice.",
     )
     .path::<names::TenantName>("tenant", "Whose quota it is.")
     .query::<names::OnExcess>("on_excess", "Deny where it is left out.")
@@ -41,6 +42,7 @@ pub(in crate::rest) fn put() -> Operation {
     .body(body, example)
     .problem(Kind::Contradiction)
     .problem(Kind::BelowUse)
+    .problem(Kind::InUse)
     .problem(Kind::IdTaken)
     .problem(Kind::NodeBound)
     .answers::<Done>(json!({ "code": 0 }))

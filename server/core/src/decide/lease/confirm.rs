@@ -157,7 +157,14 @@ impl State {
         let due = due.take_while(|(at, _)| *at <= now);
         let due = due.filter_map(|(_, lease)| self.lease(*lease));
         due.filter_map(|lease| match &lease.phase {
-            LeasePhase::Active => Some(self.ending(lease, EndReason::Expired, now)),
+            LeasePhase::Active => {
+                let reason = match (lease.leave_by, lease.expires_at) {
+                    (Some(leave_by), Some(end)) if end <= leave_by => EndReason::Expired,
+                    (Some(_), _) => EndReason::Drained,
+                    (None, _) => EndReason::Expired,
+                };
+                Some(self.ending(lease, reason, now))
+            }
             LeasePhase::Releasing { reason, .. } => Some(self.waited(lease, *reason, now)),
             LeasePhase::Ended { .. } => None,
         })

@@ -81,6 +81,7 @@ impl State {
             epoch: Epoch(self.rows.last_epoch.0 + 1),
             granted_at: now,
             expires_at: request.ttl_ms.map(|ttl| now.after(ttl)),
+            leave_by: None,
             phase: LeasePhase::Active,
             changed: self.rows.seq.next(),
         };

@@ -112,7 +112,7 @@ impl State {
             others: Some(devices),
             tenants: bound.into_iter().take(MOST_NAMED).cloned().collect(),
             nodes: nodes.into_iter().take(MOST_NAMED).cloned().collect(),
-            soonest: lease.expires_at,
+            soonest: lease.ends_at(),
             admit: Some(Change::LeaseElsewhere { count }),
             ..Explanation::new(
                 rule,

@@ -77,6 +77,10 @@ pub(in crate::rest) struct TermsBody<'a> {
     /// From then on it is to end; null is until it is given back.
     #[schema(value_type = Option<names::Time>, required)]
     expires_at: Option<String>,
+    /// From then on it is to end, because a node of it serves another tenant alone by now; ask for a new lease elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = names::Time, required = false)]
+    leave_by: Option<String>,
     /// Why it is to end, or ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = names::EndReason, required = false)]
@@ -196,6 +200,7 @@ impl<'a> TermsBody<'a> {
             state: lease.state(),
             granted_at: time::format(lease.granted_at),
             expires_at: lease.expires_at.map(time::format),
+            leave_by: lease.leave_by.map(time::format),
             reason: None,
             releasing_since: None,
             deadline: None,
