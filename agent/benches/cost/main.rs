@@ -1,8 +1,8 @@
 //! What the agent costs on a node: CPU seconds a minute and PSS of agent and worker at 1 s sampling, NVML calls of a pass, and
 //! scrapes; with 8 GPUs and 16 processes, on full H100s and on A100s cut into 7 instances each. Beside it a loop in C that makes the
 //! calls that the data needs, on the same library in the same minute. NVML is the fake, whose calls cost next to nothing, so
-//! this is the agent's own part and the fake's: each call looks whether the scenario changed, and a wait for events does so ten
-//! times a second, where a driver's sleeps. Once more with calls that cost 20 us, as ioctls do.
+//! this is the agent's own part and the fake's (each call looks whether the scenario changed). Once more with calls that cost
+//! 20 us, as ioctls do.
 //!
 //! `cargo bench -p gpuquota-agent --bench cost [-- --seconds 60]`
 
