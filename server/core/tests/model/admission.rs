@@ -232,7 +232,7 @@ impl Naive {
     }
 
     // Nodes with full GPUs are in the group that their product names.
-    fn most_cards(&self, tenant: &TenantName, node: &NodeName) -> Option<u32> {
+    pub(crate) fn most_cards(&self, tenant: &TenantName, node: &NodeName) -> Option<u32> {
         let gpu = |held: &&Held| matches!(held.report.key, DeviceKey::Gpu(_));
         let mut here = self.devices.iter().filter(|held| held.node == *node);
         here.find(gpu)?;

@@ -240,7 +240,7 @@ impl State {
     }
 
     /// Cards that a tenant may have on a node, by the tightest of the node's groups; `None` is no limit.
-    pub(super) fn card_limit_on(&self, tenant: &TenantName, name: &NodeName) -> Option<u32> {
+    pub(crate) fn card_limit_on(&self, tenant: &TenantName, name: &NodeName) -> Option<u32> {
         let groups = self.groups_of(name);
         groups
             .filter_map(|group| self.card_limit(group, Some(tenant), Accelerator::Gpu))
