@@ -204,8 +204,6 @@ struct Row<'o> {
     numa_node: Option<u32>,
     /// GPUs with the same number are joined by NVLink.
     nvlink_island: Option<u32>,
-    /// Of a GPU that is or was cut: changes of its layout since the agent began to look.
-    mig_generation: Option<u64>,
     /// What a full GPU is.
     gpu: Option<&'o GpuFacts>,
     processes: Vec<ProcessRow<'o>>,
@@ -267,7 +265,6 @@ impl<'o> Row<'o> {
             state: health_text(device.health),
             numa_node: device.numa_node(),
             nvlink_island: device.nvlink_island,
-            mig_generation: device.mig_generation,
             gpu: facts.filter(|_| place.is_none() && device.vgpu.is_none()),
             processes: device.processes.iter().map(ProcessRow::new).collect(),
         }

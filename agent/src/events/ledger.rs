@@ -75,7 +75,17 @@ pub struct Ledger {
     layouts: BTreeMap<String, Times>,
     others: BTreeMap<(String, u64), Times>,
     tenants: BTreeMap<(String, Class), u64>,
+    /// By GPU and GPU instance, where the witness names one.
+    last: BTreeMap<(String, Option<u32>), Last>,
     dropped: u64,
+}
+
+/// The newest XID of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Last {
+    xid: u64,
+    /// The layout of the GPU when it happened; the number of an instance means another one in the next.
+    generation: Option<u64>,
 }
 
 impl Ledger {
@@ -152,6 +162,14 @@ impl Ledger {
             .map(|((uuid, xid), times)| (uuid.as_str(), *xid, times))
     }
 
+    /// The newest XID of a GPU (`gi` is `None`: those that no witness tied to an instance), or of a GPU instance that is still the
+    /// one that it happened on: the GPU's layout has this generation. `None`: nobody told of any.
+    #[must_use]
+    pub fn last_xid(&self, uuid: &str, gi: Option<u32>, generation: Option<u64>) -> Option<u64> {
+        let last = self.last.get(&(uuid.to_owned(), gi))?;
+        (gi.is_none() || last.generation == generation).then_some(last.xid)
+    }
+
     /// GPUs that fell off the bus, as the kernel log tells.
     pub fn falls(&self) -> impl Iterator<Item = (&str, &Times)> {
         self.falls
@@ -197,12 +215,17 @@ impl Ledger {
     ) {
         let key = (uuid.to_owned(), xid);
         if self.xids.len() >= MOST_ROWS && !self.xids.contains_key(&key) {
+            self.remember(uuid, place.0, xid, before);
             self.drop(count);
             return;
         }
         let times = self.xids.entry(key).or_default();
         let first = times.count == 0 || now.boottime_ms.saturating_sub(times.told_ms) > SAME_MS;
         let new = times.add(count, by, now);
+        // The second witness may know the instance where the first did not.
+        if new > 0 || place.0.is_some() {
+            self.remember(uuid, place.0, xid, before);
+        }
         if new == 0 {
             return;
         }
@@ -226,6 +249,16 @@ impl Ledger {
                 *own = own.saturating_add(new);
             }
         }
+    }
+
+    fn remember(&mut self, uuid: &str, gi: Option<u32>, xid: u64, before: Option<&Observation>) {
+        let key = (uuid.to_owned(), gi);
+        if self.last.len() >= MOST_ROWS && !self.last.contains_key(&key) {
+            return;
+        }
+        let gpu = before.and_then(|before| before.devices.get(&DeviceKey::Gpu(uuid.to_owned())));
+        let generation = gpu.and_then(|gpu| gpu.mig_generation);
+        self.last.insert(key, Last { xid, generation });
     }
 
     fn count<K: Ord>(

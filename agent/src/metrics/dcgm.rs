@@ -7,15 +7,21 @@
 
 use std::collections::BTreeMap;
 
-use gpuquota_proto::exposition::{Families, Format, Labels, Misnamed, truth};
+use gpuquota_proto::exposition::{Families, Format, Labels, Misnamed};
 use serde::Deserialize;
 
 use crate::attribute::Granted;
-use crate::gpu::gauges::{Activity, Gauges};
+use crate::events::sentinel::Shown;
+use crate::gpu::gauges::Activity;
 use crate::gpu::reading::{Health, Memory, RemappedRows};
 use crate::observation::{Device, DeviceKey, Observation, Readout};
 
+use self::families::{COUNTER, FAMILIES, Where};
+use self::last_xid::XidRow;
 use super::snapshot::View;
+
+mod families;
+mod last_xid;
 
 /// How rows are labelled beyond what the GPUs say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,189 +53,12 @@ struct Row<'o> {
     remapped: Option<RemappedRows>,
     activity: Option<&'o Activity>,
     memory: Option<&'o Memory>,
+    xid: Option<XidRow>,
     /// It is an instance.
     instance: bool,
     /// It is cut, and its instances have its memory.
     cut: bool,
 }
-
-/// Where a family has rows.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Where {
-    /// On GPUs and again on their instances.
-    Everywhere,
-    /// On GPUs.
-    Gpus,
-    /// Where the memory is counted.
-    Memory,
-}
-
-type Value = fn(&Row<'_>) -> Option<f64>;
-
-const GAUGE: bool = false;
-const COUNTER: bool = true;
-
-const FAMILIES: [(&str, bool, Where, Value, &str); 22] = [
-    (
-        "DCGM_FI_DEV_GPU_TEMP",
-        GAUGE,
-        Where::Everywhere,
-        |row| row.gpu.glow.temperature_celsius.map(f64::from),
-        "GPU temperature (in C).",
-    ),
-    (
-        "DCGM_FI_DEV_MEMORY_TEMP",
-        GAUGE,
-        Where::Gpus,
-        |row| count(row, |more| more.memory_celsius),
-        "Memory temperature (in C).",
-    ),
-    (
-        "DCGM_FI_DEV_POWER_USAGE",
-        GAUGE,
-        Where::Gpus,
-        |row| {
-            row.gpu
-                .glow
-                .power_milliwatts
-                .map(|mw| f64::from(mw) / 1000.0)
-        },
-        "Power draw (in W).",
-    ),
-    (
-        "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
-        COUNTER,
-        Where::Gpus,
-        |row| count(row, |more| more.energy_millijoules),
-        "Total energy consumption since the driver was loaded (in mJ).",
-    ),
-    (
-        "DCGM_FI_DEV_SM_CLOCK",
-        GAUGE,
-        Where::Gpus,
-        |row| figure(row, |more| more.sm_clock_mhz),
-        "SM clock frequency (in MHz).",
-    ),
-    (
-        "DCGM_FI_DEV_MEM_CLOCK",
-        GAUGE,
-        Where::Gpus,
-        |row| figure(row, |more| more.memory_clock_mhz),
-        "Memory clock frequency (in MHz).",
-    ),
-    (
-        "DCGM_FI_DEV_GPU_UTIL",
-        GAUGE,
-        Where::Gpus,
-        |row| row.gpu.glow.utilization_gpu_percent.map(f64::from),
-        "GPU utilization (in %).",
-    ),
-    (
-        "DCGM_FI_DEV_MEM_COPY_UTIL",
-        GAUGE,
-        Where::Gpus,
-        |row| row.gpu.glow.utilization_memory_percent.map(f64::from),
-        "Memory utilization (in %).",
-    ),
-    (
-        "DCGM_FI_DEV_ENC_UTIL",
-        GAUGE,
-        Where::Gpus,
-        |row| figure(row, |more| more.encoder_percent),
-        "Encoder utilization (in %).",
-    ),
-    (
-        "DCGM_FI_DEV_DEC_UTIL",
-        GAUGE,
-        Where::Gpus,
-        |row| figure(row, |more| more.decoder_percent),
-        "Decoder utilization (in %).",
-    ),
-    (
-        "DCGM_FI_DEV_FB_USED",
-        GAUGE,
-        Where::Memory,
-        |row| row.memory.map(|memory| mib(memory.used)),
-        "Framebuffer memory used (in MiB).",
-    ),
-    (
-        "DCGM_FI_DEV_FB_FREE",
-        GAUGE,
-        Where::Memory,
-        |row| row.memory.map(|memory| mib(memory.free)),
-        "Framebuffer memory free (in MiB).",
-    ),
-    (
-        "DCGM_FI_DEV_FB_RESERVED",
-        GAUGE,
-        Where::Memory,
-        |row| row.memory?.reserved.map(mib),
-        "Framebuffer memory reserved by the driver (in MiB).",
-    ),
-    (
-        "DCGM_FI_DEV_PCIE_REPLAY_COUNTER",
-        COUNTER,
-        Where::Gpus,
-        |row| count(row, |more| more.pcie_replays),
-        "Total number of PCIe retries.",
-    ),
-    (
-        "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS",
-        COUNTER,
-        Where::Gpus,
-        |row| row.remapped.map(|rows| f64::from(rows.uncorrectable)),
-        "Number of remapped rows for uncorrectable errors.",
-    ),
-    (
-        "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS",
-        COUNTER,
-        Where::Gpus,
-        |row| row.remapped.map(|rows| f64::from(rows.correctable)),
-        "Number of remapped rows for correctable errors.",
-    ),
-    (
-        "DCGM_FI_DEV_ROW_REMAP_FAILURE",
-        GAUGE,
-        Where::Gpus,
-        |row| row.remapped.map(|rows| truth(rows.failed)),
-        "Whether remapping of rows has failed.",
-    ),
-    (
-        "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
-        GAUGE,
-        Where::Everywhere,
-        |row| row.activity?.engine,
-        "Ratio of time the graphics engine is active.",
-    ),
-    (
-        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
-        GAUGE,
-        Where::Everywhere,
-        |row| row.activity?.tensor,
-        "Ratio of cycles the tensor pipe is active.",
-    ),
-    (
-        "DCGM_FI_PROF_DRAM_ACTIVE",
-        GAUGE,
-        Where::Everywhere,
-        |row| row.activity?.dram,
-        "Ratio of cycles the memory interface is active.",
-    ),
-    (
-        "DCGM_FI_PROF_PCIE_TX_BYTES",
-        GAUGE,
-        Where::Everywhere,
-        |row| row.activity?.pcie_tx,
-        "Bytes sent to the host over PCIe, a second.",
-    ),
-    (
-        "DCGM_FI_PROF_PCIE_RX_BYTES",
-        GAUGE,
-        Where::Everywhere,
-        |row| row.activity?.pcie_rx,
-        "Bytes received from the host over PCIe, a second.",
-    ),
-];
 
 /// The answer to a scrape.
 pub(super) fn render(view: &View, dcgm: &Dcgm) -> Result<Vec<u8>, Misnamed> {
@@ -237,7 +66,7 @@ pub(super) fn render(view: &View, dcgm: &Dcgm) -> Result<Vec<u8>, Misnamed> {
     let observation = view.pass.observation.as_deref().filter(|_| view.fresh);
     let nothing = Granted::new();
     let granted = view.granted.as_deref().unwrap_or(&nothing);
-    let rows = observation.map(|observation| rows(observation, dcgm, granted));
+    let rows = observation.map(|observation| rows(observation, &view.pass.trouble, dcgm, granted));
     let rows = rows.unwrap_or_default();
     for (name, counts, place, value, help) in FAMILIES {
         let mut family = if counts == COUNTER {
@@ -250,6 +79,10 @@ pub(super) fn render(view: &View, dcgm: &Dcgm) -> Result<Vec<u8>, Misnamed> {
                 family.labelled(&row.labels, value);
             }
         }
+    }
+    let mut xids = families.gauge("DCGM_FI_DEV_XID_ERRORS", "Number of the last XID.");
+    for row in rows.iter().filter_map(|row| row.xid.as_ref()) {
+        xids.labelled(&row.labels, row.xid as f64);
     }
     families.text()
 }
@@ -264,7 +97,12 @@ impl Row<'_> {
     }
 }
 
-fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm, granted: &Granted) -> Vec<Row<'o>> {
+fn rows<'o>(
+    observation: &'o Observation,
+    trouble: &Shown,
+    dcgm: &Dcgm,
+    granted: &Granted,
+) -> Vec<Row<'o>> {
     let mut instances: BTreeMap<(&str, u32), Vec<&Device>> = BTreeMap::new();
     let mut gpus: Vec<(&str, &Device, &Readout)> = Vec::new();
     for (key, device) in &observation.devices {
@@ -291,7 +129,7 @@ fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm, granted: &Granted) -> Vec
             ("device", node.as_deref().unwrap_or_default()),
             ("modelName", device.model.as_str()),
         ];
-        let labels = |instance: &[(&str, &str)], device: Option<&str>| {
+        let labels = |instance: &[(&str, &str)], device: Option<&str>, more: &[(&str, &str)]| {
             let mut all = gpu.to_vec();
             all.extend_from_slice(instance);
             match dcgm.host_label {
@@ -307,17 +145,21 @@ fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm, granted: &Granted) -> Vec
                 all.push(("namespace", &place.namespace));
                 all.push(("pod", &place.pod));
             }
+            all.extend_from_slice(more);
             Labels::new(&all)
         };
         let own = instances.range((uuid, 0)..=(uuid, u32::MAX));
         let answers = |parts: &[&Device]| parts.iter().all(|part| part.health == Health::Ok);
         let own: Vec<_> = own.filter(|(_, parts)| answers(parts)).collect();
         rows.push(Row {
-            labels: labels(&[], Some(uuid)),
+            labels: labels(&[], Some(uuid), &[]),
             gpu: readout,
             remapped: device.facts.as_ref().and_then(|facts| facts.remapped_rows),
             activity: readout.activities.iter().find(|did| did.gi.is_none()),
             memory: device.memory.as_ref(),
+            xid: last_xid::of(trouble, uuid, device, None, |more| {
+                labels(&[], Some(uuid), more)
+            }),
             instance: false,
             cut: !own.is_empty(),
         });
@@ -326,10 +168,11 @@ fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm, granted: &Granted) -> Vec
             let profile = gpu_instance(part.profile.as_deref().unwrap_or_default());
             // Of one that is cut into several, none was given all.
             let whole = Some(part).filter(|_| parts.len() == 1);
-            let device = whole.and_then(|part| part.mig_uuid.as_deref());
+            let held = whole.and_then(|part| part.mig_uuid.as_deref());
             let gi = number.to_string();
+            let instance = [("GPU_I_PROFILE", profile), ("GPU_I_ID", gi.as_str())];
             rows.push(Row {
-                labels: labels(&[("GPU_I_PROFILE", profile), ("GPU_I_ID", &gi)], device),
+                labels: labels(&instance, held, &[]),
                 gpu: readout,
                 remapped: None,
                 activity: readout
@@ -337,6 +180,9 @@ fn rows<'o>(observation: &'o Observation, dcgm: &Dcgm, granted: &Granted) -> Vec
                     .iter()
                     .find(|did| did.gi == Some(*number)),
                 memory: part.memory.as_ref(),
+                xid: last_xid::of(trouble, uuid, device, Some(*number), |more| {
+                    labels(&instance, held, more)
+                }),
                 instance: true,
                 cut: false,
             });
@@ -351,22 +197,6 @@ fn gpu_instance(profile: &str) -> &str {
         Some((first, rest)) if first.ends_with('c') => rest,
         _ => profile,
     }
-}
-
-fn more(row: &Row<'_>) -> Option<Gauges> {
-    row.gpu.gauges
-}
-
-fn figure(row: &Row<'_>, of: fn(Gauges) -> Option<u32>) -> Option<f64> {
-    more(row).and_then(of).map(f64::from)
-}
-
-fn count(row: &Row<'_>, of: fn(Gauges) -> Option<u64>) -> Option<f64> {
-    more(row).and_then(of).map(|count| count as f64)
-}
-
-fn mib(bytes: u64) -> f64 {
-    (bytes >> 20) as f64
 }
 
 #[cfg(test)]

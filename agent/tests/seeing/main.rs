@@ -17,6 +17,7 @@ mod namespaces;
 mod node;
 mod placement;
 mod program;
+mod published;
 mod quiesce;
 mod readings;
 mod running;

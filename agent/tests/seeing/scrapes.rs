@@ -135,6 +135,36 @@ fn rule_20_dcgm_rows_come_from_what_the_driver_says() {
     });
 }
 
+/// The driver's event is the value of its GPU instance until that is cut anew.
+#[test]
+fn fault_m_rule_12_a_dashboard_of_dcgm_sees_the_last_xid() {
+    let node = Node::new("a100-mig");
+    let agent = Running::start(&node, "");
+    let path = "/metrics?compat=dcgm";
+    let xid = |text: &str, with: &[&str], value: &str| {
+        let mut rows = text
+            .lines()
+            .filter(|line| line.starts_with("DCGM_FI_DEV_XID_ERRORS{"));
+        rows.any(|row| with.iter().all(|part| row.contains(part)) && row.ends_with(value))
+    };
+    let none = ["gpu=\"1\"", "err_code=\"0\",err_msg=\"No Error\""];
+    let text = agent.scrape_until(path, |text| xid(text, &none, " 0"));
+    assert!(!xid(&text, &["GPU_I_ID"], ""), "{text}");
+    node.edit(|scenario| scenario.push_event("1", Some(31), Some((1, 0))));
+    let told = [
+        "gpu=\"1\"",
+        "GPU_I_PROFILE=\"3g.40gb\",GPU_I_ID=\"1\"",
+        "err_code=\"31\",err_msg=\"GPU memory page fault\"",
+    ];
+    let text = agent.scrape_until(path, |text| xid(text, &told, " 31"));
+    assert!(xid(&text, &none, " 0"), "{text}");
+    node.edit(|scenario| {
+        scenario.gpus[1].mig[0].uuid = "MIG-another".to_owned();
+        Ok(())
+    });
+    agent.scrape_until(path, |text| !xid(text, &["GPU_I_ID"], ""));
+}
+
 /// The kubelet says who was given a device: a label of these rows, and no evidence of who uses it.
 #[test]
 fn rule_20_dcgm_rows_name_the_pod_that_was_given_the_device() {

@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "exports C symbols")]
 
 use std::ffi::{c_uint, c_ulonglong};
-use std::thread;
 use std::time::Duration;
 
 use nvml_wrapper_sys::bindings as sys;
@@ -13,9 +12,6 @@ use crate::scenario::{Gpu, Scenario};
 
 use super::boundary::{Handle, Out};
 use super::{calls, device_calls};
-
-/// How often a waiting call looks for news.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// The event as it was before instances had ids: the first fields of the struct.
 #[repr(C)]
@@ -81,6 +77,7 @@ fn supported(gpu: &Gpu) -> u64 {
 /// Sleeps without holding anything, so that other calls go on.
 fn wait(set: Handle, timeout_ms: c_uint) -> Answer<(Handle, Arrived)> {
     let end = clock::monotonic() + Duration::from_millis(u64::from(timeout_ms));
+    library().watch();
     loop {
         let scenario = library().current()?;
         if let Some(arrived) = library().events.next(set.number(), &scenario)? {
@@ -90,7 +87,7 @@ fn wait(set: Handle, timeout_ms: c_uint) -> Answer<(Handle, Arrived)> {
         if left.is_zero() {
             return Err(Code::TIMEOUT);
         }
-        thread::sleep(left.min(LOOK));
+        library().sleep(left);
     }
 }
 

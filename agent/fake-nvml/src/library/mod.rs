@@ -5,6 +5,7 @@
 //! held from one step to the next, so a call that hangs hangs alone.
 
 mod alive;
+mod change;
 mod code;
 mod devices;
 mod events;
@@ -186,6 +187,18 @@ impl Library {
     /// The scenario as it is now, for calls that wait.
     pub(crate) fn current(&self) -> Answer<Arc<Scenario>> {
         self.source.current().ok_or(Code::DRIVER_NOT_LOADED)
+    }
+
+    /// What changes from now on ends the next [`Self::sleep`] of this thread.
+    pub(crate) fn watch(&self) {
+        if let Some(path) = self.source.path() {
+            change::watch(&path);
+        }
+    }
+
+    /// Until the scenario may have changed, or `at_most` is over.
+    pub(crate) fn sleep(&self, at_most: Duration) {
+        change::sleep(at_most);
     }
 
     fn enter(&self, function: &str) -> Answer<Arc<Scenario>> {

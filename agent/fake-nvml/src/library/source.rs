@@ -48,6 +48,11 @@ impl Source {
         }
     }
 
+    /// Which file is played.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        hold(&self.state).path.clone()
+    }
+
     /// The newest good version of the file; `None` when there never was one.
     pub(super) fn current(&self) -> Option<Arc<Scenario>> {
         let mut state = hold(&self.state);

@@ -111,6 +111,31 @@ fn rule_12_what_two_witnesses_tell_happened_once() {
     assert_eq!(times.last_unix_s, 7);
 }
 
+/// Of a GPU and of each instance on it apart; an instance of a later layout with the same number has none.
+#[test]
+fn fault_m_the_newest_xid_is_that_of_the_gpu_or_of_the_instance_it_happened_on() {
+    let mut ledger = Ledger::default();
+    let mut before = node();
+    let gpu = DeviceKey::Gpu("GPU-m".into());
+    before.devices.get_mut(&gpu).unwrap().mig_generation = Some(3);
+    let last = |ledger: &Ledger, gi, generation| ledger.last_xid("GPU-m", gi, generation);
+    assert_eq!(last(&ledger, None, Some(3)), None);
+    ledger.heard(&event("GPU-m", 13, Some((1, 0)), 1), Some(&before), at(0));
+    ledger.heard(&event("GPU-m", 31, Some((1, 0)), 1), Some(&before), at(1));
+    ledger.heard(&event("GPU-m", 63, None, 1), Some(&before), at(2));
+    assert_eq!(last(&ledger, Some(1), Some(3)), Some(31));
+    assert_eq!(last(&ledger, Some(2), Some(3)), None);
+    assert_eq!(last(&ledger, Some(1), Some(4)), None, "cut anew");
+    assert_eq!(last(&ledger, None, Some(4)), Some(63));
+    // The kernel log tells of the same without the instance, and of another with it.
+    let mut told = line(Some(31), false);
+    ledger.read(&told, Some("GPU-m"), Some(&before), at(3));
+    assert_eq!(last(&ledger, None, Some(3)), Some(63));
+    (told.xid, told.gi) = (Some(63), Some(2));
+    ledger.read(&told, Some("GPU-m"), Some(&before), at(4));
+    assert_eq!(last(&ledger, Some(2), Some(3)), Some(63));
+}
+
 /// A loss that carries no XID, told in two lines, and later another.
 #[test]
 fn rule_12_a_gpu_that_falls_off_without_an_xid_is_counted() {
@@ -169,4 +194,5 @@ fn fault_m_rows_are_bounded_and_what_had_no_room_is_counted() {
     }
     assert_eq!(ledger.xids().count(), MOST_ROWS);
     assert_eq!(ledger.dropped(), 10_000 - 512);
+    assert_eq!(ledger.last_xid("GPU-x", None, None), Some(9_999));
 }

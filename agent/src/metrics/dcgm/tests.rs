@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::attribute::PodPlace;
+use crate::gpu::gauges::Gauges;
 use crate::gpu::reading::{Glow, GpuFacts};
 use crate::metrics::snapshot::{Board, Pass};
 
@@ -267,6 +268,63 @@ fn a_device_that_one_container_was_given_names_it_while_that_is_fresh() {
     board.post_granted(Granted::from([]), 0);
     board.post_granted([("GPU-z".to_owned(), place("a"))].into(), 0);
     assert!(board.view(30_000).granted.is_some() && board.view(30_001).granted.is_none());
+}
+
+/// Rule 12: no error is said only while somebody listens, and an instance has only what was told of it.
+#[test]
+fn fault_m_the_last_xid_stands_on_the_gpu_or_on_the_instance_that_the_driver_named() {
+    let mut shown = crate::events::sentinel::Shown::default();
+    let told = |shown: &Shown| {
+        let board = board();
+        board.post(Pass {
+            trouble: shown.clone(),
+            ..board.view(1500).pass
+        });
+        let text = render(&board.view(1500), &Dcgm::default()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let rows = text
+            .lines()
+            .filter(|line| line.starts_with("DCGM_FI_DEV_XID"));
+        let row = |line: &str| {
+            let label = |name: &str| {
+                let (_, rest) = line.split_once(&format!(",{name}=\""))?;
+                Some(rest.split_once('"')?.0.to_owned())
+            };
+            let all = ["UUID", "GPU_I_ID", "err_code", "err_msg"]
+                .map(|name| label(name).unwrap_or_default());
+            format!("{} {}", all.join("|"), line.rsplit_once(' ').unwrap().1)
+        };
+        rows.map(row).collect::<Vec<_>>()
+    };
+    let event = |xid, gi: Option<u32>| crate::gpu::event::DriverEvent {
+        uuid: "GPU-a".to_owned(),
+        what: crate::gpu::event::Happening::Xid(xid),
+        gi,
+        ci: gi.map(|_| 0),
+        count: 1,
+    };
+    let now = crate::events::ledger::Now {
+        boottime_ms: 1000,
+        unix_s: 1,
+    };
+    let before = observation();
+    assert_eq!(told(&shown), Vec::<String>::new(), "nobody listens");
+    Arc::make_mut(&mut shown.ledger).heard(&event(63, None), Some(&before), now);
+    assert_eq!(
+        told(&shown),
+        ["GPU-a||63|Page retirement or row remapping recorded 63"]
+    );
+    shown.events = crate::gpu::event::EventsState::Listening;
+    Arc::make_mut(&mut shown.ledger).heard(&event(31, Some(2)), Some(&before), now);
+    Arc::make_mut(&mut shown.ledger).heard(&event(999, Some(9)), Some(&before), now);
+    assert_eq!(
+        told(&shown),
+        [
+            "GPU-z||0|No Error 0",
+            "GPU-a||63|Page retirement or row remapping recorded 63",
+            "GPU-a|2|31|GPU memory page fault 31",
+        ]
+    );
 }
 
 /// Rule 3: too old is not shown, and neither is a GPU that hangs.
