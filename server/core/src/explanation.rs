@@ -96,9 +96,17 @@ pub enum Change {
         /// Its new limit.
         limit: u64,
     },
-    /// Wait until something ends by itself.
+    /// Give a quota that has ended a later end, and at least this limit.
+    ExtendQuota {
+        /// Which.
+        quota: QuotaId,
+        /// Its limit.
+        limit: u64,
+    },
+    /// Wait: enough ends by itself.
     WaitUntil {
-        /// When.
+        /// From when on there is room, at the latest: what ends is charged until its nodes show it free, or are waited
+        /// for no more.
         at: Timestamp,
     },
     /// Give back, or end, so many of what the tenant has.

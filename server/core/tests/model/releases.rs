@@ -264,6 +264,7 @@ fn what_waits_to_be_seen_free_ends_at_its_deadline() {
     let denied = ledger.lease(&ask_for("a", 1), at(5)).unwrap_err();
     assert_eq!(denied.soonest, Some(at(10)));
     let wait = i64::try_from(Settings::default().confirm_within_ms).unwrap();
+    assert_eq!(denied.admit, Some(Change::WaitUntil { at: at(10 + wait) }));
     let denied = ledger.lease(&ask_for("a", 1), at(10)).unwrap_err();
     assert_eq!(denied.soonest, Some(at(10 + wait)));
     let denied = ledger.lease(&ask_for("b", 1), at(11)).unwrap_err();

@@ -166,12 +166,7 @@ impl State {
 
     // What a node that is not heard holds stays charged: it is asked again later.
     fn waited(&self, lease: &Lease, reason: EndReason, now: Timestamp) -> Event {
-        let heard = |node| self.node(node).is_some_and(|it| it.state == NodeState::Up);
-        let silent = lease.occupied().any(|(key, node)| {
-            let moved = self.device(key).map(|device| &device.node);
-            !heard(node) || moved.is_some_and(|node| !heard(node))
-        });
-        if silent {
+        if !self.all_heard(lease) {
             return Event::LeaseWaiting {
                 lease: lease.id,
                 deadline: self.waits_until(now),

@@ -4,6 +4,8 @@
 mod bearing;
 mod candidates;
 mod confirm;
+mod ends;
+mod obstacles;
 mod renew;
 mod why;
 
@@ -21,7 +23,7 @@ use crate::lease::{
     Unconfirmed,
 };
 use crate::mutant::{Mutant, planted};
-use crate::placement::{NoPlace, Wish, place};
+use crate::placement::{Wish, place};
 use crate::quota::{Quota, QuotaSource, QuotaType};
 use crate::settings::Settings;
 use crate::state::{Group, State};
@@ -264,24 +266,31 @@ impl State {
         terms: &LeaseTerms,
         group: &Group,
     ) -> Result<BTreeMap<DeviceKey, NodeName>, Denied> {
+        let chosen = self.fitting(request, terms, group);
+        chosen.map_err(|not| match not {
+            NotGiven::NoPlace(none) => self.no_device(request, terms, group, &none),
+            NotGiven::NotBorne(borne) => self.not_borne(terms, group, borne),
+        })
+    }
+
+    fn fitting(
+        &self,
+        request: &RequestLease,
+        terms: &LeaseTerms,
+        group: &Group,
+    ) -> Result<BTreeMap<DeviceKey, NodeName>, NotGiven> {
         let wish = Wish {
             count: terms.count,
             spread: request.spread,
             most_nodes: request.most_nodes,
         };
         let offers = self.candidates(request, terms, group).offers();
-        let no_device = |none: &NoPlace| self.no_device(request, terms, group, none);
         let chosen = match terms.quota_type {
             QuotaType::Dedicated => {
-                let mut bearing = Bearing::of(self, &terms.tenant);
-                let chosen = bearing.choose(&wish, offers, group);
-                chosen.map_err(|not| match not {
-                    NotGiven::NoPlace(none) => no_device(&none),
-                    NotGiven::NotBorne(borne) => self.not_borne(terms, group, borne),
-                })?
+                Bearing::of(self, &terms.tenant).choose(&wish, offers, group)?
             }
             QuotaType::Flexible | QuotaType::Mig | QuotaType::Vgpu => {
-                place(&wish, &offers).map_err(|none| no_device(&none))?
+                place(&wish, &offers).map_err(NotGiven::NoPlace)?
             }
         };
         let chosen = chosen
