@@ -53,6 +53,10 @@ pub enum Rule {
     DeviceUnreadable,
     /// They do not fit on so few nodes.
     TooFewNodes,
+    /// A limit below what is in use.
+    BelowUse,
+    /// A release of what is in use.
+    InUse,
     /// No GPU has the slice; it has other slices or is whole.
     NoSlice,
 }
@@ -94,6 +98,13 @@ pub enum Change {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         quota: Option<QuotaId>,
         /// Its new limit.
+        limit: u64,
+    },
+    /// Set this limit, or a larger one.
+    SetLimit {
+        /// The limit of which quota.
+        quota: QuotaId,
+        /// The smallest limit that is accepted.
         limit: u64,
     },
     /// Give a quota that has ended a later end, and at least this limit.

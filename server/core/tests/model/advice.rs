@@ -3,14 +3,15 @@
 use gpuquota_core::command::{OnExcess, QuotaName, RequestLease, SetQuota};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::explanation::{Change, Explanation, Rule};
-use gpuquota_core::id::{QuotaId, SessionId, Timestamp};
+use gpuquota_core::id::{GroupName, QuotaId, SessionId, Timestamp};
 use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::limit::Limit;
+use gpuquota_core::pool::{Accelerator, CardLimitKey};
 use gpuquota_core::quota::{Quota, QuotaType};
 use gpuquota_core::settings::Settings;
-use gpuquota_core::{Answer, Command, State};
+use gpuquota_core::{Answer, Command, Denied, State};
 
-use crate::examples::{GPU, bought, put, until};
+use crate::examples::{GPU, bought, put, release, until};
 use crate::leases::{ask_for, at, four, free};
 use crate::properties::held_gpu;
 use crate::world::node;
@@ -21,6 +22,8 @@ pub(crate) fn judge(state: &State, asked: &RequestLease, because: &Explanation, 
     let quota_type = asked.quota_type;
     let quota_type = quota_type.unwrap_or_else(|| state.catalogue().implied_type(&asked.gpu_model));
     let numbered = asked.placement == LeasePlacement::CountOnly;
+    filled(because);
+    assert_eq!(because.asked, Some(asked.count.into()), "{because:?}");
     if let Some(Change::WaitUntil { at }) = because.admit {
         waits(state, asked, because, now, at);
         return;
@@ -82,6 +85,41 @@ pub(crate) fn judge(state: &State, asked: &RequestLease, because: &Explanation, 
         }
         _ => {}
     }
+}
+
+// Wherever the tenant is known, so is what it may have and has.
+fn filled(because: &Explanation) {
+    let figures = because.limit.is_some()
+        && because.used.is_some()
+        && because.leased.is_some()
+        && because.observed.is_some();
+    assert!(
+        figures || because.rule == Rule::UnknownTenant,
+        "{because:?}"
+    );
+    let held = because.used.is_some_and(|used| used > 0);
+    assert_eq!(held, !because.own.is_empty(), "{because:?}");
+    assert!(because.admit.is_some(), "{because:?}");
+}
+
+/// Judges what is said of a limit that is below what is in use.
+pub(crate) fn judge_limit(state: &State, set: &SetQuota, because: &Explanation, now: Timestamp) {
+    assert_eq!(because.rule, Rule::BelowUse);
+    let refused = |limit: Limit| {
+        let set = SetQuota {
+            limit,
+            ..set.clone()
+        };
+        let decided = state.decide(&Command::SetQuota(set), now);
+        matches!(decided, Err(Denied::BelowUse { .. }))
+    };
+    let Some(Change::SetLimit { limit, .. }) = because.admit else {
+        assert!(refused(Limit::Unlimited), "{because:?}");
+        return;
+    };
+    let least = u32::try_from(limit).unwrap();
+    assert!(!refused(Limit::Finite(least)), "{because:?}");
+    assert!(refused(Limit::Finite(least - 1)), "{because:?}");
 }
 
 // The ledger with another limit and end of a quota.
@@ -197,4 +235,73 @@ fn a_quota_that_ended_is_to_last_longer_not_only_to_be_larger() {
     let extend = Some(Change::ExtendQuota { quota, limit: 4 });
     assert_eq!(denied.because[0].admit, extend);
     assert_eq!(denied.admit, extend);
+}
+
+#[test]
+fn a_limit_below_use_and_a_release_in_use_say_by_what() {
+    let mut ledger = four();
+    let lease = ledger.lease(&ask_for("a", 3), START).unwrap();
+    let set = Command::SetQuota(put(bought("a", GPU), 1));
+    let Answer::Denied(Denied::BelowUse {
+        because: Some(because),
+        ..
+    }) = ledger.ask(&set, at(1), None)
+    else {
+        panic!("a limit below what is leased is refused");
+    };
+    let least = Change::SetLimit {
+        quota: QuotaId(0),
+        limit: 3,
+    };
+    assert_eq!(because.admit, Some(least));
+    let figures = (
+        because.limit,
+        because.used,
+        because.leased,
+        because.observed,
+    );
+    assert_eq!(figures, (Some(Limit::Finite(4)), Some(3), Some(3), Some(0)));
+    assert!(because.own.iter().all(|own| own.lease == Some(lease.id)));
+    let release = Command::ReleaseQuota(release(bought("a", GPU), false, true));
+    let Answer::Denied(Denied::InUse {
+        because: Some(because),
+        ..
+    }) = ledger.ask(&release, at(2), None)
+    else {
+        panic!("what is in use is not released");
+    };
+    assert_eq!(because.admit, Some(Change::GiveBack { count: 3 }));
+    assert_eq!((because.used, because.own.len()), (Some(3), 3));
+}
+
+#[test]
+fn a_bound_of_cards_on_a_node_is_told_with_its_figures() {
+    let mut ledger = four();
+    ledger.lease(&ask_for("a", 1), START).unwrap();
+    let key = CardLimitKey {
+        group: GroupName::new("H100").unwrap(),
+        tenant: None,
+        accelerator: Accelerator::Gpu,
+    };
+    let bound = ledger.ask(&Command::SetCardLimit(key, Some(2)), at(1), None);
+    assert!(matches!(bound, Answer::Granted(_)), "{bound:?}");
+    let denied = ledger.lease(&ask_for("a", 3), at(2)).unwrap_err();
+    let one = Some(Change::AskFor { count: 1 });
+    assert_eq!((&denied.admit, denied.others), (&one, Some(0)));
+    let limit = denied.because.iter().find(|it| it.rule == Rule::NodeLimit);
+    let limit = limit.unwrap();
+    assert_eq!(limit.admit, one);
+    let on_node = &limit.because[0];
+    assert_eq!(
+        (on_node.limit, on_node.used, on_node.nodes.as_slice()),
+        (Some(Limit::Finite(2)), Some(1), [node("n0")].as_slice())
+    );
+    assert_eq!(on_node.admit, one);
+    assert!(
+        denied
+            .redacted()
+            .because
+            .iter()
+            .all(|it| it.because.iter().all(|it| it.nodes.is_empty()))
+    );
 }

@@ -266,6 +266,12 @@ fn live(steps: &[Step]) {
         {
             advice::judge(&ledger.state, asked, because, now);
         }
+        if let (Command::SetQuota(set), Answer::Denied(Denied::BelowUse { because, .. })) =
+            (&command, &answered_now)
+        {
+            let because = because.as_deref().unwrap();
+            advice::judge_limit(&ledger.state, set, because, now);
+        }
         if let Answer::Granted(Outcome::Lease(lease)) = &answered_now {
             assert_eq!(
                 ledger.state.lease(lease.id),

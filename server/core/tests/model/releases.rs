@@ -104,6 +104,24 @@ fn a_node_does_not_speak_for_a_device_that_another_has() {
 }
 
 #[test]
+fn what_is_free_at_the_deadline_is_not_called_held() {
+    let mut ledger = four();
+    let lease = ledger.lease(&ask_for("a", 2), START).unwrap();
+    let held = held_gpu("GPU-1", &["a"]);
+    ledger.say("n0", 2, vec![held_gpu("GPU-0", &[]), held], at(1));
+    // The agent does not say which row it knew of, so nothing that it reads confirms the release.
+    ledger.give_back(lease.id, false, at(2));
+    let wait = i64::try_from(Settings::default().confirm_within_ms).unwrap();
+    ledger.sweep(at(2 + wait));
+    let ended = ledger.state.lease(lease.id).unwrap().clone();
+    let LeasePhase::Ended { unconfirmed, .. } = ended.phase else {
+        panic!("{ended:?}");
+    };
+    let why: Vec<_> = unconfirmed.into_values().collect();
+    assert_eq!(why, [Unconfirmed::NeverConfirmed, Unconfirmed::StillHeld]);
+}
+
+#[test]
 fn waiting_for_no_time_at_all_is_not_due_for_ever() {
     let mut ledger = four();
     let settings = Settings {

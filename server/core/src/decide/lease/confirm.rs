@@ -173,12 +173,11 @@ impl State {
             };
         }
         let unconfirmed = lease.occupied().map(|(key, _)| {
-            let readable = self
-                .device(key)
-                .is_some_and(|device| device.report.readable());
-            let why = match readable {
-                true => Unconfirmed::StillHeld,
-                false => Unconfirmed::Unreadable,
+            let report = self.device(key).map(|device| &device.report);
+            let why = match report.filter(|report| report.readable()) {
+                None => Unconfirmed::Unreadable,
+                Some(report) if may_hold(&lease.terms.tenant, report) => Unconfirmed::StillHeld,
+                Some(_) => Unconfirmed::NeverConfirmed,
             };
             (key.clone(), why)
         });
@@ -190,7 +189,11 @@ impl State {
     }
 }
 
+fn may_hold(tenant: &TenantName, report: &DeviceReport) -> bool {
+    report.unattributed || report.tenants.contains(tenant)
+}
+
 fn free_of(tenant: &TenantName, report: &DeviceReport) -> bool {
-    let free = report.readable() && !report.unattributed && !report.tenants.contains(tenant);
+    let free = report.readable() && !may_hold(tenant, report);
     free || planted(Mutant::EndUnconfirmed)
 }

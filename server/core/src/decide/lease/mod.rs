@@ -57,12 +57,12 @@ impl State {
             return Err(too_many("labels of a lease", MOST_LABELS));
         }
         let terms = self.terms_of(request);
-        self.check_tenant(&terms)?;
         let group = Group {
             region: terms.region.clone(),
             quota_type: terms.quota_type,
             model: self.catalogue().canonical(&terms.gpu_model),
         };
+        self.check_tenant(&terms, &group)?;
         let source = self.check_quotas(&terms, &group)?;
         let devices = match terms.placement {
             LeasePlacement::CountOnly => {
@@ -199,35 +199,40 @@ impl State {
         }
     }
 
-    fn check_tenant(&self, terms: &LeaseTerms) -> Result<(), Denied> {
+    fn check_tenant(&self, terms: &LeaseTerms, group: &Group) -> Result<(), Denied> {
         let tenant = &terms.tenant;
+        let asked = Some(u64::from(terms.count));
         let Some(known) = self.tenant(tenant) else {
-            return Err(why::denied(Explanation::new(
-                Rule::UnknownTenant,
-                format!("there is no tenant {tenant}; make it known or give it a quota first"),
-            )));
+            return Err(why::denied(Explanation {
+                asked,
+                admit: Some(Change::AskOperator),
+                ..Explanation::new(
+                    Rule::UnknownTenant,
+                    format!("there is no tenant {tenant}; make it known or give it a quota first"),
+                )
+            }));
         };
         if known.profile.frozen {
-            return Err(why::frozen(tenant));
+            return Err(self.frozen(tenant, group, asked));
         }
         if let Some(project) = &terms.project {
             let owner = self.tenant_of_project(project);
             if owner.is_none_or(|owner| owner.profile.tenant != *tenant) {
-                return Err(why::denied(Explanation::new(
-                    Rule::UnknownProject,
-                    format!("{project} is no project of tenant {tenant}"),
-                )));
+                let text = format!("{project} is no project of tenant {tenant}");
+                return Err(why::denied(Explanation {
+                    asked,
+                    admit: Some(Change::AskOperator),
+                    ..self.account(Rule::UnknownProject, text, tenant, group)
+                }));
             }
         }
         if terms.quota_type != QuotaType::Dedicated && self.is_confined(tenant) {
+            let text =
+                format!("tenant {tenant} is kept on its dedicated nodes; ask for type dedicated");
             return Err(why::denied(Explanation {
+                asked,
                 admit: Some(Change::AskOperator),
-                ..Explanation::new(
-                    Rule::Confined,
-                    format!(
-                        "tenant {tenant} is kept on its dedicated nodes; ask for type dedicated"
-                    ),
-                )
+                ..self.account(Rule::Confined, text, tenant, group)
             }));
         }
         Ok(())

@@ -7,6 +7,7 @@ use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, MOST_NAMED, Rule};
 use crate::id::{NodeName, TenantName, Timestamp};
 use crate::lease::{Lease, LeaseTerms};
+use crate::limit::Limit;
 use crate::placement::NoPlace;
 use crate::quota::QuotaType;
 use crate::state::{Group, State};
@@ -25,6 +26,7 @@ impl State {
         let mut obstacles: BTreeMap<Rule, Obstacle> = BTreeMap::new();
         let (mut all, mut open) = (0, 0);
         let mut serving: BTreeSet<&NodeName> = BTreeSet::new();
+        let mut open_nodes: BTreeSet<&NodeName> = BTreeSet::new();
         for (name, node) in self.nodes().filter(|(_, node)| node.region == group.region) {
             let devices = node
                 .devices
@@ -60,6 +62,7 @@ impl State {
                 };
                 let Some(rule) = rule else {
                     open += 1;
+                    open_nodes.insert(name);
                     continue;
                 };
                 let obstacle = obstacles.entry(rule).or_default();
@@ -83,11 +86,17 @@ impl State {
         }
         let soonest = obstacles.values().flat_map(|it| it.ends.first()).min();
         let soonest = soonest.copied();
+        let theirs = [Rule::NodeDedicated, Rule::DeviceLeased, Rule::DeviceHeld];
+        let others = obstacles
+            .iter()
+            .filter(|(rule, _)| theirs.contains(rule))
+            .map(|(_, obstacle)| obstacle.devices - obstacle.own)
+            .sum();
         let mut because: Vec<Explanation> = obstacles
             .into_iter()
             .map(|(rule, obstacle)| obstacle.explain(rule))
             .collect();
-        because.extend(self.too_scattered(terms, none, open));
+        because.extend(self.too_scattered(terms, none, open, &open_nodes));
         if all == 0 {
             because.push(self.no_slice(terms, group));
         }
@@ -101,32 +110,41 @@ impl State {
                 None => Change::AskOperator,
             },
         };
-        let demand = self.demand(&terms.tenant, group);
+        let text = format!(
+            "the quota has room, but of {all} devices of {} in {} {} can be given, and {} are asked for",
+            terms.gpu_model, terms.region, most, terms.count
+        );
         denied(Explanation {
-            used: Some(demand.used()),
-            leased: Some(demand.leased()),
-            observed: Some(demand.observed),
             asked: Some(u64::from(terms.count)),
+            others: Some(others),
             soonest,
             admit: Some(admit),
             because,
-            ..Explanation::new(
-                Rule::NoDevice,
-                format!(
-                    "the quota has room, but of {all} devices of {} in {} {} can be given, and {} are asked for",
-                    terms.gpu_model, terms.region, most, terms.count
-                ),
-            )
+            ..self.account(Rule::NoDevice, text, &terms.tenant, group)
         })
     }
 
     // Devices that are free, but not where or not as many in one place as is asked. `open` are free, also where a bound of
     // cards offers only some of them.
-    fn too_scattered(&self, terms: &LeaseTerms, none: &NoPlace, open: u32) -> Vec<Explanation> {
+    fn too_scattered(
+        &self,
+        terms: &LeaseTerms,
+        none: &NoPlace,
+        open: u32,
+        nodes: &BTreeSet<&NodeName>,
+    ) -> Vec<Explanation> {
+        let admit = Some(match none.within_most_nodes {
+            0 => Change::AskOperator,
+            count => Change::AskFor {
+                count: count.into(),
+            },
+        });
         let mut because = Vec::new();
         if none.admitted < open {
             because.push(Explanation {
                 asked: Some(u64::from(terms.count)),
+                admit: admit.clone(),
+                because: self.at_their_limit(terms, nodes),
                 ..Explanation::new(
                     Rule::NodeLimit,
                     format!(
@@ -139,6 +157,7 @@ impl State {
         if none.within_most_nodes < none.admitted.min(terms.count) {
             because.push(Explanation {
                 asked: Some(u64::from(terms.count)),
+                admit,
                 ..Explanation::new(
                     Rule::TooFewNodes,
                     format!(
@@ -149,6 +168,35 @@ impl State {
             });
         }
         because
+    }
+
+    // What the tenant may have and has on each node that bounds it, the fullest first.
+    fn at_their_limit(&self, terms: &LeaseTerms, nodes: &BTreeSet<&NodeName>) -> Vec<Explanation> {
+        let bounded = nodes.iter().filter_map(|name| {
+            let limit = self.card_limit_on(&terms.tenant, name)?;
+            let cards = self.cards_of(&terms.tenant, name).len() as u64;
+            Some((u64::from(limit).saturating_sub(cards), *name, limit, cards))
+        });
+        let mut bounded: Vec<(u64, &NodeName, u32, u64)> = bounded.collect();
+        bounded.sort_unstable();
+        let nodes = bounded.into_iter().take(MOST_NAMED);
+        let nodes = nodes.map(|(room, name, limit, cards)| Explanation {
+            limit: Some(Limit::Finite(limit)),
+            used: Some(cards),
+            nodes: vec![name.clone()],
+            admit: Some(match room {
+                0 if cards > 0 => Change::GiveBack { count: 1 },
+                0 => Change::AskOperator,
+                count => Change::AskFor { count },
+            }),
+            ..Explanation::new(
+                Rule::NodeLimit,
+                format!(
+                    "on one node the tenant has {cards} of the {limit} cards that it may have there"
+                ),
+            )
+        });
+        nodes.collect()
     }
 
     // Nothing of this model is there at all. A slice may be made by laying out MIG anew, a model may be a spelling.

@@ -10,13 +10,11 @@ use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, MOST_NAMED, Rule};
 use crate::id::{LeaseId, NodeName, Seq, TenantName, Timestamp};
 use crate::lease::Lease;
-use crate::limit::Limit;
-use crate::quota::Quota;
 use crate::state::{Group, State};
 use crate::usage::usage;
 
-use super::why::{denied, frozen};
-use super::{answered, total_limit};
+use super::answered;
+use super::why::denied;
 
 impl State {
     /// What the quotas do not bear any more, or a node does not serve, is not kept longer; it may always end sooner.
@@ -37,7 +35,9 @@ impl State {
         }
         let tenant = &lease.terms.tenant;
         if self.known_tenant(tenant)?.frozen {
-            return Err(frozen(tenant));
+            let groups = self.groups_of_lease(lease);
+            let group = groups.into_iter().next().unwrap_or_else(|| lease.group());
+            return Err(self.frozen(tenant, &group, None));
         }
         let usage = usage(self, tenant);
         if usage.excess() > 0 {
@@ -88,6 +88,10 @@ impl State {
             return Ok(());
         }
         let count = u64::from(lease.terms.count);
+        let text = format!(
+            "{devices} of its {count} devices are on nodes that serve another tenant alone by now; it stays \
+             until its end, so ask for a new lease elsewhere and move before that"
+        );
         Err(denied(Explanation {
             asked: Some(count),
             others: Some(devices),
@@ -95,34 +99,18 @@ impl State {
             nodes: nodes.into_iter().take(MOST_NAMED).cloned().collect(),
             soonest: lease.expires_at,
             admit: Some(Change::LeaseElsewhere { count }),
-            ..Explanation::new(
-                Rule::NodeDedicated,
-                format!(
-                    "{devices} of its {count} devices are on nodes that serve another tenant alone by now; it stays \
-                     until its end, so ask for a new lease elsewhere and move before that"
-                ),
-            )
+            ..self.account(Rule::NodeDedicated, text, tenant, &lease.group())
         }))
     }
 
     // A lease that its quotas do not bear any more.
     fn not_kept(&self, tenant: &TenantName, group: &Group, over: u64) -> Denied {
-        let quotas = self.quotas_in(tenant, group);
-        let granting: Vec<&Quota> = quotas.filter(|quota| !quota.expired).collect();
-        let demand = self.demand(tenant, group);
-        let used = demand.used();
-        let limit = total_limit(&granting).unwrap_or(u64::MAX);
+        let used = self.demand(tenant, group).used();
+        let text =
+            format!("{used} are used, {over} more than quotas bear; give {over} back to renew");
         denied(Explanation {
-            limit: Some(u32::try_from(limit).map_or(Limit::Unlimited, Limit::Finite)),
-            used: Some(used),
-            leased: Some(demand.leased()),
-            observed: Some(demand.observed),
-            own: self.own_holdings(tenant, group),
             admit: Some(Change::GiveBack { count: over }),
-            ..Explanation::new(
-                Rule::OverQuota,
-                format!("{used} are used and quotas grant {limit}; give {over} back to renew"),
-            )
+            ..self.account(Rule::OverQuota, text, tenant, group)
         })
     }
 }

@@ -16,17 +16,40 @@ pub(super) fn denied(because: Explanation) -> Denied {
     }
 }
 
-pub(super) fn frozen(tenant: &TenantName) -> Denied {
-    denied(Explanation {
-        admit: Some(Change::AskOperator),
-        ..Explanation::new(
-            Rule::Frozen,
-            format!("tenant {tenant} is frozen; nothing new is granted to it"),
-        )
-    })
-}
-
 impl State {
+    /// A rule, with what a tenant may have and has in a group.
+    pub(in crate::decide) fn account(
+        &self,
+        rule: Rule,
+        text: impl Into<String>,
+        tenant: &TenantName,
+        group: &Group,
+    ) -> Explanation {
+        let quotas = self.quotas_in(tenant, group);
+        let granting: Vec<&Quota> = quotas.filter(|quota| !quota.expired).collect();
+        let limit = total_limit(&granting).and_then(|limit| u32::try_from(limit).ok());
+        let demand = self.demand(tenant, group);
+        let own = self.own_holdings(tenant, group);
+        Explanation {
+            limit: Some(limit.map_or(Limit::Unlimited, Limit::Finite)),
+            used: Some(demand.used()),
+            leased: Some(demand.leased()),
+            observed: Some(demand.observed),
+            soonest: own.iter().filter_map(|holding| holding.until).min(),
+            own,
+            ..Explanation::new(rule, text)
+        }
+    }
+
+    pub(super) fn frozen(&self, tenant: &TenantName, group: &Group, asked: Option<u64>) -> Denied {
+        let text = format!("tenant {tenant} is frozen; nothing new is granted to it");
+        denied(Explanation {
+            asked,
+            admit: Some(Change::AskOperator),
+            ..self.account(Rule::Frozen, text, tenant, group)
+        })
+    }
+
     /// No quota of the tenant grants anything of this group.
     pub(super) fn no_quota(&self, terms: &LeaseTerms, group: &Group, ended: &[&Quota]) -> Denied {
         let used = self.demand(&terms.tenant, group).used();
@@ -44,22 +67,18 @@ impl State {
                 ),
             )
         });
+        let text = format!(
+            "tenant {} has no {} quota of {} in {} that grants anything",
+            terms.tenant, terms.quota_type, terms.gpu_model, terms.region
+        );
         denied(Explanation {
-            limit: Some(Limit::Finite(0)),
-            used: Some(used),
             asked: Some(asked),
             admit: Some(match ended.first() {
                 Some(quota) => extend(quota, limit),
                 None => Change::RaiseLimit { quota: None, limit },
             }),
             because: because.collect(),
-            ..Explanation::new(
-                Rule::NoQuota,
-                format!(
-                    "tenant {} has no {} quota of {} in {} that grants anything",
-                    terms.tenant, terms.quota_type, terms.gpu_model, terms.region
-                ),
-            )
+            ..self.account(Rule::NoQuota, text, &terms.tenant, group)
         })
     }
 
@@ -70,12 +89,10 @@ impl State {
         group: &Group,
         quotas: &[&Quota],
     ) -> Denied {
-        let demand = self.demand(&terms.tenant, group);
-        let (used, asked) = (demand.used(), u64::from(terms.count));
+        let used = self.demand(&terms.tenant, group).used();
+        let asked = u64::from(terms.count);
         let limit = total_limit(quotas).unwrap_or(u64::MAX);
         let room = limit.saturating_sub(used);
-        let own = self.own_holdings(&terms.tenant, group);
-        let soonest = own.iter().filter_map(|holding| holding.until).min();
         let missing = used.saturating_add(asked).saturating_sub(limit);
         let admit = if room > 0 {
             Change::AskFor { count: room }
@@ -98,20 +115,13 @@ impl State {
                 ),
             )
         });
+        let text =
+            format!("{used} of {limit} are used and {asked} are asked for, {missing} too many");
         denied(Explanation {
-            limit: Some(u32::try_from(limit).map_or(Limit::Unlimited, Limit::Finite)),
-            used: Some(used),
-            leased: Some(demand.leased()),
-            observed: Some(demand.observed),
             asked: Some(asked),
-            own,
-            soonest,
             admit: Some(admit),
             because: because.collect(),
-            ..Explanation::new(
-                Rule::OverQuota,
-                format!("{used} of {limit} are used and {asked} are asked for, {missing} too many"),
-            )
+            ..self.account(Rule::OverQuota, text, &terms.tenant, group)
         })
     }
 
