@@ -97,6 +97,7 @@ impl Ledger {
             request_id: None,
             from: None,
             reason: None,
+            tenants: Default::default(),
             replay,
             events,
         };

@@ -138,6 +138,7 @@ impl State {
             request_id: None,
             from: None,
             reason: None,
+            tenants: Default::default(),
             replay: None,
             events,
         };
