@@ -1,8 +1,11 @@
-//! Compiles `agent.proto` without `protoc`: protox is a protobuf compiler in Rust.
+//! Compiles the `.proto` files without `protoc`: protox is a protobuf compiler in Rust.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=agent.proto");
-    let descriptors = protox::compile(["agent.proto"], ["."])?;
+    let files = ["agent.proto", "cri.proto", "podresources.proto"];
+    for file in files {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

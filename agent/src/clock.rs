@@ -20,6 +20,17 @@ pub fn unix_s() -> i64 {
     clock_gettime(ClockId::Realtime).tv_sec
 }
 
+/// Wall clock, microseconds since 1970 (UTC): the clock that the driver stamps samples with. It may jump.
+#[must_use]
+pub(crate) fn unix_us() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(nanoseconds / 1000)
+}
+
 fn milliseconds(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);

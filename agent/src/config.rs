@@ -12,6 +12,7 @@ use tonic::codegen::http::Uri;
 
 use crate::attribute::{self, AttributionConfig, Attributor, VmRules};
 use crate::gpu::library::{LibraryRefused, check_library};
+use crate::metrics::dcgm::HostLabel;
 use crate::spool::Limits;
 use crate::uplink::dial::{Credentials, DialError, Server, own_identity};
 
@@ -109,6 +110,8 @@ pub struct Config {
     pub metrics: SocketAddr,
     /// Token that scrapers must send.
     pub metrics_token: Option<String>,
+    /// What rows with DCGM's names call the label with the host's name.
+    pub dcgm_host_label: HostLabel,
     /// How much the spool may hold.
     pub spool: Limits,
     /// Where the proc file system is, as far as it tells of the node as a whole.
@@ -172,6 +175,7 @@ impl Config {
             state: dir.join(&file.state),
             metrics,
             metrics_token,
+            dcgm_host_label: file.metrics.dcgm_host_label,
             spool: Limits {
                 bytes: file.spool.max_bytes,
                 records: file.spool.max_records,

@@ -1,8 +1,11 @@
 //! The command `devices`: one look at this node, as a table for people or as JSON for programs.
 
+mod table;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -12,13 +15,16 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::control::quiet::Quiet;
 use crate::facts::boot_id;
 use crate::gpu::library::check_library;
-use crate::gpu::reading::{Health, Licence, NvmlState};
+use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
-use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner};
+use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Reason};
 use crate::openers::keeper::{self, OpenNode, is_blind};
+use crate::report::wire::health_text;
 
 mod open;
 
+/// Whoever knows of containers and jobs gets this long to answer.
+const ANSWERS_DEADLINE: Duration = Duration::from_secs(3);
 /// NVML is absent or does not answer.
 const NO_NVML: u8 = 3;
 
@@ -50,7 +56,7 @@ pub async fn devices(options: DevicesOptions) -> ExitCode {
             let printed = if options.json {
                 print_json(&observation, &open_nodes)
             } else {
-                print_table(&observation, unidentified).and_then(|()| open::print(&open_nodes))
+                table::print(&observation, unidentified).and_then(|()| open::print(&open_nodes))
             };
             // A reader that stops reading, such as head(1), is no failure.
             match (printed, &observation.nvml) {
@@ -134,7 +140,11 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
     let mut sampler = Sampler::start(sampling);
     let now_ms = boottime_ms();
     let collected = sampler.sample(now_ms).await;
-    let observation = observer.observe(collected, None, now_ms);
+    let mut observation = observer.observe(collected.clone(), None, now_ms);
+    // What was asked about containers and jobs comes a moment later.
+    if observer.answered(ANSWERS_DEADLINE).await {
+        observation = observer.observe(collected, Some(&observation), now_ms);
+    }
     let unidentified = sampler.stats().unidentified;
     sampler.shutdown().await;
     let open_nodes = if is_blind(&observation.nvml) {
@@ -161,12 +171,14 @@ struct Document<'o> {
     open_nodes: Vec<open::NodeRow<'o>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Row<'o> {
     uuid: Option<&'o str>,
+    /// Of the GPU, or of the one that it is a part of.
+    pci_bus_id: Option<&'o str>,
     kind: &'static str,
     model: Option<&'o str>,
-    gpu_model: &'o str,
+    gpu_model: Option<&'o str>,
     parent_uuid: Option<&'o str>,
     gi: Option<u32>,
     ci: Option<u32>,
@@ -176,9 +188,26 @@ struct Row<'o> {
     /// Whose that VM is.
     tenant: Option<&'o str>,
     licence: Option<Licence>,
+    /// The driver that a vGPU's guest has loaded.
+    guest_driver: Option<&'o str>,
+    /// Where a vGPU lies among others of several sizes.
+    placement_id: Option<u32>,
     memory_total_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
-    state: Health,
+    memory_used_quality: &'static str,
+    /// Of its SMs (a MIG instance), or the time in which something ran.
+    utilization_percent: Option<u32>,
+    utilization_quality: &'static str,
+    /// `ok`, `lost`, `hung`, `unknown`; of GPUs that NVML does not show `excluded` or `passthrough`.
+    state: &'static str,
+    /// NUMA node nearest to its GPU.
+    numa_node: Option<u32>,
+    /// GPUs with the same number are joined by NVLink.
+    nvlink_island: Option<u32>,
+    /// Of a GPU that is or was cut: changes of its layout since the agent began to look.
+    mig_generation: Option<u64>,
+    /// What a full GPU is.
+    gpu: Option<&'o GpuFacts>,
     processes: Vec<ProcessRow<'o>>,
 }
 
@@ -186,7 +215,15 @@ struct Row<'o> {
 struct ProcessRow<'o> {
     pid: u32,
     tenant: Option<&'o str>,
+    /// Which kind of rule named the tenant; `system` for the driver's daemons.
+    source: Option<&'static str>,
+    /// Why it is nobody's.
+    reason: Option<&'static str>,
     used_memory_bytes: Option<u64>,
+    used_memory_quality: &'static str,
+    /// Of the device's SMs.
+    sm_percent: Option<u32>,
+    sm_quality: &'static str,
 }
 
 impl<'o> Row<'o> {
@@ -205,22 +242,49 @@ impl<'o> Row<'o> {
         };
         // Where the driver does not tell its reserve apart, what processes hold is not known.
         let used = device.memory.filter(|memory| memory.reserved.is_some());
+        let facts = device.facts.as_deref();
+        let vgpu = device.vgpu.as_ref();
         Self {
             uuid,
+            pci_bus_id: facts.map(|facts| facts.pci_bus_id.as_str()),
             kind: key.kind(),
             model: Some(device.model.as_str()).filter(|model| !model.is_empty()),
-            gpu_model: &device.gpu_model,
+            gpu_model: Some(&device.gpu_model),
             parent_uuid,
-            gi: place.map(|(gi, _)| gi),
+            gi: place.map(|(gi, _)| gi).or(vgpu.and_then(|vgpu| vgpu.gi)),
             ci: place.map(|(_, ci)| ci),
             profile: device.profile.as_deref(),
-            vm: device.vgpu.as_ref().and_then(|vgpu| vgpu.vm.as_deref()),
-            tenant: device.vgpu.as_ref().and_then(|vgpu| vgpu.owner.tenant()),
-            licence: device.vgpu.as_ref().map(|vgpu| vgpu.licence),
+            vm: vgpu.and_then(|vgpu| vgpu.vm.as_deref()),
+            tenant: vgpu.and_then(|vgpu| vgpu.owner.tenant()),
+            licence: vgpu.map(|vgpu| vgpu.licence),
+            guest_driver: vgpu.and_then(|vgpu| vgpu.guest_driver.as_deref()),
+            placement_id: vgpu.and_then(|vgpu| vgpu.placement_id),
             memory_total_bytes: device.memory.map(|memory| memory.total),
             memory_used_bytes: used.map(|memory| memory.used),
-            state: device.health,
+            memory_used_quality: quality(used),
+            utilization_percent: device.whole.percent,
+            utilization_quality: quality(device.whole.percent),
+            state: health_text(device.health),
+            numa_node: device.numa_node(),
+            nvlink_island: device.nvlink_island,
+            mig_generation: device.mig_generation,
+            gpu: facts.filter(|_| place.is_none() && device.vgpu.is_none()),
             processes: device.processes.iter().map(ProcessRow::new).collect(),
+        }
+    }
+}
+
+impl<'o> Row<'o> {
+    /// A GPU that NVML does not show: nobody here can hold it.
+    fn hidden(gpu: &'o HiddenGpu) -> Self {
+        Self {
+            uuid: gpu.uuid.as_deref(),
+            kind: "gpu",
+            state: gpu.why.as_str(),
+            memory_used_quality: quality::<u64>(None),
+            utilization_quality: quality::<u32>(None),
+            pci_bus_id: Some(&gpu.pci_bus_id),
+            ..Self::default()
         }
     }
 }
@@ -230,8 +294,21 @@ impl<'o> ProcessRow<'o> {
         Self {
             pid: process.pid,
             tenant: process.owner.tenant(),
+            source: process.owner.source_text(),
+            reason: process.owner.reason().map(Reason::as_str),
             used_memory_bytes: process.used_memory_bytes,
+            used_memory_quality: quality(process.used_memory_bytes),
+            sm_percent: process.sm.percent(),
+            sm_quality: process.sm.quality(),
         }
+    }
+}
+
+/// The driver says it, or nobody does.
+fn quality<T>(figure: Option<T>) -> &'static str {
+    match figure {
+        Some(_) => "measured",
+        None => "unknown",
     }
 }
 
@@ -242,6 +319,7 @@ fn document<'o>(observation: &'o Observation, open_nodes: &'o [OpenNode]) -> Doc
             .devices
             .iter()
             .map(|(key, device)| Row::new(key, device))
+            .chain(observation.hidden.iter().map(Row::hidden))
             .collect(),
         error: Some(&observation.nvml).filter(|state| **state != NvmlState::Ok),
         open_nodes: open_nodes.iter().map(open::NodeRow::new).collect(),
@@ -252,112 +330,6 @@ fn print_json(observation: &Observation, open_nodes: &[OpenNode]) -> io::Result<
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &document(observation, open_nodes))?;
     writeln!(out)
-}
-
-fn print_table(observation: &Observation, unidentified: u32) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let (what, detail) = describe(&observation.nvml);
-    let driver = observation.driver_version.as_deref().unwrap_or("unknown");
-    writeln!(out, "NVML {what}, driver {driver}{detail}")?;
-    let mut rows = vec![
-        [
-            "DEVICE",
-            "GPU MODEL",
-            "PRODUCT",
-            "MEMORY",
-            "STATE",
-            "HOLDERS",
-        ]
-        .map(str::to_owned),
-    ];
-    for (key, device) in &observation.devices {
-        let memory = memory_text(&Row::new(key, device));
-        let state = state(device);
-        rows.push([
-            key.to_string(),
-            device.gpu_model.clone(),
-            device.model.clone(),
-            memory,
-            state,
-            holders(device),
-        ]);
-    }
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    if unidentified > 0 {
-        writeln!(
-            out,
-            "{unidentified} more cannot be named: lost or hung since before this look"
-        )?;
-    }
-    Ok(())
-}
-
-fn describe(state: &NvmlState) -> (&'static str, String) {
-    let (what, detail) = match state {
-        NvmlState::Ok => return ("answers", String::new()),
-        NvmlState::Absent(detail) => ("is not installed", detail),
-        NvmlState::DriverNotLoaded(detail) => ("answers, but the driver is not loaded", detail),
-        NvmlState::Mismatch(detail) => ("and the loaded driver differ", detail),
-        NvmlState::Unresponsive(detail) => ("does not respond", detail),
-        NvmlState::Quiesced(detail) => ("is left alone by `gpuquota-agent quiesce`", detail),
-        NvmlState::Broken(detail) => ("does not work", detail),
-    };
-    (what, format!(": {detail}"))
-}
-
-/// MiB used of MiB installed, `?` where unknown.
-fn memory_text(row: &Row<'_>) -> String {
-    let mib = |bytes: Option<u64>| {
-        bytes.map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string())
-    };
-    format!(
-        "{}/{} MiB",
-        mib(row.memory_used_bytes),
-        mib(row.memory_total_bytes)
-    )
-}
-
-fn state(device: &Device) -> String {
-    let health = match device.health {
-        Health::Ok => "ok",
-        Health::Lost => "lost",
-        Health::Hung => "hung",
-        Health::Unknown => "unknown",
-    };
-    match &device.vgpu {
-        Some(vgpu) if vgpu.licence == Licence::Unknown => format!("{health}, licence unknown"),
-        Some(vgpu) => format!("{health}, {}", vgpu.licence.as_str()),
-        None if device.partitioned => format!("{health}, partitioned"),
-        None => health.to_owned(),
-    }
-}
-
-/// Tenants and how many processes, or virtual machines, each has.
-fn holders(device: &Device) -> String {
-    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
-    for owner in device.owners() {
-        let name = match owner {
-            Owner::Tenant { name, .. } => name.as_str(),
-            Owner::System => "(system)",
-            Owner::Unattributed(_) => "(nobody's)",
-        };
-        *counts.entry(name).or_default() += 1;
-    }
-    let cells = counts.iter().map(|(name, count)| format!("{name}:{count}"));
-    cells.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -52,6 +52,13 @@ pub fn boot_id() -> io::Result<String> {
     Ok(id.to_owned())
 }
 
+/// This host's name (uname(2)).
+#[must_use]
+pub fn host_name() -> String {
+    let names = rustix::system::uname();
+    names.nodename().to_string_lossy().into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

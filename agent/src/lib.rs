@@ -20,4 +20,5 @@ pub mod report;
 pub mod run;
 pub mod spool;
 pub mod state;
+pub mod sysfs;
 pub mod uplink;

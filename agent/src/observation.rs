@@ -1,11 +1,17 @@
 //! A reading joined with what the kernel says of its processes: which tenant holds which device right now.
 
+mod usage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
+pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
+
+use crate::gpu::gauges::{Activity, Gauges};
+use crate::gpu::reading::{Glow, GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -50,10 +56,12 @@ pub struct Observation {
     pub driver_version: Option<String>,
     /// Every device by its key. While `health` is not ok the holders are the last known ones.
     pub devices: BTreeMap<DeviceKey, Device>,
+    /// GPUs of this host that NVML does not show; the last known ones while it does not answer.
+    pub hidden: Vec<HiddenGpu>,
 }
 
 /// One device and who is on it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Device {
     /// Whether what follows is fresh.
     pub health: Health,
@@ -75,9 +83,40 @@ pub struct Device {
     pub processes: Vec<AttributedProcess>,
     /// What only a vGPU instance has.
     pub vgpu: Option<Vgpu>,
+    /// What is known of the GPU, or of the one that it is a part of.
+    pub facts: Option<Arc<GpuFacts>>,
+    /// GPUs of this node with the same number are joined by NVLink; one alone has its own. `None`: not known.
+    pub nvlink_island: Option<u32>,
+    /// How often the MIG layout of this GPU changed since the agent began to look; `None` where it was never cut.
+    pub mig_generation: Option<u64>,
+    /// How busy it is as a whole.
+    pub whole: WholeUse,
+    /// What only a whole GPU has.
+    pub readout: Option<Readout>,
+}
+
+/// Where a GPU is and what it shows beside who holds it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Readout {
+    /// Index at NVML, for display only.
+    pub index: u32,
+    /// PCI bus id as NVML writes it.
+    pub pci_bus_id: String,
+    /// Figures of each reading.
+    pub glow: Glow,
+    /// Figures that are read only while somebody scrapes them.
+    pub gauges: Option<Gauges>,
+    /// What it, or each of its GPU instances, does, likewise.
+    pub activities: Vec<Activity>,
 }
 
 impl Device {
+    /// NUMA node nearest to its GPU.
+    #[must_use]
+    pub fn numa_node(&self) -> Option<u32> {
+        self.facts.as_ref().and_then(|facts| facts.numa_node)
+    }
+
     /// Whose the processes here are, and whose the VM is.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         let processes = self.processes.iter().map(|process| &process.owner);
@@ -105,6 +144,12 @@ pub struct Vgpu {
     pub parent: String,
     /// UUID or id of the VM that holds it; `None` when the driver does not say.
     pub vm: Option<String>,
+    /// GPU instance that it lives on; `None`: on the whole GPU, or not known.
+    pub gi: Option<u32>,
+    /// Where it lies on a GPU with vGPUs of several sizes.
+    pub placement_id: Option<u32>,
+    /// The driver that the guest has loaded.
+    pub guest_driver: Option<String>,
     /// Whose that VM is.
     pub owner: Owner,
     /// Whether the guest has a licence.
@@ -124,6 +169,8 @@ pub struct AttributedProcess {
     pub owner: Owner,
     /// Framebuffer of this process, bytes; `None` when the driver does not say.
     pub used_memory_bytes: Option<u64>,
+    /// Percent of the device's SMs.
+    pub sm: Figure,
 }
 
 /// Whose a process or a virtual machine is, and by which evidence.
@@ -151,6 +198,25 @@ impl Owner {
             Self::System | Self::Unattributed(_) => None,
         }
     }
+
+    /// Which evidence says so, as in metrics and JSON; `system` for the driver's daemons.
+    #[must_use]
+    pub fn source_text(&self) -> Option<&'static str> {
+        match self {
+            Self::Tenant { source, .. } => Some(source.as_str()),
+            Self::System => Some("system"),
+            Self::Unattributed(_) => None,
+        }
+    }
+
+    /// Why it is nobody's.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Unattributed(reason) => Some(*reason),
+            Self::Tenant { .. } | Self::System => None,
+        }
+    }
 }
 
 /// Evidence by which a tenant was found; label `source` of `gpuquota_processes`.
@@ -160,12 +226,50 @@ pub enum Source {
     Slice,
     /// A systemd unit (service or scope) in the process's cgroup path.
     Unit,
+    /// The user of the Slurm job in the process's cgroup path.
+    SlurmUser,
+    /// The account of the Slurm job in the process's cgroup path.
+    SlurmAccount,
+    /// The namespace of the Kubernetes pod in the process's cgroup path.
+    PodNamespace,
+    /// A label of that pod.
+    PodLabel,
+    /// The name of the container in the process's cgroup path.
+    ContainerName,
+    /// A label of that container.
+    ContainerLabel,
     /// The user id or name of the process.
     User,
+    /// The group id or name of the process.
+    Group,
+    /// Who logged in and started the process.
+    Login,
     /// The table of registered (pid, start time) that only the agent's owner can write.
     Registered,
     /// The virtual machine that holds a vGPU.
     Vm,
+}
+
+impl Source {
+    /// As in metrics and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slice => "slice",
+            Self::Unit => "unit",
+            Self::SlurmUser => "slurm_user",
+            Self::SlurmAccount => "slurm_account",
+            Self::PodNamespace => "pod_namespace",
+            Self::PodLabel => "pod_label",
+            Self::ContainerName => "container_name",
+            Self::ContainerLabel => "container_label",
+            Self::User => "user",
+            Self::Group => "group",
+            Self::Login => "login",
+            Self::Registered => "registered",
+            Self::Vm => "vm",
+        }
+    }
 }
 
 /// Why a process or a virtual machine has no tenant.
@@ -179,4 +283,49 @@ pub enum Reason {
     Denied,
     /// The driver does not say which virtual machine holds the vGPU.
     VmUnknown,
+    /// Whoever made its container, pod or job has been asked and has not answered yet.
+    Pending,
+    /// Whoever could tell does not answer.
+    RuntimeUnreachable,
+    /// The runtime knows no such container.
+    ContainerUnknown,
+    /// Nobody knows the pod.
+    PodUnknown,
+    /// Nobody knows the job, or whose it is.
+    JobUnknown,
+    /// The agent is not in the host's pid namespace: the driver's pids are other processes here.
+    ForeignPidNamespace,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::NoRule,
+        Self::Gone,
+        Self::Denied,
+        Self::VmUnknown,
+        Self::Pending,
+        Self::RuntimeUnreachable,
+        Self::ContainerUnknown,
+        Self::PodUnknown,
+        Self::JobUnknown,
+        Self::ForeignPidNamespace,
+    ];
+
+    /// As in metrics and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::Gone => "gone",
+            Self::Denied => "denied",
+            Self::VmUnknown => "vm_unknown",
+            Self::Pending => "pending",
+            Self::RuntimeUnreachable => "runtime_unreachable",
+            Self::ContainerUnknown => "container_unknown",
+            Self::PodUnknown => "pod_unknown",
+            Self::JobUnknown => "job_unknown",
+            Self::ForeignPidNamespace => "foreign_pid_namespace",
+        }
+    }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::attribute::{self, Observer};
+use crate::attribute::{self, Observer, Patience};
 use crate::clock::{boottime_ms, unix_s};
 use crate::config::Config;
 use crate::control::quiet::Quiet;
@@ -21,8 +21,9 @@ use crate::control::server::{Order, listen};
 use crate::control::{Answer, Request};
 use crate::events::ledger::Now;
 use crate::events::sentinel::Sentinel;
-use crate::facts::boot_id;
+use crate::facts::{boot_id, host_name};
 use crate::gpu::sampler::{Sampler, SamplerConfig};
+use crate::metrics::dcgm::Dcgm;
 use crate::metrics::http;
 use crate::metrics::snapshot::{Board, Pass};
 use crate::notify::Manager;
@@ -42,6 +43,10 @@ const WORKER_DEADLINE: Duration = Duration::from_millis(3500);
 /// The uplink gets this long to flush and say goodbye; it keeps shorter ones itself.
 const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
 
+/// How often it is looked whether the kubelet must be asked which pod was given which device.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How often it is asked while somebody wants to know.
+const GRANTED_EVERY_MS: u64 = 10_000;
 /// Within this all that holds the driver open has ended, or is stuck in it.
 const QUIESCE_DEADLINE: Duration = Duration::from_millis(1900);
 
@@ -101,8 +106,15 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let server = http::Server {
         board: Arc::clone(&board),
         token: config.metrics_token,
+        dcgm: Dcgm {
+            host: host_name(),
+            host_label: config.dcgm_host_label,
+        },
     };
     let scrapes = tokio::spawn(server.run(listener, stop.clone()));
+    if let Some(socket) = config.attribution.creators.kubelet.pod_resources {
+        tokio::spawn(ask_kubelet(socket, Arc::clone(&board), stop.clone()));
+    }
     let orders = listen(state.path(), stop.clone());
     let quiet = Quiet::load(state.path(), &boot_id, boottime_ms());
 
@@ -251,7 +263,9 @@ impl Watch {
         }
         let telling = self.telling.as_ref();
         let read_after = telling.and_then(|telling| telling.outbox.heard());
-        let collected = self.sampler.sample(boottime_ms()).await;
+        let asked = boottime_ms();
+        self.sampler.want_more(self.board.more_wanted(asked));
+        let collected = self.sampler.sample(asked).await;
         let now = boottime_ms();
         let clocks = Now {
             boottime_ms: now,
@@ -290,6 +304,27 @@ impl Watch {
             trouble,
             open_nodes,
         });
+    }
+}
+
+// Only while somebody scrapes the rows that say which pod was given a device; a new scraper does not wait long for them.
+async fn ask_kubelet(socket: PathBuf, board: Arc<Board>, stop: CancellationToken) {
+    let mut due_ms = 0;
+    let mut ticks = tokio::time::interval(GLANCE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let now_ms = boottime_ms();
+        if now_ms < due_ms || !board.more_wanted(now_ms) {
+            continue;
+        }
+        due_ms = now_ms.saturating_add(GRANTED_EVERY_MS);
+        if let Some(granted) = attribute::granted(socket.clone(), Patience::default()).await {
+            board.post_granted(granted, boottime_ms());
+        }
     }
 }
 

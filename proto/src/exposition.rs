@@ -1,4 +1,5 @@
-//! What a Prometheus scrape is answered: metric families written for one scrape, in the text exposition format.
+//! What a Prometheus scrape is answered: metric families written for one scrape, in the text exposition format or in
+//! OpenMetrics.
 //!
 //! Rows are written as they come, so that a scrape of many thousands costs little more than its text. A family without
 //! rows is left out: unknown is absent, never 0.
@@ -10,6 +11,57 @@ use subtle::ConstantTimeEq as _;
 /// `Content-Type` of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// `Content-Type` of OpenMetrics.
+pub const CONTENT_TYPE_OPENMETRICS: &str =
+    "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// In which of the two formats families are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The text exposition format, version 0.0.4.
+    #[default]
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The better one for a scrape with this `Accept` header (RFC 9110, section 12.5.1): OpenMetrics only where it is asked
+    /// for by name and not liked less than text.
+    #[must_use]
+    pub fn wanted(accept: Option<&[u8]>) -> Self {
+        let accept = accept.and_then(|accept| std::str::from_utf8(accept).ok());
+        let (mut open, mut text) = (0.0_f32, 0.0_f32);
+        for range in accept.unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let parameters = || parts.clone().filter_map(|part| part.split_once('='));
+            let value = |name| parameters().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            let quality = value("q").map_or(1.0, |(_, q)| q.parse().unwrap_or(0.0));
+            let ours = value("version").is_none_or(|(_, version)| version == "1.0.0");
+            match kind.as_str() {
+                "application/openmetrics-text" if ours => open = open.max(quality),
+                "text/plain" => text = text.max(quality),
+                _ => {}
+            }
+        }
+        if open > 0.0 && open >= text {
+            Self::OpenMetrics
+        } else {
+            Self::Text
+        }
+    }
+
+    /// Its `Content-Type`.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => CONTENT_TYPE,
+            Self::OpenMetrics => CONTENT_TYPE_OPENMETRICS,
+        }
+    }
+}
+
 /// A family has a name that Prometheus does not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} names no metric")]
@@ -19,6 +71,7 @@ pub struct Misnamed(String);
 #[derive(Debug, Default)]
 pub struct Families {
     text: String,
+    format: Format,
     misnamed: Option<String>,
 }
 
@@ -46,6 +99,15 @@ pub struct Rows<'a> {
 }
 
 impl Families {
+    /// None yet, to be written in this format.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self {
+            format,
+            ..Self::default()
+        }
+    }
+
     /// Begins a family of gauges.
     pub fn gauge(&mut self, name: &str, help: &str) -> Rows<'_> {
         self.family(name, help, "gauge")
@@ -56,11 +118,14 @@ impl Families {
         self.family(name, help, "counter")
     }
 
-    /// The text exposition format, version 0.0.4.
+    /// All of it.
     ///
     /// # Errors
     /// When a family has a name that Prometheus does not read.
-    pub fn text(self) -> Result<Vec<u8>, Misnamed> {
+    pub fn text(mut self) -> Result<Vec<u8>, Misnamed> {
+        if self.format == Format::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
         match self.misnamed {
             None => Ok(self.text.into_bytes()),
             Some(name) => Err(Misnamed(name)),
@@ -72,10 +137,18 @@ impl Families {
         if !name.bytes().all(plain) || name.bytes().next().is_none_or(|b| b.is_ascii_digit()) {
             self.misnamed = Some(name.to_owned());
         }
-        let mut head = format!("# HELP {name} ");
-        escape(&mut head, help, false);
+        // In OpenMetrics a family of counters is called without the ending of its rows, and quotes are escaped.
+        let (family, quoted) = match self.format {
+            Format::Text => (name, false),
+            Format::OpenMetrics if kind == "counter" => {
+                (name.strip_suffix("_total").unwrap_or(name), true)
+            }
+            Format::OpenMetrics => (name, true),
+        };
+        let mut head = format!("# HELP {family} ");
+        escape(&mut head, help, quoted);
         head.push_str("\n# TYPE ");
-        head.push_str(name);
+        head.push_str(family);
         head.push(' ');
         head.push_str(kind);
         head.push('\n');
@@ -200,5 +273,53 @@ mod tests {
         families = Families::default();
         families.gauge("1 bad", "").value(1.0);
         assert!(families.text().is_err());
+    }
+
+    #[test]
+    fn openmetrics_ends_and_names_counters_without_their_ending() {
+        let mut families = Families::new(Format::OpenMetrics);
+        families
+            .counter("c_total", "Counts \"x\".")
+            .row(&[("a", "1")], 2.0);
+        families.gauge("g", "Gauges.").value(0.5);
+        let text = String::from_utf8(families.text().unwrap()).unwrap();
+        let expected = [
+            r#"# HELP c Counts \"x\"."#,
+            "# TYPE c counter",
+            r#"c_total{a="1"} 2"#,
+            "# HELP g Gauges.",
+            "# TYPE g gauge",
+            "g 0.5",
+            "# EOF\n",
+        ];
+        assert_eq!(text, expected.join("\n"));
+    }
+
+    #[test]
+    fn openmetrics_is_for_who_asks_for_it() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+            application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        for (accept, format) in [
+            (prometheus, Format::OpenMetrics),
+            ("application/openmetrics-text", Format::OpenMetrics),
+            (
+                "Application/OpenMetrics-Text; Version=1.0.0",
+                Format::OpenMetrics,
+            ),
+            ("application/openmetrics-text; version=0.0.1", Format::Text),
+            ("application/openmetrics-text; q=0", Format::Text),
+            (
+                "application/openmetrics-text; q=0.4, text/plain; q=0.5",
+                Format::Text,
+            ),
+            ("*/*", Format::Text),
+            ("text/plain", Format::Text),
+            ("", Format::Text),
+            ("application/openmetrics-text; q=x,;;=,", Format::Text),
+        ] {
+            assert_eq!(Format::wanted(Some(accept.as_bytes())), format, "{accept}");
+        }
+        assert_eq!(Format::wanted(None), Format::Text);
+        assert_eq!(Format::wanted(Some(b"\xff")), Format::Text);
     }
 }

@@ -12,6 +12,16 @@ pub mod agent_v1 {
     tonic::include_proto!("gpuquota.agent.v1");
 }
 
+/// What containerd, CRI-O and others speak with a kubelet; generated from `cri.proto`.
+pub mod cri_v1 {
+    tonic::include_proto!("runtime.v1");
+}
+
+/// What a kubelet tells of devices in pods; generated from `podresources.proto`.
+pub mod pod_resources_v1 {
+    tonic::include_proto!("v1");
+}
+
 /// Largest message either side accepts, in bytes: a full report of 2048 devices is well below.
 pub const MESSAGE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 /// Devices in one report, at most.

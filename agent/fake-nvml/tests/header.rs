@@ -45,6 +45,10 @@ fn believe(beliefs: &mut Beliefs, expression: String, value: usize) {
 fn layouts(beliefs: &mut Beliefs) {
     structs! { beliefs;
         nvmlPciInfo_t as nvmlPciInfo_t { busIdLegacy, domain, bus, device, pciDeviceId, pciSubSystemId, busId }
+        nvmlGpmMetric_t as nvmlGpmMetric_t { metricId, nvmlReturn, value, metricInfo }
+        nvmlGpmMetricsGet_t as nvmlGpmMetricsGet_t { version, numMetrics, sample1, sample2, metrics }
+        nvmlGpmSupport_t as nvmlGpmSupport_t { version, isSupportedDevice }
+        nvmlExcludedDeviceInfo_t as nvmlExcludedDeviceInfo_t { pciInfo, uuid }
         nvmlUtilization_t as nvmlUtilization_t { gpu, memory }
         nvmlTemperature_t as nvmlTemperature_v1_t { version, sensorType, temperature }
         nvmlMemory_t as nvmlMemory_t { total, free, used }
@@ -67,8 +71,22 @@ fn layouts(beliefs: &mut Beliefs) {
             multiprocessorCount, sharedCopyEngineCount, sharedDecoderCount, sharedEncoderCount, sharedJpegCount,
             sharedOfaCount, gpuInstanceSliceCount, computeInstanceSliceCount, memorySizeMB
         }
+        nvmlGpuInstanceProfileInfo_t as nvmlGpuInstanceProfileInfo_t {
+            id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount, copyEngineCount, decoderCount,
+            encoderCount, jpegCount, ofaCount, memorySizeMB
+        }
+        nvmlGpuInstanceProfileInfo_v2_t as nvmlGpuInstanceProfileInfo_v2_t {
+            version, id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount, memorySizeMB, name
+        }
+        nvmlGpuInstanceProfileInfo_v3_t as nvmlGpuInstanceProfileInfo_v3_t {
+            version, id, sliceCount, instanceCount, multiprocessorCount, memorySizeMB, name, capabilities
+        }
+        nvmlGpuInstanceInfo_t as nvmlGpuInstanceInfo_t { device, id, profileId, placement }
+        nvmlGpuInstancePlacement_t as nvmlGpuInstancePlacement_t { start, size }
         nvmlVgpuLicenseExpiry_t as nvmlVgpuLicenseExpiry_t { year, month, day, hour, min, sec, status }
         nvmlVgpuLicenseInfo_t as nvmlVgpuLicenseInfo_t { isLicensed, licenseExpiry, currentState }
+        nvmlVgpuPlacementId_t as nvmlVgpuPlacementId_t { version, placementId }
+        nvmlActiveVgpuInstanceInfo_t as nvmlActiveVgpuInstanceInfo_t { version, vgpuCount, vgpuInstances }
         nvmlVgpuInstance_t as nvmlVgpuInstance_t { }
         nvmlVgpuTypeId_t as nvmlVgpuTypeId_t { }
         nvmlVgpuVmIdType_t as nvmlVgpuVmIdType_t { }
@@ -83,6 +101,21 @@ fn layouts(beliefs: &mut Beliefs) {
         beliefs,
         "nvmlMemory_v2".to_owned(),
         size_of::<sys::nvmlMemory_v2_t>() | 2 << 24,
+    );
+    believe(
+        beliefs,
+        "nvmlGpuInstanceProfileInfo_v2".to_owned(),
+        size_of::<sys::nvmlGpuInstanceProfileInfo_v2_t>() | 2 << 24,
+    );
+    believe(
+        beliefs,
+        "nvmlVgpuPlacementId_v1".to_owned(),
+        size_of::<sys::nvmlVgpuPlacementId_t>() | 1 << 24,
+    );
+    believe(
+        beliefs,
+        "nvmlActiveVgpuInstanceInfo_v1".to_owned(),
+        size_of::<sys::nvmlActiveVgpuInstanceInfo_t>() | 1 << 24,
     );
     believe(
         beliefs,
@@ -122,6 +155,17 @@ fn values(beliefs: &mut Beliefs) {
         NVML_GRID_LICENSE_EXPIRY_VALID = sys::NVML_GRID_LICENSE_EXPIRY_VALID;
         NVML_GRID_LICENSE_BUFFER_SIZE = sys::NVML_GRID_LICENSE_BUFFER_SIZE;
         NVML_VALUE_TYPE_UNSIGNED_LONG_LONG = sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
+        NVML_INVALID_VGPU_PLACEMENT_ID = sys::NVML_INVALID_VGPU_PLACEMENT_ID;
+        NVML_GPM_METRICS_GET_VERSION = 1_u32;
+        NVML_GPM_SUPPORT_VERSION = 1_u32;
+        NVML_GPM_METRIC_SM_UTIL = sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_SM_UTIL;
+        NVML_GPM_METRIC_DRAM_BW_UTIL = sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_DRAM_BW_UTIL;
+        NVML_GPU_INSTANCE_PROFILE_COUNT = sys::NVML_GPU_INSTANCE_PROFILE_COUNT;
+        NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1 = sys::NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1;
+        NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2 = sys::NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV2;
+        NVML_NVLINK_DEVICE_TYPE_GPU = sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_GPU;
+        NVML_NVLINK_DEVICE_TYPE_SWITCH = sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH;
+        NVML_FI_DEV_NVLINK_LINK_COUNT = sys::field_id::NVML_FI_DEV_NVLINK_LINK_COUNT;
         NVML_FI_DEV_MEMORY_TEMP = sys::field_id::NVML_FI_DEV_MEMORY_TEMP;
         NVML_FI_DEV_POWER_INSTANT = sys::field_id::NVML_FI_DEV_POWER_INSTANT;
         NVML_FI_DEV_GET_GPU_RECOVERY_ACTION = sys::field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION;

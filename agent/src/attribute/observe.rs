@@ -1,18 +1,14 @@
-//! A reading joined with its processes' owners: which tenant holds which device. [`observe`] is pure; [`Observer`] gives it
-//! the kernel's facts.
+//! A reading joined with its processes' owners: which tenant holds which device. Pure; [`super::Observer`] gives it the
+//! kernel's facts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use super::config::{AttributionConfig, ConfigError};
-use super::rules::{Attributor, Evidence};
 use super::vm::VmRules;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading, VgpuReading};
 use crate::gpu::sampler::Collected;
-use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Owner, Reason};
-use crate::process::facts::{FactsCache, Told};
-use crate::process::procfs::in_host_pid_namespace;
-use crate::registered::Registered;
+use crate::observation::{
+    AttributedProcess, Device, DeviceKey, Observation, Owner, Readout, WholeUse, of_process,
+};
 
 mod vgpu;
 
@@ -28,93 +24,6 @@ pub struct Names<'c> {
     pub vms: &'c VmRules,
 }
 
-/// Turns readings into observations.
-#[derive(Debug)]
-pub struct Observer {
-    attributor: Attributor,
-    models: BTreeMap<String, String>,
-    vms: VmRules,
-    facts: FactsCache,
-    registered: Option<Registered>,
-}
-
-impl Observer {
-    /// `dir` is the agent's state directory, where the table of registered processes lies.
-    ///
-    /// # Errors
-    /// When a rule of the configuration is unclear.
-    pub fn new(config: &AttributionConfig, dir: Option<&Path>) -> Result<Self, ConfigError> {
-        let attributor = Attributor::new(config)?;
-        for user in attributor.unresolved() {
-            tracing::warn!(
-                user,
-                "an attribution rule names a user that this host does not know; it matches nobody"
-            );
-        }
-        if in_host_pid_namespace() == Some(false) {
-            tracing::warn!(
-                "this is not the host's pid namespace: a pid that the driver tells may be another process here"
-            );
-        }
-        Ok(Self {
-            facts: FactsCache::new(attributor.system_uids().to_vec()),
-            registered: dir
-                .filter(|_| attributor.uses_registered())
-                .map(Registered::new),
-            models: config.gpu_model.clone(),
-            vms: VmRules::new(&config.vms)?,
-            attributor,
-        })
-    }
-
-    /// Why the table of registered processes is ignored, if it is.
-    #[must_use]
-    pub fn registered_problem(&self) -> Option<&str> {
-        self.registered.as_ref().and_then(Registered::problem)
-    }
-
-    /// Asks the kernel about each process of the reading. `previous` is what this returned last.
-    pub fn observe(
-        &mut self,
-        collected: Collected,
-        previous: Option<&Observation>,
-        at_boottime_ms: u64,
-    ) -> Observation {
-        if let Some(registered) = &mut self.registered {
-            registered.refresh();
-        }
-        let Self {
-            attributor,
-            models,
-            vms,
-            facts,
-            registered,
-        } = self;
-        let listed_ms = collected.asked_boottime_ms;
-        let mut owner_of = |pid: u32| match facts.ask(pid, listed_ms, at_boottime_ms) {
-            Told::Facts(facts) => {
-                let registered = registered
-                    .as_ref()
-                    .and_then(|table| table.tenant(pid, facts.start_time));
-                let owner = attributor.attribute(&Evidence {
-                    uids: facts.uids,
-                    membership: &facts.membership,
-                    host_executable: facts.host_executable.as_ref(),
-                    registered,
-                });
-                Some((Some(facts.start_time), owner))
-            }
-            Told::JustGone => None,
-            Told::StillListed => Some((None, Owner::Unattributed(Reason::Gone))),
-            Told::Denied => Some((None, Owner::Unattributed(Reason::Denied))),
-        };
-        let names = Names { models, vms };
-        let observation = observe(collected, previous, names, &mut owner_of, at_boottime_ms);
-        facts.end_look();
-        observation
-    }
-}
-
 /// Every device with its holders. A device that does not answer keeps those it had; without a reading no device answers.
 pub fn observe(
     collected: Collected,
@@ -124,8 +33,10 @@ pub fn observe(
     at_boottime_ms: u64,
 ) -> Observation {
     let mut devices = BTreeMap::new();
+    let mut hidden = Vec::new();
     let driver_version = match collected.reading {
         Some(reading) => {
+            hidden = reading.hidden;
             for gpu in reading.gpus {
                 add_gpu(&mut devices, gpu, previous, names, owner_of);
             }
@@ -140,6 +51,9 @@ pub fn observe(
                 };
                 devices.insert(key.clone(), silent);
             }
+            if let Some(previous) = previous {
+                hidden.clone_from(&previous.hidden);
+            }
             previous.and_then(|previous| previous.driver_version.clone())
         }
     };
@@ -148,6 +62,7 @@ pub fn observe(
         nvml: collected.nvml,
         driver_version,
         devices,
+        hidden,
     }
 }
 
@@ -172,7 +87,15 @@ fn add_gpu(
     };
     match gpu.vgpus {
         Some(vgpus) if health == Health::Ok => {
-            let seen = |of: VgpuReading| vgpu::device(of, &gpu.uuid, &names);
+            let seen = |of: VgpuReading| {
+                let (key, device) = vgpu::device(of, &gpu.uuid, &names);
+                let device = Device {
+                    facts: gpu.facts.clone(),
+                    nvlink_island: gpu.nvlink_island,
+                    ..device
+                };
+                (key, device)
+            };
             devices.extend(vgpus.into_iter().map(seen));
         }
         // No host any more: what it was cut into is gone.
@@ -196,11 +119,18 @@ fn add_gpu(
     if gpu.mig_enabled == Some(true) {
         add_unseen(&mut instances, processes.as_deref().unwrap_or_default());
     }
+    let busy = places(processes.as_deref().unwrap_or_default());
     for instance in instances {
         let key = DeviceKey::Mig(gpu.uuid.clone(), instance.gi, instance.ci);
         let here = processes
             .as_mut()
             .map(|processes| take_from(processes, &instance));
+        // GPM speaks of the GPU instance: of this one when its other compute instances are idle.
+        let shared = |(gi, ci): &(u32, u32)| *gi == instance.gi && *ci != instance.ci;
+        let whole = WholeUse {
+            percent: instance.sm_percent.filter(|_| !busy.iter().any(shared)),
+            exact: true,
+        };
         let device = Device {
             health,
             model: model.clone(),
@@ -210,12 +140,31 @@ fn add_gpu(
             minor: gpu.minor,
             partitioned: false,
             memory: instance.memory,
-            processes: here.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+            processes: here.map_or_else(
+                || last_known(&key),
+                |here| attributed(here, whole, owner_of),
+            ),
+            whole,
             vgpu: None,
+            readout: None,
+            facts: gpu.facts.clone(),
+            nvlink_island: gpu.nvlink_island,
+            mig_generation: None,
         };
         devices.insert(key, device);
     }
+    let readout = Readout {
+        index: gpu.index,
+        pci_bus_id: gpu.pci_bus_id,
+        glow: gpu.glow,
+        gauges: gpu.gauges,
+        activities: gpu.activities,
+    };
     let key = DeviceKey::Gpu(gpu.uuid);
+    let whole = WholeUse {
+        percent: gpu.glow.utilization_gpu_percent,
+        exact: false,
+    };
     let device = Device {
         health,
         gpu_model: names
@@ -229,8 +178,17 @@ fn add_gpu(
         minor: gpu.minor,
         partitioned: gpu.mig_enabled == Some(true) || host,
         memory: gpu.memory,
-        processes: processes.map_or_else(|| last_known(&key), |here| attributed(here, owner_of)),
+        processes: processes.map_or_else(
+            || last_known(&key),
+            |here| attributed(here, whole, owner_of),
+        ),
+        whole,
         vgpu: None,
+        readout: Some(readout),
+        facts: gpu.facts,
+        nvlink_island: gpu.nvlink_island,
+        mig_generation: Some(gpu.mig_generation)
+            .filter(|generation| gpu.mig_enabled == Some(true) || *generation > 0),
     };
     devices.insert(key, device);
 }
@@ -247,8 +205,7 @@ fn add_unseen(instances: &mut Vec<MigReading>, processes: &[GpuProcess]) {
                 uuid: String::new(),
                 gi,
                 ci,
-                profile: None,
-                memory: None,
+                ..MigReading::default()
             });
         }
     }
@@ -262,10 +219,18 @@ fn take_from(processes: &mut Vec<GpuProcess>, instance: &MigReading) -> Vec<GpuP
         .collect()
 }
 
+/// GPU and compute instances with processes.
+fn places(processes: &[GpuProcess]) -> Vec<(u32, u32)> {
+    let place = |process: &GpuProcess| process.gi.zip(process.ci);
+    processes.iter().filter_map(place).collect()
+}
+
 fn attributed(
     processes: Vec<GpuProcess>,
+    whole: WholeUse,
     owner_of: &mut dyn FnMut(u32) -> Found,
 ) -> Vec<AttributedProcess> {
+    let alone = processes.len() == 1;
     let mut found: Vec<AttributedProcess> = processes
         .into_iter()
         .filter_map(|process| {
@@ -275,6 +240,7 @@ fn attributed(
                 start_time,
                 owner,
                 used_memory_bytes: process.used_memory_bytes,
+                sm: of_process(process.sm_percent, alone, whole),
             })
         })
         .collect();

@@ -1,6 +1,6 @@
-//! Patterns of the names of slices, units and virtual machines. Pure.
+//! Patterns of the names of slices, units, virtual machines, and of what those who made a workload call it. Pure.
 //!
-//! A pattern is a name with at most one `{tenant}`, and in units and VMs `*` for any text. Where both stand, `{tenant}` comes first and
+//! A pattern is a name with at most one `{tenant}`, and in all others `*` for any text. Where both stand, `{tenant}` comes first and
 //! takes the shortest text that fits, so that whoever chooses what `*` stands for cannot choose the tenant.
 
 use crate::process::cgroup::unescape;
@@ -82,6 +82,14 @@ impl Pattern {
         Ok(pattern)
     }
 
+    /// Checks a pattern of a name or label that systemd does not write, so that no sign is an escape.
+    pub(super) fn plain(text: &str, fixed_tenant: bool) -> Result<Self, PatternError> {
+        if text.is_empty() || text.contains('\\') {
+            return Err(PatternError::Sign(text.to_owned()));
+        }
+        Self::new(text, fixed_tenant)
+    }
+
     fn new(text: &str, fixed_tenant: bool) -> Result<Self, PatternError> {
         let refuse = |error: fn(String) -> PatternError| Err(error(text.to_owned()));
         let literal = text.replace(TENANT, "");
@@ -131,7 +139,8 @@ impl Pattern {
             return fits.then_some(None);
         };
         let rest = name.strip_prefix(self.before.as_str())?;
-        let ends = rest.char_indices().map(|(at, _)| at).skip(1);
+        let inner = rest.char_indices().map(|(at, _)| at).skip(1);
+        let ends = inner.chain((!rest.is_empty()).then_some(rest.len()));
         let fitting = |at: &usize| rest.get(*at..).is_some_and(|tail| glob(after, tail));
         let at = ends.into_iter().find(fitting)?;
         rest.get(..at).map(Some)

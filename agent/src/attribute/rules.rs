@@ -2,24 +2,42 @@
 
 use std::path::PathBuf;
 
-use super::config::{AttributionConfig, CheckedRule, ConfigError, Test};
+use super::config::AttributionConfig;
+use super::creators::{Creators, Facts, Known};
 use super::pattern::{is_model_name, is_tenant_name, tenant_name};
-use super::users::uid_of;
+use super::rule::{CheckedRule, ConfigError, Made, Test};
+use super::users::{gid_of, uid_of};
 use crate::observation::{Owner, Reason, Source};
 use crate::process::cgroup::Membership;
-use crate::process::procfs::Uids;
+use crate::process::procfs::{Ids, Uids};
+use crate::process::workload::Workload;
 
 /// What is known of one process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Evidence<'e> {
-    /// User ids.
-    pub uids: Uids,
+    /// User and group ids.
+    pub ids: Ids,
+    /// Who logged in.
+    pub login_uid: Option<u32>,
     /// Slices and unit.
     pub membership: &'e Membership,
+    /// Job, container and pod.
+    pub workload: &'e Workload,
+    /// Who knows more of these.
+    pub creators: &'e dyn Creators,
     /// Its executable, if it is the host's own process of a system user.
     pub host_executable: Option<&'e PathBuf>,
     /// What the table of registered processes says of it.
     pub registered: Option<&'e str>,
+}
+
+/// The host's database of users and groups.
+#[derive(Clone, Copy)]
+pub struct HostNames<'h> {
+    /// The uid of a user.
+    pub uid_of: &'h dyn Fn(&str) -> Option<u32>,
+    /// The gid of a group.
+    pub gid_of: &'h dyn Fn(&str) -> Option<u32>,
 }
 
 /// Checked rules.
@@ -33,35 +51,44 @@ pub struct Attributor {
 }
 
 impl Attributor {
-    /// Checks the configuration and looks up its users in the host's user database.
+    /// Checks the configuration and looks up its users and groups in the host's database.
     ///
     /// # Errors
     /// When a rule is unclear.
     pub fn new(config: &AttributionConfig) -> Result<Self, ConfigError> {
-        Self::with_users(config, &uid_of)
+        let (uid_of, gid_of) = (&uid_of, &gid_of);
+        Self::with_names(config, HostNames { uid_of, gid_of })
     }
 
-    /// The same with another user database.
+    /// The same with another database.
     ///
     /// # Errors
     /// When a rule is unclear.
-    pub fn with_users(
+    pub fn with_names(
         config: &AttributionConfig,
-        uid_of: &dyn Fn(&str) -> Option<u32>,
+        HostNames { uid_of, gid_of }: HostNames<'_>,
     ) -> Result<Self, ConfigError> {
         if let Some((from, _)) = config.gpu_model.iter().find(|(_, to)| !is_model_name(to)) {
             return Err(ConfigError::GpuModel(from.clone()));
         }
+        config.creators.check()?;
         let mut unresolved = Vec::new();
         let mut rules = Vec::with_capacity(config.rules.len());
         for (rule, number) in config.rules.iter().zip(1..) {
-            let mut rule = rule.check(number)?;
-            if let Test::User(name) = &rule.test {
-                match uid_of(name) {
-                    Some(uid) => rule.test = Test::Uids(uid, uid),
-                    // It matches nobody; the user may not have been created yet, which is no reason not to start.
-                    None => unresolved.push(name.clone()),
+            let mut rule = rule.check(number, &config.creators)?;
+            let found = match &rule.test {
+                Test::User(name) => uid_of(name).map(|uid| Test::Uids(uid, uid)),
+                Test::LoginUser(name) => uid_of(name).map(|uid| Test::LoginUids(uid, uid)),
+                Test::Group(name) => gid_of(name).map(|gid| Test::Gids(gid, gid)),
+                _ => None,
+            };
+            match (found, &rule.test) {
+                (Some(test), _) => rule.test = test,
+                // It matches nobody; the user may not have been created yet, which is no reason not to start.
+                (None, Test::User(name) | Test::LoginUser(name) | Test::Group(name)) => {
+                    unresolved.push(name.clone());
                 }
+                (None, _) => {}
             }
             rules.push(rule);
         }
@@ -76,7 +103,16 @@ impl Attributor {
         })
     }
 
-    /// Users named in rules that this host does not know: their rules match nobody.
+    /// What rules want to know of jobs, pods and containers.
+    pub(super) fn wanted(&self) -> Vec<Made> {
+        let made = |rule: &CheckedRule| match &rule.test {
+            Test::Made(made, _) => Some(made.clone()),
+            _ => None,
+        };
+        self.rules.iter().filter_map(made).collect()
+    }
+
+    /// Users and groups named in rules that this host does not know: their rules match nobody.
     #[must_use]
     pub fn unresolved(&self) -> &[String] {
         &self.unresolved
@@ -94,7 +130,8 @@ impl Attributor {
         &self.system_uids
     }
 
-    /// Whose the process is. A name in the evidence that no tenant can have makes it nobody's; no later rule is tried.
+    /// Whose the process is. A name in the evidence that no tenant can have makes it nobody's, and so does evidence that is
+    /// not known yet; no later rule is tried, for it would be a guess.
     #[must_use]
     pub fn attribute(&self, evidence: &Evidence<'_>) -> Owner {
         if self.is_system(evidence) {
@@ -116,7 +153,7 @@ impl Attributor {
 
     /// Root, or the daemon's own user, and one of the known executables of the host: never a name alone.
     fn is_system(&self, evidence: &Evidence<'_>) -> bool {
-        let Uids { real, effective } = evidence.uids;
+        let Uids { real, effective } = evidence.ids.uids;
         let executable = evidence.host_executable;
         real == effective
             && self.system_uids.contains(&real)
@@ -143,9 +180,66 @@ fn apply(rule: &CheckedRule, evidence: &Evidence<'_>) -> Option<Owner> {
         }
         // The real user: a set-uid program does not turn its caller into its owner.
         Test::Uids(first, last) => (*first..=*last)
-            .contains(&evidence.uids.real)
+            .contains(&evidence.ids.uids.real)
             .then(|| tenant(fixed(), Source::User)),
-        Test::User(_) => None,
+        Test::Gids(first, last) => (*first..=*last)
+            .contains(&evidence.ids.gid)
+            .then(|| tenant(fixed(), Source::Group)),
+        Test::LoginUids(first, last) => (*first..=*last)
+            .contains(&login_uid(evidence)?)
+            .then(|| tenant(fixed(), Source::Login)),
+        Test::User(_) | Test::Group(_) | Test::LoginUser(_) => None,
+        Test::Made(made, pattern) => {
+            let facts = match ask(made, evidence)? {
+                Ok(facts) => facts,
+                Err(reason) => return Some(Owner::Unattributed(reason)),
+            };
+            let captured = pattern.fit(said(made, &facts)?)?;
+            // No sign of such a name is an escape.
+            let name = captured.map_or_else(fixed, |name| Some(name.to_owned()));
+            Some(tenant(
+                name.filter(|name| is_tenant_name(name)),
+                made.source(),
+            ))
+        }
+    }
+}
+
+/// Who logged in. A process that nobody's login started may name anybody (a `loginuid` that is not set yet can be written
+/// without privileges), so it counts only where the system manager puts logins.
+fn login_uid(evidence: &Evidence<'_>) -> Option<u32> {
+    let outermost = evidence.membership.slices.first()?;
+    evidence.login_uid.filter(|_| outermost == "user.slice")
+}
+
+/// What is known of the job, pod or container; `None` when the process is in none, or nobody could know.
+fn ask(made: &Made, evidence: &Evidence<'_>) -> Known {
+    let Workload {
+        job,
+        container,
+        pod,
+    } = evidence.workload;
+    match made {
+        Made::SlurmUser | Made::SlurmAccount => {
+            let real = evidence.ids.uids.real;
+            evidence.creators.job(job.as_ref()?, real)
+        }
+        Made::PodNamespace | Made::PodLabel(_) => evidence.creators.pod(pod.as_ref()?),
+        Made::ContainerName | Made::ContainerLabel(_) => {
+            evidence.creators.container(container.as_ref()?)
+        }
+    }
+}
+
+fn said<'f>(made: &Made, facts: &'f Facts) -> Option<&'f str> {
+    match made {
+        Made::SlurmUser => facts.user.as_deref(),
+        Made::SlurmAccount => facts.account.as_deref(),
+        Made::PodNamespace => facts.namespace.as_deref(),
+        Made::ContainerName => facts.name.as_deref(),
+        Made::PodLabel(key) | Made::ContainerLabel(key) => {
+            facts.labels.get(key).map(String::as_str)
+        }
     }
 }
 
@@ -157,145 +251,4 @@ fn tenant(name: Option<String>, source: Source) -> Owner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::process::cgroup::membership;
-
-    fn attributor(text: &str) -> Attributor {
-        let config: AttributionConfig = toml::from_str(text).unwrap();
-        let users = |name: &str| (name == "alice").then_some(1000);
-        Attributor::with_users(&config, &users).unwrap()
-    }
-
-    fn owner(attributor: &Attributor, path: &str, uid: u32) -> Owner {
-        let membership = membership(format!("0::{path}\n").as_bytes());
-        attributor.attribute(&Evidence {
-            uids: Uids {
-                real: uid,
-                effective: uid,
-            },
-            membership: &membership,
-            host_executable: None,
-            registered: None,
-        })
-    }
-
-    fn of(name: &str, source: Source) -> Owner {
-        Owner::Tenant {
-            name: name.to_owned(),
-            source,
-        }
-    }
-
-    const NOBODY: Owner = Owner::Unattributed(Reason::NoRule);
-
-    #[test]
-    fn the_first_rule_that_matches_decides() {
-        let rules = attributor(
-            "[[rule]]\nslice = \"tenant-{tenant}.slice\"\n[[rule]]\nunit = \"gpu-job-{tenant}@*.service\"\n\
-             [[rule]]\nuser = \"alice\"\ntenant = \"x\"\n[[rule]]\nuid_range = [2000, 2999]\ntenant = \"y\"\n\
-             [[rule]]\nuser = \"nobody-here\"\ntenant = \"z\"\n",
-        );
-        assert_eq!(rules.unresolved(), ["nobody-here"]);
-        let job = "gpu-job-b@1.service";
-        for (path, uid, expected) in [
-            (
-                format!("/tenant.slice/tenant-a.slice/{job}"),
-                1000,
-                of("a", Source::Slice),
-            ),
-            (
-                r"/tenant.slice/tenant-my\x2dteam.slice".to_owned(),
-                1,
-                of("my-team", Source::Slice),
-            ),
-            (format!("/system.slice/{job}"), 1000, of("b", Source::Unit)),
-            (
-                "/user.slice/user-1000.slice/session-1.scope".to_owned(),
-                1000,
-                of("x", Source::User),
-            ),
-            ("/".to_owned(), 2999, of("y", Source::User)),
-            ("/".to_owned(), 3000, NOBODY),
-            ("/tenant.slice".to_owned(), 3000, NOBODY),
-        ] {
-            assert_eq!(owner(&rules, &path, uid), expected, "{path} {uid}");
-        }
-        // No tenant can be called so; falling through to a user's rule would be a guess.
-        assert_eq!(
-            owner(&rules, r"/tenant.slice/tenant-a\x2fb.slice", 1000),
-            NOBODY
-        );
-    }
-
-    /// Case 70: slices inside the tenant's slice, and groups inside its unit, do not make it another tenant.
-    #[test]
-    fn a_tenant_cannot_become_another_one() {
-        let rules = attributor(
-            "[[rule]]\nslice = \"tenant-{tenant}.slice\"\n[[rule]]\nunit = \"job-{tenant}.service\"\n",
-        );
-        for below in [
-            "/tenant-a-b.slice",
-            "/x.service/tenant.slice/tenant-b.slice",
-            "/tenant-b.slice",
-            "/x.scope/job-b.service",
-        ] {
-            let path = format!("/tenant.slice/tenant-a.slice{below}");
-            assert_eq!(owner(&rules, &path, 1), of("a", Source::Slice), "{path}");
-        }
-        let path =
-            "/user.slice/user-1.slice/user@1.service/tenant.slice/tenant-b.slice/job-b.service";
-        assert_eq!(owner(&rules, path, 1), NOBODY);
-    }
-
-    /// Case 70: neither root without the executable, nor the executable without root, is the driver's daemon.
-    #[test]
-    fn a_system_daemon_is_known_by_user_and_executable() {
-        let rules = attributor("[[rule]]\nuid_range = [0, 9999]\ntenant = \"t\"\n");
-        let none = Membership::default();
-        let mps = PathBuf::from("/usr/bin/nvidia-cuda-mps-server");
-        let other = PathBuf::from("/home/x/nvidia-cuda-mps-server");
-        for (real, effective, executable, system) in [
-            (0, 0, Some(&mps), true),
-            (0, 0, Some(&other), false),
-            (0, 0, None, false),
-            (1000, 1000, Some(&mps), false),
-            (1000, 0, Some(&mps), false),
-        ] {
-            let owner = rules.attribute(&Evidence {
-                uids: Uids { real, effective },
-                membership: &none,
-                host_executable: executable,
-                registered: None,
-            });
-            assert_eq!(
-                owner == Owner::System,
-                system,
-                "{real} {effective} {executable:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_registered_table_counts_only_when_configured() {
-        let membership = Membership::default();
-        let evidence = |registered| Evidence {
-            uids: Uids {
-                real: 1,
-                effective: 1,
-            },
-            membership: &membership,
-            host_executable: None,
-            registered,
-        };
-        let on = attributor("registered = true\n[[rule]]\nuid = 1\ntenant = \"u\"\n");
-        assert_eq!(
-            on.attribute(&evidence(Some("r"))),
-            of("r", Source::Registered)
-        );
-        assert_eq!(on.attribute(&evidence(Some("../r"))), NOBODY);
-        assert_eq!(on.attribute(&evidence(None)), of("u", Source::User));
-        let off = attributor("[[rule]]\nuid = 1\ntenant = \"u\"\n");
-        assert_eq!(off.attribute(&evidence(Some("r"))), of("u", Source::User));
-    }
-}
+mod tests;

@@ -105,6 +105,7 @@ mod tests {
             rule("5e0d3c9a-*", Some("b")),
             rule("17", Some("c")),
             rule("team-{tenant}.vm-*", None),
+            rule("of-{tenant}", None),
         ]);
         let rules = rules.unwrap();
         let other = UUID.replace("11", "12");
@@ -117,6 +118,8 @@ mod tests {
             ("170", None),
             ("117", None),
             ("team-x.vm-3", Some("x")),
+            ("of-y", Some("y")),
+            ("of-", None),
             ("team-..vm-3", None),
             ("steam-x.vm-3", None),
             ("", None),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::attribute::AttributionConfig;
+use crate::metrics::dcgm::HostLabel;
 
 use super::ConfigError;
 
@@ -38,6 +39,7 @@ pub(super) struct File {
 pub(super) struct MetricsTable {
     pub(super) listen: SocketAddr,
     pub(super) bearer_token_file: Option<PathBuf>,
+    pub(super) dcgm_host_label: HostLabel,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,6 +74,7 @@ impl Default for MetricsTable {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9401)),
             bearer_token_file: None,
+            dcgm_host_label: HostLabel::default(),
         }
     }
 }

@@ -56,11 +56,38 @@ fn the_default_file_says_the_defaults() {
             file.attribution.rules.len(),
             file.attribution.gpu_model.len()
         ),
-        (4, 3)
+        (14, 3)
     );
-    assert!(Attributor::new(&file.attribution).is_ok());
-    assert_eq!(file.attribution.vms.len(), 1);
-    assert!(VmRules::new(&file.attribution.vms).is_ok());
+    let mut attribution = file.attribution;
+    let creators = &mut attribution.creators;
+    for runtime in [
+        &mut creators.docker,
+        &mut creators.podman,
+        &mut creators.cri,
+    ] {
+        assert!(runtime.socket.is_some() && !runtime.trust_labels);
+        runtime.trust_labels = true;
+    }
+    assert!(creators.kubelet.pod_resources.is_some() && !creators.slurm.job_command.is_empty());
+    assert!(Attributor::new(&attribution).is_ok());
+    creators_need_sense(&attribution);
+    assert_eq!(attribution.vms.len(), 1);
+    assert!(VmRules::new(&attribution.vms).is_ok());
+}
+
+fn creators_need_sense(good: &AttributionConfig) {
+    let wrong: [fn(&mut AttributionConfig); 4] = [
+        |config| config.creators.cri.socket = Some("run/x.sock".into()),
+        |config| config.creators.kubelet.pod_logs = "pods".into(),
+        |config| config.creators.slurm.job_command = vec!["squeue".into(), "{job}".into()],
+        |config| config.creators.slurm.job_command = vec!["/usr/bin/squeue".into()],
+    ];
+    for break_it in wrong {
+        let mut config = good.clone();
+        break_it(&mut config);
+        let error = Attributor::new(&config).unwrap_err().to_string();
+        assert!(error.starts_with("attribution.creators."), "{error}");
+    }
 }
 
 #[test]
@@ -77,6 +104,9 @@ fn unknown_names_and_odd_values_are_refused() {
         "[spool]\nmax_bytes = 1",
         "[spool]\nmax_records = -1",
         "[attribution]\nnope = 1",
+        "[attribution.creators.nope]",
+        "[attribution.creators.docker]\nnope = 1",
+        "[[attribution.rule]]\ncontainer_label = \"a={tenant}\"",
         "[[attribution.rule]]\nuid = 7",
         "[[attribution.vm]]\nvm = \"17\"",
         "[[attribution.vm]]\ntenant = \"a\"",

@@ -1,12 +1,13 @@
 //! The shape that programs rely on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::*;
-use crate::gpu::reading::Memory;
-use crate::observation::{Source, Vgpu};
+use crate::gpu::reading::{GpuFacts, Health, Memory, Why};
+use crate::observation::{Figure, Owner, Source, Vgpu};
 
 fn device(model: &str) -> Device {
     Device {
@@ -25,7 +26,24 @@ fn device(model: &str) -> Device {
         }),
         processes: Vec::new(),
         vgpu: None,
+        ..Device::default()
     }
+}
+
+/// A row that says nothing but this.
+fn row(known: serde_json::Value) -> serde_json::Value {
+    let mut row = json!({
+        "uuid": null, "kind": null, "model": null, "gpu_model": "nvidia.com/gpu", "parent_uuid": null, "gi": null,
+        "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "guest_driver": null, "placement_id": null, "memory_total_bytes": null,
+        "memory_used_bytes": null, "memory_used_quality": "unknown", "utilization_percent": null, "utilization_quality": "unknown",
+        "state": "ok", "numa_node": null, "nvlink_island": null,
+        "mig_generation": null, "pci_bus_id": null, "gpu": null, "processes": [],
+    });
+    let all = row.as_object_mut().unwrap();
+    for (name, value) in known.as_object().unwrap() {
+        assert!(all.insert(name.clone(), value.clone()).is_some(), "{name}");
+    }
+    row
 }
 
 #[test]
@@ -41,7 +59,15 @@ fn the_json_has_every_field_and_unknown_is_null() {
             source: Source::Slice,
         },
         used_memory_bytes: None,
+        sm: Figure::Estimated(40),
     }];
+    instance.whole.percent = Some(40);
+    instance.nvlink_island = Some(4);
+    instance.facts = Some(Arc::new(GpuFacts {
+        numa_node: Some(1),
+        pci_bus_id: "00000000:18:00.0".to_owned(),
+        ..GpuFacts::default()
+    }));
     let mut lost = device("");
     lost.health = Health::Lost;
     lost.memory = None;
@@ -54,6 +80,9 @@ fn the_json_has_every_field_and_unknown_is_null() {
     });
     let mut virtual_gpu = device("NVIDIA L40S-8Q");
     virtual_gpu.vgpu = Some(Vgpu {
+        gi: Some(3),
+        placement_id: Some(2),
+        guest_driver: Some("550.90.07".to_owned()),
         parent: "GPU-b".to_owned(),
         vm: Some("vm-1".to_owned()),
         owner: Owner::Tenant {
@@ -63,7 +92,16 @@ fn the_json_has_every_field_and_unknown_is_null() {
         licence: Licence::Unlicensed,
         licence_expires_at_s: None,
     });
+    let hidden = |uuid: Option<&str>, pci: &str, why| HiddenGpu {
+        pci_bus_id: pci.to_owned(),
+        uuid: uuid.map(str::to_owned),
+        why,
+    };
     let observation = Observation {
+        hidden: vec![
+            hidden(Some("GPU-x"), "00000000:9A:00.0", Why::Excluded),
+            hidden(None, "00000000:AB:00.0", Why::Passthrough),
+        ],
         at_boottime_ms: 1,
         nvml: NvmlState::Ok,
         driver_version: None,
@@ -74,34 +112,38 @@ fn the_json_has_every_field_and_unknown_is_null() {
             (DeviceKey::Vgpu("v-1".to_owned()), virtual_gpu.clone()),
         ]),
     };
-    let none = json!(null);
     let expected = json!({"driver": null, "devices": [
-        {"uuid": "GPU-a", "kind": "gpu", "model": none, "gpu_model": "nvidia.com/gpu", "parent_uuid": none,
-         "gi": none, "ci": none, "profile": none, "memory_total_bytes": none, "memory_used_bytes": none,
-         "state": "lost", "vm": none, "tenant": none, "licence": none, "processes": []},
-        {"uuid": "GPU-b", "kind": "gpu", "model": "T4", "gpu_model": "nvidia.com/gpu", "parent_uuid": none,
-         "gi": none, "ci": none, "profile": none, "memory_total_bytes": 16, "memory_used_bytes": none,
-         "state": "ok", "vm": none, "tenant": none, "licence": none, "processes": []},
-        {"uuid": "MIG-1", "kind": "mig", "model": "A100", "gpu_model": "nvidia.com/gpu", "parent_uuid": "GPU-a",
-         "gi": 3, "ci": 0, "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10,
-         "state": "ok", "vm": none, "tenant": none, "licence": none, "processes": [{"pid": 7, "tenant": "t", "used_memory_bytes": none}]},
-        {"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "gpu_model": "nvidia.com/gpu", "parent_uuid": "GPU-b",
-         "gi": none, "ci": none, "profile": none, "memory_total_bytes": 80, "memory_used_bytes": 10,
-         "state": "ok", "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "processes": []},
+        row(json!({"uuid": "GPU-a", "kind": "gpu", "state": "lost"})),
+        row(json!({"uuid": "GPU-b", "kind": "gpu", "model": "T4", "memory_total_bytes": 16})),
+        row(json!({"uuid": "MIG-1", "kind": "mig", "model": "A100", "parent_uuid": "GPU-a", "gi": 3, "ci": 0,
+            "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured",
+            "numa_node": 1, "nvlink_island": 4, "pci_bus_id": "00000000:18:00.0",
+            "utilization_percent": 40, "utilization_quality": "measured",
+            "processes": [{"pid": 7, "tenant": "t", "source": "slice", "reason": null, "used_memory_bytes": null, "used_memory_quality": "unknown",
+                "sm_percent": 40, "sm_quality": "estimated"}]})),
+        row(json!({"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "parent_uuid": "GPU-b",
+            "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "gi": 3,
+            "placement_id": 2, "guest_driver": "550.90.07"})),
+        row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "pci_bus_id": "00000000:9A:00.0"})),
+        row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "pci_bus_id": "00000000:AB:00.0"})),
     ]});
     assert_eq!(
         serde_json::to_value(document(&observation, &[])).unwrap(),
         expected
     );
     assert_eq!(
-        (state(&virtual_gpu).as_str(), holders(&virtual_gpu).as_str()),
-        ("ok, unlicensed", "t:1")
+        (
+            table::state(&virtual_gpu).as_str(),
+            table::holders(&virtual_gpu).as_str()
+        ),
+        ("ok, unlicensed", "t(vm):1")
     );
 }
 
 #[test]
 fn without_nvml_the_reason_is_there() {
     let observation = Observation {
+        hidden: Vec::new(),
         at_boottime_ms: 1,
         nvml: NvmlState::Absent("no such file".to_owned()),
         driver_version: None,

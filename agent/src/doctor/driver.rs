@@ -146,7 +146,7 @@ mod tests {
     fn rule_14_library_and_module_are_compared() {
         let reading = Reading {
             driver_version: Some("550.90.07".to_owned()),
-            gpus: Vec::new(),
+            ..Reading::default()
         };
         let grade = |module, state: &NvmlState| versions(Some(&reading), module, state).grade;
         assert_eq!(grade(Some("550.90.07"), &NvmlState::Ok), Grade::Ok);

@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::event::News;
-use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, Target};
+use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, SAMPLE_MORE, Target};
 use super::reading::{NvmlState, Reading};
 
 /// How long a worker may take to end by itself.
@@ -63,6 +63,8 @@ pub(super) struct Link {
     line: Vec<u8>,
     at: Option<Target>,
     pub(super) announces: bool,
+    /// The next readings are to have the figures that few ask for.
+    pub(super) more: bool,
     pub(super) listens: bool,
     /// What the driver told by itself and nobody has taken yet.
     pub(super) news: Option<News>,
@@ -114,6 +116,7 @@ impl Link {
             line: Vec::new(),
             at: None,
             announces: start.announce,
+            more: false,
             listens: start.events,
             out_of_step: false,
             news: None,
@@ -140,7 +143,8 @@ impl Link {
 
     async fn exchange(&mut self) -> Reply {
         // A worker that has ended shows itself by the end of its output, behind its last words.
-        let _ = self.stdin.write_all(SAMPLE).await;
+        let request = if self.more { SAMPLE_MORE } else { SAMPLE };
+        let _ = self.stdin.write_all(request).await;
         loop {
             self.line.clear();
             let read = (&mut self.stdout)

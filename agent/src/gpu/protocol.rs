@@ -1,7 +1,7 @@
 //! What the agent and its worker process say to each other: one line of JSON each way.
 //!
-//! The agent writes `sample`; the worker answers with one [`Answer`]. The worker's watchdog may write `Hung` in between,
-//! and before each of them may stand `News`.
+//! The agent writes `sample` or `sample more`; the worker answers with one [`Answer`]. The worker's watchdog may write
+//! `Hung` in between, and before each of them may stand `News`.
 //! End of file on the worker's standard input ends the worker.
 
 use std::fmt;
@@ -14,6 +14,8 @@ use super::reading::{NvmlState, Reading};
 
 /// The request for one pass over NVML.
 pub const SAMPLE: &[u8] = b"sample\n";
+/// The same with the figures that few ask for.
+pub const SAMPLE_MORE: &[u8] = b"sample more\n";
 
 /// Longest answer that the agent accepts, bytes. 8 GPUs with 1,000 processes each stay far below.
 pub const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;

@@ -5,9 +5,14 @@
 //! the largest row, is filled with a mark, and the size of a row is read off from where the mark ends.
 #![expect(unsafe_code, reason = "calls into a C library")]
 
+pub(super) mod device;
 pub(super) mod events;
+pub(super) mod mig;
+pub(super) mod nvlink;
+pub(super) mod usage;
 pub(super) mod vgpu;
 
+use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 use std::os::raw::c_uint;
 
@@ -112,6 +117,13 @@ impl ProcessBuffer {
         }
         Err(NvmlError::InsufficientSize(None).into())
     }
+}
+
+/// A text that ends within its array; all of it if it does not.
+fn text(chars: &[c_char]) -> String {
+    let bytes: Vec<u8> = chars.iter().map(|c| c.to_ne_bytes()[0]).collect();
+    let ended = CStr::from_bytes_until_nul(&bytes).map(CStr::to_bytes);
+    String::from_utf8_lossy(ended.unwrap_or(&bytes)).into_owned()
 }
 
 /// `_v3` where it exists; `_v2`, of the same layout, on drivers before 510 and on 535.98.

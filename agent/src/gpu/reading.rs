@@ -1,6 +1,13 @@
 //! What one pass over NVML gave. Unknown is `None`, never 0; the worker process sends this to the agent.
 
+mod facts;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+use super::gauges::{Activity, Gauges};
+pub use facts::{GpuFacts, HiddenGpu, HostMode, NvLink, NvLinkEnd, RemappedRows, Why};
 
 /// One pass over all GPUs of the node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -9,10 +16,13 @@ pub struct Reading {
     pub driver_version: Option<String>,
     /// Every GPU that NVML counts, in its order. A GPU that cannot be read is here too, marked.
     pub gpus: Vec<GpuReading>,
+    /// GPUs of this host that NVML does not show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<HiddenGpu>,
 }
 
 /// One physical GPU.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GpuReading {
     /// `nvmlDeviceGetUUID`, e.g. `GPU-…`. The address of a GPU together with `pci_bus_id`; never its index.
     pub uuid: String,
@@ -34,16 +44,31 @@ pub struct GpuReading {
     pub memory: Option<Memory>,
     /// Figures that go to Prometheus and decide nothing.
     pub glow: Glow,
+    /// More of that kind, when it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gauges: Option<Gauges>,
+    /// What it, or each of its GPU instances, does, when that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activities: Vec<Activity>,
     /// MIG instances (GPU instance and compute instance pairs).
     pub instances: Vec<MigReading>,
     /// vGPU instances that run on it. `None`: no host, or not known which run.
     pub vgpus: Option<Vec<VgpuReading>>,
     /// All processes on this GPU and its instances, by one query on the parent. `None`: could not be read.
     pub processes: Option<Vec<GpuProcess>>,
+    /// What it is. From the worker only when that is new or changed; the agent keeps it and fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Arc<GpuFacts>>,
+    /// GPUs of this node with the same number are joined by NVLink; one alone has its own. `None`: not known. By the agent.
+    #[serde(skip)]
+    pub nvlink_island: Option<u32>,
+    /// How often its MIG layout changed since the agent began to look. By the agent.
+    #[serde(skip)]
+    pub mig_generation: u64,
 }
 
 /// State of a GPU as far as NVML tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// It answers.
@@ -53,6 +78,7 @@ pub enum Health {
     /// A call on it passed its deadline; it is quarantined and probed by a worker of its own.
     Hung,
     /// NVML as a whole does not answer.
+    #[default]
     Unknown,
 }
 
@@ -74,6 +100,9 @@ pub struct Memory {
 pub struct Glow {
     /// 0..=100; not available in MIG mode.
     pub utilization_gpu_percent: Option<u32>,
+    /// 0..=100, of the memory's bandwidth; not available in MIG mode.
+    #[serde(default)]
+    pub utilization_memory_percent: Option<u32>,
     /// Milliwatts.
     pub power_milliwatts: Option<u32>,
     /// Degrees Celsius.
@@ -81,7 +110,7 @@ pub struct Glow {
 }
 
 /// One MIG device: a (GPU instance, compute instance) pair.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MigReading {
     /// `MIG-…`; the same UUID can come back after an identical re-create.
     pub uuid: String,
@@ -89,10 +118,25 @@ pub struct MigReading {
     pub gi: u32,
     /// Compute instance id in its GPU instance.
     pub ci: u32,
-    /// e.g. `1g.10gb` or `1c.2g.20gb`; `None` when it cannot be derived.
+    /// e.g. `1g.10gb`, `1c.2g.20gb` or `1g.10gb+me`; `None` when it cannot be derived.
     pub profile: Option<String>,
+    /// Where its GPU instance lies; `None` when we may not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// Framebuffer of the GPU instance (shared by its compute instances).
     pub memory: Option<Memory>,
+    /// Percent of the GPU instance's SMs that all of its compute instances kept busy (GPM); `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_percent: Option<u32>,
+}
+
+/// Memory slices of a GPU instance, `nvmlGpuInstancePlacement_t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The first one.
+    pub start: u32,
+    /// How many.
+    pub size: u32,
 }
 
 /// One vGPU instance, which lives as long as its virtual machine runs.
@@ -104,6 +148,15 @@ pub struct VgpuReading {
     pub vm: Option<String>,
     /// `nvmlVgpuTypeGetName`, e.g. `NVIDIA L40S-8Q`.
     pub type_name: Option<String>,
+    /// GPU instance that it lives on; `None`: on the whole GPU, or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gi: Option<u32>,
+    /// `nvmlVgpuInstanceGetPlacementId`; `None` on a GPU whose vGPUs are all of one size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_id: Option<u32>,
+    /// `nvmlVgpuInstanceGetVmDriverVersion`; `None` while the guest has loaded none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_driver: Option<String>,
     /// Framebuffer of the type.
     pub framebuffer_bytes: Option<u64>,
     /// What the VM uses of it.
@@ -151,6 +204,12 @@ pub struct GpuProcess {
     pub kind: ProcessKind,
     /// Bytes of framebuffer; `None` when the driver does not say.
     pub used_memory_bytes: Option<u64>,
+    /// Percent of the GPU's SMs; `None` without a sample since the last pass, and on MIG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_percent: Option<u32>,
+    /// Percent of the memory's bandwidth; `None` as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<u32>,
 }
 
 /// Which of NVML's lists a process stood in.

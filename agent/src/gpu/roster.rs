@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::epoch;
+use super::nvlink::islands;
 use super::pci::PciAddress;
 use super::protocol::Target;
 use super::reading::{Glow, GpuReading, Health, Reading};
@@ -10,6 +12,8 @@ use super::reading::{Glow, GpuReading, Health, Reading};
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     known: BTreeMap<String, GpuReading>,
+    /// Facts came or a GPU went: which are joined must be found out anew.
+    moved: bool,
 }
 
 impl Roster {
@@ -22,19 +26,21 @@ impl Roster {
     ) -> (Reading, u32) {
         for gpu in &mut fresh.gpus {
             if gpu.health == Health::Ok {
-                // Another board in the same slot, or the same board under a new UUID: the old one is not lost.
-                self.known
-                    .retain(|uuid, old| *uuid == gpu.uuid || old.pci_bus_id != gpu.pci_bus_id);
-                match self.known.get_mut(&gpu.uuid) {
-                    Some(old) => old.clone_from(gpu),
-                    None => {
-                        self.known.insert(gpu.uuid.clone(), gpu.clone());
-                    }
-                }
+                self.take(gpu);
             } else if let Some(old) = self.known.get(&gpu.uuid) {
                 *gpu = silent(old, gpu.health);
             }
         }
+        let before = self.known.len();
+        let left_out = |gpu: &GpuReading| {
+            let mut hidden = fresh.hidden.iter();
+            hidden.any(|hidden| hidden.pci_bus_id.eq_ignore_ascii_case(&gpu.pci_bus_id))
+        };
+        self.known.retain(|uuid, gpu| {
+            // One that is given away or left out is not lost; what is shown after all is there.
+            !left_out(gpu) || fresh.gpus.iter().any(|shown| shown.uuid == *uuid)
+        });
+        self.moved |= self.known.len() != before;
         let mut missing = 0_u32;
         for old in self.known.values() {
             if fresh.gpus.iter().any(|gpu| gpu.uuid == old.uuid) {
@@ -50,10 +56,52 @@ impl Roster {
                 .gpus
                 .push(silent(old, if hung { Health::Hung } else { Health::Lost }));
         }
+        if std::mem::take(&mut self.moved) {
+            self.find_islands();
+        }
+        for gpu in &mut fresh.gpus {
+            let known = self.known.get(&gpu.uuid);
+            gpu.nvlink_island = known.and_then(|known| known.nvlink_island);
+        }
         fresh
             .gpus
             .sort_by(|a, b| (a.index, &a.pci_bus_id).cmp(&(b.index, &b.pci_bus_id)));
         (fresh, missing)
+    }
+
+    /// A row that answers replaces the one before it; what the worker told once stays.
+    fn take(&mut self, gpu: &mut GpuReading) {
+        // Another board in the same slot, or the same board under a new UUID: the old one is not lost.
+        let before = self.known.len();
+        self.known
+            .retain(|uuid, old| *uuid == gpu.uuid || old.pci_bus_id != gpu.pci_bus_id);
+        self.moved |= gpu.facts.is_some() || self.known.len() != before;
+        match self.known.get_mut(&gpu.uuid) {
+            Some(old) => {
+                if gpu.facts.is_none() {
+                    gpu.facts.clone_from(&old.facts);
+                }
+                gpu.nvlink_island = old.nvlink_island;
+                let recut = u64::from(epoch::changed(old, gpu));
+                gpu.mig_generation = old.mig_generation.saturating_add(recut);
+                old.clone_from(gpu);
+            }
+            None => {
+                self.known.insert(gpu.uuid.clone(), gpu.clone());
+            }
+        }
+    }
+
+    fn find_islands(&mut self) {
+        let links = |gpu: &GpuReading| gpu.facts.clone().unwrap_or_default();
+        let facts: Vec<_> = self.known.values().map(links).collect();
+        let places = self.known.values().map(|gpu| gpu.pci_bus_id.as_str());
+        let links = facts.iter().map(|facts| facts.nvlinks.as_deref());
+        let gpus: Vec<_> = places.zip(links).collect();
+        let numbers = islands(&gpus);
+        for (gpu, number) in self.known.values_mut().zip(numbers) {
+            gpu.nvlink_island = number;
+        }
     }
 
     /// UUID of the GPU that was last read at this address.
@@ -87,10 +135,13 @@ fn silent(known: &GpuReading, health: Health) -> GpuReading {
     row.health = health;
     row.memory = None;
     row.glow = Glow::default();
+    row.gauges = None;
+    row.activities = Vec::new();
     row.processes = None;
     row.vgpus = None;
     for instance in &mut row.instances {
         instance.memory = None;
+        instance.sm_percent = None;
     }
     row
 }
@@ -124,14 +175,17 @@ mod tests {
                 ci: 0,
                 profile: Some("1g.10gb".to_owned()),
                 memory,
+                ..MigReading::default()
             }],
             vgpus: None,
             processes: Some(Vec::new()),
+            ..GpuReading::default()
         }
     }
 
     fn reading(gpus: Vec<GpuReading>) -> Reading {
         Reading {
+            hidden: Vec::new(),
             driver_version: None,
             gpus,
         }

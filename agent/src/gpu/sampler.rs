@@ -12,6 +12,7 @@ use super::event::News;
 use super::link::{Link, Reply};
 use super::morgue::Morgue;
 use super::pci::PciAddress;
+use super::place::Places;
 use super::quarantine::Quarantine;
 use super::reading::{Health, NvmlState, Reading};
 use super::renewal::Renewal;
@@ -31,6 +32,7 @@ pub struct Sampler {
     config: SamplerConfig,
     worker: Option<Link>,
     roster: Roster,
+    places: Places,
     quarantine: Quarantine,
     morgue: Morgue,
     /// Set while the driver is to be left alone: why.
@@ -46,6 +48,8 @@ pub struct Sampler {
     news: News,
     /// The next worker says which GPU it turns to, because the one before died.
     announce: bool,
+    /// Samples have the figures that few ask for.
+    more: bool,
     stats: SamplerStats,
 }
 
@@ -67,7 +71,9 @@ impl Sampler {
             renewal: Renewal::new(config.renewal),
             news: News::default(),
             announce: false,
+            more: false,
             stats: SamplerStats::default(),
+            places: Places::new(config.bus.clone()),
             config,
         }
     }
@@ -87,6 +93,11 @@ impl Sampler {
     #[must_use]
     pub fn worker_pid(&self) -> Option<u32> {
         self.worker.as_ref().and_then(Link::pid)
+    }
+
+    /// Whether samples have the figures that few ask for ([`super::gauges::Gauges`]); some more calls a GPU.
+    pub fn want_more(&mut self, more: bool) {
+        self.more = more;
     }
 
     /// What the driver told by itself since the last time, and whether it is heard.
@@ -120,6 +131,7 @@ impl Sampler {
         let begun = Instant::now();
         let end = begun + self.config.call_deadline * 4;
         let mut last = NvmlState::Unresponsive("no time left".to_owned());
+        let more = self.more;
         for _ in 0..ATTEMPTS {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -128,6 +140,7 @@ impl Sampler {
             let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(0);
             let reply = match self.worker(now_boottime_ms) {
                 Ok(worker) => {
+                    worker.more = more;
                     let reply = worker.ask(left).await;
                     let (news, outdated) = (worker.news.take(), worker.outdated.take());
                     if let Some(news) = news {
@@ -222,7 +235,13 @@ impl Sampler {
         self.morgue.empty().await;
     }
 
-    fn succeed(&mut self, reading: Reading, unidentified: u32, now_boottime_ms: u64) -> Collected {
+    fn succeed(
+        &mut self,
+        mut reading: Reading,
+        unidentified: u32,
+        now_boottime_ms: u64,
+    ) -> Collected {
+        self.places.complete(&mut reading, now_boottime_ms);
         self.failing = None;
         self.retry.reset();
         self.announce = false;

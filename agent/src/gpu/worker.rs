@@ -17,7 +17,7 @@ use super::bulletin::Bulletin;
 use super::event::EventsState;
 use super::gate::Gate;
 use super::nvml::{self, Orders, Reader, Scope};
-use super::protocol::{Answer, SAMPLE, Target};
+use super::protocol::{Answer, SAMPLE, SAMPLE_MORE, Target};
 use super::upgrade::{Loaded, explained};
 use crate::clock::monotonic_ms;
 
@@ -155,7 +155,7 @@ fn answer_all(
             reader.look_again();
         }
         // A failure to announce shows again when the reading is written.
-        let pass = reader.read(&mut |target| {
+        let pass = reader.read(requests.more(), &mut |target| {
             if announce {
                 let _ = shared.say(&Answer::On {
                     target: target.clone(),
@@ -200,10 +200,15 @@ impl Requests {
         if io::stdin().lock().read_until(b'\n', &mut self.line)? == 0 {
             return Ok(false);
         }
-        if self.line != SAMPLE {
+        if self.line != SAMPLE && self.line != SAMPLE_MORE {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request"));
         }
         Ok(true)
+    }
+
+    /// Whether the newest request is for everything.
+    fn more(&self) -> bool {
+        self.line == SAMPLE_MORE
     }
 }
 

@@ -9,19 +9,22 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{
+    ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, WWW_AUTHENTICATE,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use gpuquota_proto::exposition::{CONTENT_TYPE as CONTENT_TYPE_TEXT, admits};
+use gpuquota_proto::exposition::{Format, Misnamed, admits};
 
 use crate::clock::boottime_ms;
 use crate::report::wire::nvml_text;
 
+use super::dcgm::{self, Dcgm};
 use super::snapshot::{Board, View};
 use super::text;
 
@@ -43,6 +46,8 @@ pub struct Server {
     pub board: Arc<Board>,
     /// Token that every request must carry.
     pub token: Option<String>,
+    /// How rows with DCGM's names are labelled.
+    pub dcgm: Dcgm,
 }
 
 impl Server {
@@ -92,21 +97,17 @@ impl Server {
     }
 
     fn answer(&self, request: &Request<Incoming>, now_ms: u64) -> Response<Full<Bytes>> {
-        self.respond(
-            request.method(),
-            request.uri().path(),
-            request.headers().get(AUTHORIZATION),
-            now_ms,
-        )
+        self.respond(request.method(), request.uri(), request.headers(), now_ms)
     }
 
     fn respond(
         &self,
         method: &Method,
-        path: &str,
-        authorization: Option<&HeaderValue>,
+        uri: &Uri,
+        headers: &HeaderMap,
         now_ms: u64,
     ) -> Response<Full<Bytes>> {
+        let path = uri.path();
         if !matches!(path, "/metrics" | "/healthz") {
             return plain(StatusCode::NOT_FOUND, "not found\n");
         }
@@ -116,7 +117,7 @@ impl Server {
             response.headers_mut().insert(ALLOW, allowed);
             return response;
         }
-        let authorization = authorization.map(HeaderValue::as_bytes);
+        let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         if !admits(self.token.as_deref(), authorization) {
             let mut response = plain(StatusCode::UNAUTHORIZED, "unauthorized\n");
             let scheme = HeaderValue::from_static("Bearer");
@@ -127,12 +128,38 @@ impl Server {
         if path == "/healthz" {
             return health(&view);
         }
-        match text::render(&view) {
-            Ok(text) => with_type(StatusCode::OK, CONTENT_TYPE_TEXT, text),
-            Err(error) => {
-                tracing::error!(%error, "metrics cannot be written");
-                plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
+        match compat(uri.query().unwrap_or_default()) {
+            None => {
+                let format = Format::wanted(headers.get(ACCEPT).map(HeaderValue::as_bytes));
+                let mut response = scraped(text::render(&view, format), format);
+                let varies = HeaderValue::from_static("Accept");
+                response.headers_mut().insert(VARY, varies);
+                response
             }
+            Some("dcgm") => {
+                self.board.wants_more(now_ms);
+                scraped(dcgm::render(&view, &self.dcgm), Format::Text)
+            }
+            Some(_) => plain(StatusCode::BAD_REQUEST, "compat knows only dcgm\n"),
+        }
+    }
+}
+
+/// The value of `compat` in a query; the last one, as nobody writes two.
+fn compat(query: &str) -> Option<&str> {
+    let pairs = query.rsplit('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .filter(|(name, _)| *name == "compat")
+        .map(|(_, value)| value)
+        .next()
+}
+
+fn scraped(text: Result<Vec<u8>, Misnamed>, format: Format) -> Response<Full<Bytes>> {
+    match text {
+        Ok(text) => with_type(StatusCode::OK, format.content_type(), text),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be written");
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What the agent says of itself and of the node to Prometheus.
 
+pub mod dcgm;
+mod gpus;
 pub mod http;
+mod machine;
 mod nodes;
 mod own;
 pub mod snapshot;

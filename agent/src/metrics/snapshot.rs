@@ -1,8 +1,10 @@
 //! What a scrape sees: the newest observation and the counters around it, left here by the sampling loop.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::attribute::Granted;
 use crate::events::sentinel::Shown;
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::Observation;
@@ -12,6 +14,12 @@ use crate::uplink::status::UplinkStatus;
 
 /// Intervals after which the newest good reading is no longer shown.
 const STALE_INTERVALS: u32 = 3;
+
+/// After a scrape for it, readings have the figures that few ask for this long.
+const MORE_FOR_MS: u64 = 300_000;
+
+/// Beyond this age what the kubelet said is not shown.
+const GRANTED_FRESH: Duration = Duration::from_secs(30);
 
 /// One pass of the loop.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +45,10 @@ pub struct Board {
     interval: Duration,
     pass_deadline: Duration,
     reporting: Option<(Arc<Outbox>, Arc<UplinkStatus>)>,
+    /// CLOCK_BOOTTIME until which somebody wants more, milliseconds.
+    more_until_ms: AtomicU64,
+    /// Which pod was given which device, and when the kubelet said so.
+    granted: Mutex<Option<(u64, Arc<Granted>)>>,
 }
 
 /// A pass with what was true at the moment of the scrape.
@@ -44,6 +56,8 @@ pub struct Board {
 pub struct View {
     /// The newest pass.
     pub pass: Pass,
+    /// Which pod was given which device, while that is fresh.
+    pub granted: Option<Arc<Granted>>,
     /// Age of the newest good reading.
     pub age: Option<Duration>,
     /// The newest good reading is young enough to be shown as true.
@@ -80,12 +94,32 @@ impl Board {
             interval,
             pass_deadline,
             reporting,
+            more_until_ms: AtomicU64::new(0),
+            granted: Mutex::default(),
         }
+    }
+
+    /// Somebody scrapes figures that are not read for nobody.
+    pub fn wants_more(&self, now_boottime_ms: u64) {
+        let until = now_boottime_ms.saturating_add(MORE_FOR_MS);
+        self.more_until_ms.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Whether somebody did in the last minutes.
+    #[must_use]
+    pub fn more_wanted(&self, now_boottime_ms: u64) -> bool {
+        now_boottime_ms < self.more_until_ms.load(Ordering::Relaxed)
     }
 
     /// Replaces what scrapes see.
     pub fn post(&self, pass: Pass) {
         *self.pass.lock().unwrap_or_else(PoisonError::into_inner) = pass;
+    }
+
+    /// What the kubelet says of devices at this CLOCK_BOOTTIME.
+    pub fn post_granted(&self, granted: Granted, now_boottime_ms: u64) {
+        let new = Some((now_boottime_ms, Arc::new(granted)));
+        *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = new;
     }
 
     /// What a scrape at this moment sees.
@@ -96,9 +130,14 @@ impl Board {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |at: u64| Duration::from_millis(now_boottime_ms.saturating_sub(at));
         let age = pass.good_at_boottime_ms.map(since);
         View {
+            granted: granted
+                .as_ref()
+                .filter(|(at, _)| since(*at) <= GRANTED_FRESH)
+                .map(|(_, granted)| Arc::clone(granted)),
             age,
             fresh: age.is_some_and(|age| age <= self.interval * STALE_INTERVALS),
             alive: pass.observation.is_some()

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use gpuquota_proto::exposition::Format;
 
-use super::http::Server;
 use super::snapshot::{Board, Pass};
 use super::text::render;
 use crate::events::sentinel::Shown;
-use crate::gpu::reading::{Health, Licence, Memory, NvmlState};
+use crate::gpu::reading::{
+    GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState, RemappedRows, Why,
+};
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::{
-    AttributedProcess, Device, DeviceKey, Observation, Owner, Reason, Source, Vgpu,
+    AttributedProcess, Device, DeviceKey, Figure, Observation, Owner, Reason, Source, Vgpu,
 };
+
+mod formats;
+mod listener;
 
 fn process(pid: u32, owner: Owner, used_memory_bytes: Option<u64>) -> AttributedProcess {
     AttributedProcess {
@@ -23,6 +25,7 @@ fn process(pid: u32, owner: Owner, used_memory_bytes: Option<u64>) -> Attributed
         start_time: Some(1),
         owner,
         used_memory_bytes,
+        sm: Default::default(),
     }
 }
 
@@ -45,6 +48,7 @@ fn device(health: Health, processes: Vec<AttributedProcess>) -> Device {
         memory: None,
         processes,
         vgpu: None,
+        ..Device::default()
     }
 }
 
@@ -53,13 +57,39 @@ fn observation() -> Observation {
     instance.gpu_model = "nvidia.com/mig-1g.10gb".into();
     instance.mig_uuid = Some("MIG-1".into());
     instance.profile = Some("1g.10gb".into());
+    let mut cut = device(Health::Ok, Vec::new());
+    (cut.partitioned, cut.mig_generation) = (true, Some(3));
+    cut.facts = Some(Arc::new(GpuFacts {
+        pci_bus_id: "00000000:03:00.0".into(),
+        serial: Some("165".into()),
+        numa_node: Some(1),
+        persistence: Some(false),
+        remapped_rows: Some(RemappedRows {
+            correctable: 0,
+            uncorrectable: 2,
+            pending: false,
+            failed: true,
+        }),
+        ..GpuFacts::default()
+    }));
     let unknown = Owner::Unattributed(Reason::NoRule);
+    let mut sampled = process(10, tenant("a"), Some(100));
+    sampled.sm = Figure::Measured(30);
     let shared = vec![
-        process(10, tenant("a"), Some(100)),
+        sampled,
         process(11, tenant("a"), Some(20)),
         process(12, unknown, Some(7)),
     ];
+    let hidden = |pci: &str, why| HiddenGpu {
+        pci_bus_id: pci.into(),
+        uuid: None,
+        why,
+    };
     Observation {
+        hidden: vec![
+            hidden("00000000:01:00.0", Why::Excluded),
+            hidden("00000000:02:00.0", Why::Passthrough),
+        ],
         at_boottime_ms: 5000,
         nvml: NvmlState::Ok,
         driver_version: None,
@@ -69,6 +99,7 @@ fn observation() -> Observation {
                 DeviceKey::Gpu("GPU-b".into()),
                 device(Health::Hung, vec![process(14, tenant("c"), Some(1))]),
             ),
+            (DeviceKey::Gpu("GPU-c".into()), cut),
             (DeviceKey::Mig("GPU-c".into(), 1, 0), instance),
         ]
         .into(),
@@ -97,7 +128,7 @@ fn board_at(observation: Observation, at: u64) -> Board {
 }
 
 fn text(board: &Board, now: u64) -> String {
-    String::from_utf8(render(&board.view(now)).unwrap()).unwrap()
+    String::from_utf8(render(&board.view(now), Format::Text).unwrap()).unwrap()
 }
 
 #[test]
@@ -111,21 +142,39 @@ fn rows_are_those_of_the_observation() {
         "gpuquota_driver_unresponsive 0",
         r#"gpuquota_nvml_state{state="ok"} 1"#,
         r#"gpuquota_nvml_state{state="absent"} 0"#,
-        r#"gpuquota_gpus{state="ok"} 1"#,
+        r#"gpuquota_gpus{state="ok"} 2"#,
+        r#"gpuquota_mig_generation{uuid="GPU-c"} 3"#,
         r#"gpuquota_gpus{state="hung"} 1"#,
         r#"gpuquota_gpus{state="lost"} 1"#,
         r#"gpuquota_gpus{state="unknown"} 0"#,
+        r#"gpuquota_gpus{state="excluded"} 1"#,
+        r#"gpuquota_gpus{state="passthrough"} 1"#,
+        r#"gpuquota_gpu_info{uuid="GPU-c",pci_bus_id="00000000:03:00.0",serial="165",vbios="",part_number="",numa="1",nvlink=""} 1"#,
+        r#"gpuquota_gpu_persistence{uuid="GPU-c"} 0"#,
+        r#"gpuquota_gpu_remapped_rows{uuid="GPU-c",error="uncorrectable"} 2"#,
+        r#"gpuquota_gpu_row_remap_failed{uuid="GPU-c"} 1"#,
         r#"gpuquota_tenant_devices{tenant="a",gpu_model="nvidia.com/gpu",kind="gpu"} 1"#,
         r#"gpuquota_tenant_devices{tenant="b",gpu_model="nvidia.com/mig-1g.10gb",kind="mig"} 1"#,
         r#"gpuquota_tenant_memory_bytes{tenant="a",uuid="GPU-a",mig=""} 120"#,
         r#"gpuquota_unattributed_memory_bytes{uuid="GPU-a",mig=""} 7"#,
         r#"gpuquota_unattributed_memory_bytes{uuid="GPU-c",mig="MIG-1"} 0"#,
+        r#"gpuquota_tenant_sm_ratio{tenant="a",quality="estimated"} 0.3"#,
         r#"gpuquota_processes{tenant="a",source="slice"} 2"#,
         r#"gpuquota_processes{tenant="",source="unattributed"} 1"#,
         r#"gpuquota_device_info{uuid="GPU-c",mig_uuid="MIG-1",profile="1g.10gb",minor="0",kind="mig",model="NVIDIA \"H100\"",gpu_model="nvidia.com/mig-1g.10gb"} 1"#,
     ] {
         assert!(text.lines().any(|line| line == row), "{row}\n{text}");
     }
+    for name in [
+        "node_load{minutes=\"1\"}",
+        "node_uptime_seconds",
+        "node_cpu_cores",
+        "node_memory_bytes",
+    ] {
+        assert!(text.contains(&format!("\ngpuquota_{name} ")), "{name}");
+    }
+    assert!(!text.contains("gpuquota_gpu_ecc{"), "not known: {text}");
+    assert!(!text.contains(r#"sm_ratio{tenant="b""#), "never 0: {text}");
     // Unknown memory is absent, and so is whoever was last seen on a GPU that hangs.
     assert!(
         !text.contains(r#"tenant_memory_bytes{tenant="b""#),
@@ -133,7 +182,7 @@ fn rows_are_those_of_the_observation() {
     );
     assert!(!text.contains(r#"tenant="c""#), "{text}");
     assert!(
-        !text.contains("gpuquota_spool_records") && !text.contains("pid"),
+        !text.contains("gpuquota_spool_records") && !text.contains("pid="),
         "{text}"
     );
 }
@@ -159,6 +208,9 @@ fn a_vgpu_is_licensed_or_not_and_never_a_guess() {
             used,
         });
         vgpu.vgpu = Some(Vgpu {
+            gi: None,
+            placement_id: None,
+            guest_driver: None,
             parent: "GPU-a".into(),
             vm: Some("vm-secret".into()),
             owner,
@@ -220,7 +272,7 @@ fn rule_03_nothing_stale_is_shown() {
     for row in [
         r#"gpuquota_gpus{state="ok"} 0"#,
         r#"gpuquota_gpus{state="hung"} 1"#,
-        r#"gpuquota_gpus{state="unknown"} 1"#,
+        r#"gpuquota_gpus{state="unknown"} 2"#,
     ] {
         assert!(stale.lines().any(|line| line == row), "{row}\n{stale}");
     }
@@ -239,99 +291,4 @@ fn no_answer_is_not_no_gpu() {
     let text = text(&board(seen), 5100);
     assert!(text.contains(r#"gpuquota_nvml_state{state="unresponsive"} 1"#));
     assert!(text.contains("gpuquota_driver_unresponsive 1") && !text.contains("gpuquota_gpus"));
-}
-
-async fn ask(address: std::net::SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    String::from_utf8(answer).unwrap()
-}
-
-async fn serve(token: Option<&str>) -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = Server {
-        board: Arc::new(board_at(observation(), crate::clock::boottime_ms())),
-        token: token.map(str::to_owned),
-    };
-    tokio::spawn(server.run(listener, CancellationToken::new()));
-    address
-}
-
-#[tokio::test]
-async fn the_listener_knows_two_paths_and_two_methods() {
-    let address = serve(None).await;
-    let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let get = ask(address, &request("GET /metrics")).await;
-    assert!(get.starts_with("HTTP/1.1 200") && get.contains("text/plain; version=0.0.4"));
-    assert!(get.contains("# TYPE gpuquota_up gauge"));
-    let head = ask(address, &request("HEAD /metrics")).await;
-    assert!(
-        head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"),
-        "{head}"
-    );
-    assert!(
-        ask(address, &request("GET /healthz"))
-            .await
-            .contains("mode report only")
-    );
-    assert!(
-        ask(address, &request("GET /"))
-            .await
-            .starts_with("HTTP/1.1 404")
-    );
-    for method in ["POST", "TRACE", "DELETE", "BREW"] {
-        let answer = ask(address, &request(&format!("{method} /metrics"))).await;
-        assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("allow: GET, HEAD"));
-    }
-}
-
-/// Case 66: whoever is on the node can open connections; that must not keep the scraper out.
-#[tokio::test]
-async fn idle_connections_do_not_keep_a_scraper_waiting() {
-    let address = serve(None).await;
-    let mut idle = Vec::new();
-    for _ in 0..40 {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\n")
-            .await
-            .unwrap();
-        idle.push(stream);
-    }
-    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let answer = tokio::time::timeout(Duration::from_secs(5), ask(address, request)).await;
-    assert!(answer.unwrap().starts_with("HTTP/1.1 200"));
-    // The oldest one made room for it.
-    let mut rest = Vec::new();
-    let _ = idle[0].read_to_end(&mut rest).await;
-    assert!(rest.is_empty());
-}
-
-#[tokio::test]
-async fn case_66_without_the_token_nothing_is_told() {
-    let address = serve(Some("a-token-of-some-length")).await;
-    let request = |path: &str, header: &str| {
-        format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}Connection: close\r\n\r\n")
-    };
-    for path in ["/metrics", "/healthz"] {
-        for header in [
-            "",
-            "Authorization: Bearer \r\n",
-            "Authorization: Bearer a-token-of-some-lengtH\r\n",
-            "Authorization: Basic a-token-of-some-length\r\n",
-        ] {
-            let answer = ask(address, &request(path, header)).await;
-            assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-            assert!(!answer.contains("gpuquota"), "{answer}");
-        }
-        let header = "Authorization: Bearer a-token-of-some-length\r\n";
-        assert!(
-            ask(address, &request(path, header))
-                .await
-                .starts_with("HTTP/1.1 200")
-        );
-    }
 }

@@ -5,16 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gpuquota_proto::exposition::{Families, Misnamed, truth};
+use gpuquota_proto::exposition::{Families, Format, Misnamed, truth};
 
-use crate::gpu::reading::{Health, Licence, NvmlState};
-use crate::observation::{Device, DeviceKey, Observation, Owner, Source};
+use crate::gpu::reading::{Health, Licence, NvmlState, Why};
+use crate::observation::{
+    Device, DeviceKey, Figure, Observation, Owner, Reason, unattributed_bytes,
+};
 use crate::report::wire::{health_text, nvml_text};
 
-use super::nodes;
-use super::own;
 use super::snapshot::{Reporting, View};
-use super::trouble;
+use super::{gpus, machine, nodes, own, trouble};
 
 const NVML_STATES: [&str; 7] = [
     "ok",
@@ -26,20 +26,22 @@ const NVML_STATES: [&str; 7] = [
     "broken",
 ];
 
-/// The answer to a scrape, format 0.0.4.
-pub(super) fn render(view: &View) -> Result<Vec<u8>, Misnamed> {
-    let mut families = Families::default();
+/// The answer to a scrape.
+pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
+    let mut families = Families::new(format);
     about_the_agent(&mut families, view);
     if let Some(observation) = view.pass.observation.as_deref() {
         about_nvml(&mut families, view, observation);
         if view.fresh {
             about_devices(&mut families, observation);
+            gpus::add(&mut families, observation);
             about_tenants(&mut families, observation);
         }
     }
     if let Some(reporting) = &view.reporting {
         about_the_uplink(&mut families, reporting);
     }
+    machine::add(&mut families);
     nodes::add(&mut families, &view.pass.open_nodes);
     trouble::add(&mut families, &view.pass.trouble);
     own::add(&mut families);
@@ -148,6 +150,10 @@ fn about_gpus(families: &mut Families, view: &View, observation: &Observation, o
         }
         rows.row(&[("state", health_text(health))], count);
     }
+    for why in [Why::Excluded, Why::Passthrough] {
+        let count = observation.hidden.iter().filter(|gpu| gpu.why == why);
+        rows.row(&[("state", why.as_str())], count.count() as f64);
+    }
 }
 
 fn about_devices(families: &mut Families, observation: &Observation) {
@@ -170,6 +176,15 @@ fn about_devices(families: &mut Families, observation: &Observation) {
             1.0,
         );
     }
+    let mut generation = families.gauge(
+        "gpuquota_mig_generation",
+        "How often the MIG layout of a GPU changed since the agent started; absent where it was never cut.",
+    );
+    for (key, device) in &observation.devices {
+        if let Some(changes) = device.mig_generation {
+            generation.row(&[("uuid", gpu_uuid(key))], changes as f64);
+        }
+    }
     let mut licensed = families.gauge(
         "gpuquota_vgpu_licensed",
         "Whether the guest of a vGPU holds a licence; absent while that is not known.",
@@ -184,12 +199,16 @@ fn about_devices(families: &mut Families, observation: &Observation) {
     }
     let mut unattributed = families.gauge(
         "gpuquota_unattributed_memory_bytes",
-        "Framebuffer held by processes and VMs that belong to no known tenant.",
+        "Framebuffer in use that no known tenant's or system process or VM explains; a GPU instance's is told of its first device.",
     );
-    for (key, device) in answering(observation).filter(|(_, device)| !device.partitioned) {
-        let theirs = |owner: &Owner| matches!(owner, Owner::Unattributed(_));
-        if let Some(bytes) = memory_of(device, theirs) {
-            unattributed.row(&place(key, device), bytes);
+    let held: Vec<(&DeviceKey, &Device)> = answering(observation)
+        .filter(|(_, device)| !device.partitioned)
+        .collect();
+    // Keys are in order, so the devices of one GPU instance stand side by side.
+    for shared in held.chunk_by(|(a, _), (b, _)| share_memory(a, b)) {
+        let devices: Vec<&Device> = shared.iter().map(|(_, device)| *device).collect();
+        if let (Some((key, device)), Some(bytes)) = (shared.first(), unattributed_bytes(&devices)) {
+            unattributed.row(&place(key, device), bytes as f64);
         }
     }
 }
@@ -216,17 +235,18 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
     );
     for (key, device) in answering(observation) {
         for tenant in device.tenants() {
-            if let Some(bytes) = memory_of(device, |owner| owner.tenant() == Some(tenant)) {
+            if let Some(bytes) = device.memory_of(|owner| owner.tenant() == Some(tenant)) {
                 let [uuid, mig] = place(key, device);
-                memory.row(&[("tenant", tenant), uuid, mig], bytes);
+                memory.row(&[("tenant", tenant), uuid, mig], bytes as f64);
             }
         }
     }
+    about_load(families, observation);
     let mut pids: BTreeMap<(&str, &str), BTreeSet<u32>> = BTreeMap::new();
     for (_, device) in answering(observation) {
         for process in &device.processes {
             let whose = match &process.owner {
-                Owner::Tenant { name, source } => (name.as_str(), source_text(*source)),
+                Owner::Tenant { name, source } => (name.as_str(), source.as_str()),
                 Owner::System => ("", "system"),
                 Owner::Unattributed(_) => ("", "unattributed"),
             };
@@ -239,6 +259,52 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
     );
     for ((tenant, source), pids) in pids {
         processes.row(&[("tenant", tenant), ("source", source)], pids.len() as f64);
+    }
+    about_nobodys(families, observation);
+}
+
+/// Every reason has a row, so that an alert sees it begin.
+fn about_nobodys(families: &mut Families, observation: &Observation) {
+    let mut nobodys: BTreeMap<Reason, BTreeSet<u32>> = BTreeMap::new();
+    for (_, device) in answering(observation) {
+        for process in &device.processes {
+            if let Owner::Unattributed(reason) = process.owner {
+                nobodys.entry(reason).or_default().insert(process.pid);
+            }
+        }
+    }
+    let mut rows = families.gauge(
+        "gpuquota_unattributed_processes",
+        "Processes on GPUs that belong to no known tenant, by the reason.",
+    );
+    for reason in Reason::ALL {
+        // A virtual machine is no process.
+        if reason != Reason::VmUnknown {
+            let count = nobodys.get(&reason).map_or(0, BTreeSet::len);
+            rows.row(&[("reason", reason.as_str())], count as f64);
+        }
+    }
+}
+
+fn about_load(families: &mut Families, observation: &Observation) {
+    let mut busy: BTreeMap<&str, Figure> = BTreeMap::new();
+    for (_, device) in answering(observation) {
+        for tenant in device.tenants() {
+            let figure = device.sm_of(tenant);
+            busy.entry(tenant)
+                .and_modify(|sum| *sum = sum.and(figure))
+                .or_insert(figure);
+        }
+    }
+    let mut ratio = families.gauge(
+        "gpuquota_tenant_sm_ratio",
+        "Share of SMs that the tenant's processes keep busy, summed over devices (1 is one whole device); absent when unknown, estimated when a part is.",
+    );
+    for (tenant, figure) in busy {
+        if let Some(percent) = figure.percent() {
+            let labels = [("tenant", tenant), ("quality", figure.quality())];
+            ratio.row(&labels, f64::from(percent) / 100.0);
+        }
     }
 }
 
@@ -292,19 +358,12 @@ fn answering(observation: &Observation) -> impl Iterator<Item = (&DeviceKey, &De
         .filter(|(_, device)| device.health == Health::Ok)
 }
 
-// None as soon as one of them is not known: part of a sum is no sum.
-fn memory_of(device: &Device, whose: impl Fn(&Owner) -> bool) -> Option<f64> {
-    if let Some(vgpu) = &device.vgpu {
-        let used = device.memory.map(|memory| memory.used as f64);
-        return if whose(&vgpu.owner) { used } else { Some(0.0) };
+/// Two compute instances of one GPU instance.
+fn share_memory(a: &DeviceKey, b: &DeviceKey) -> bool {
+    match (a, b) {
+        (DeviceKey::Mig(a, gi, _), DeviceKey::Mig(b, other, _)) => (a, gi) == (b, other),
+        _ => false,
     }
-    let bytes: Option<u64> = device
-        .processes
-        .iter()
-        .filter(|process| whose(&process.owner))
-        .map(|process| process.used_memory_bytes)
-        .sum();
-    bytes.map(|bytes| bytes as f64)
 }
 
 fn place<'a>(key: &'a DeviceKey, device: &'a Device) -> [(&'static str, &'a str); 2] {
@@ -315,15 +374,5 @@ fn place<'a>(key: &'a DeviceKey, device: &'a Device) -> [(&'static str, &'a str)
 fn gpu_uuid(key: &DeviceKey) -> &str {
     match key {
         DeviceKey::Gpu(uuid) | DeviceKey::Mig(uuid, _, _) | DeviceKey::Vgpu(uuid) => uuid,
-    }
-}
-
-fn source_text(source: Source) -> &'static str {
-    match source {
-        Source::Slice => "slice",
-        Source::Unit => "unit",
-        Source::User => "user",
-        Source::Registered => "registered",
-        Source::Vm => "vm",
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::scan::{Openers, scan, uuids};
 use crate::attribute::Observer;
-use crate::gpu::reading::{Glow, GpuProcess, GpuReading, Health, NvmlState, ProcessKind, Reading};
+use crate::gpu::reading::{GpuProcess, GpuReading, Health, NvmlState, ProcessKind, Reading};
 use crate::gpu::sampler::Collected;
 use crate::observation::{AttributedProcess, DeviceKey, Observation};
 
@@ -165,24 +165,19 @@ fn attributed(
     let minors: BTreeSet<u32> = found.minors.values().flatten().copied().collect();
     let gpu = |minor: &u32| GpuReading {
         uuid: minor.to_string(),
-        pci_bus_id: String::new(),
         index: *minor,
         minor: Some(*minor),
-        name: None,
         health: Health::Ok,
         mig_enabled: Some(false),
         vgpu_host: Some(false),
-        memory: None,
-        glow: Glow::default(),
-        instances: Vec::new(),
-        vgpus: None,
         processes: Some(rows(found, *minor)),
+        ..GpuReading::default()
     };
     let collected = Collected {
         nvml: NvmlState::Ok,
         reading: Some(Reading {
-            driver_version: None,
             gpus: minors.iter().map(gpu).collect(),
+            ..Reading::default()
         }),
         asked_boottime_ms: now_ms,
     };
@@ -209,6 +204,8 @@ fn rows(found: &Openers, minor: u32) -> Vec<GpuProcess> {
         ci: None,
         kind: ProcessKind::Compute,
         used_memory_bytes: None,
+        sm_percent: None,
+        memory_percent: None,
     })
     .collect()
 }

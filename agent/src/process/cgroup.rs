@@ -22,7 +22,8 @@ pub fn membership(text: &[u8]) -> Membership {
     let path = lines()
         .find_map(|line| line.strip_prefix(b"0::"))
         .or_else(|| lines().find_map(systemd_line));
-    path.map(believable).unwrap_or_default()
+    path.map(|path| believe(path).membership)
+        .unwrap_or_default()
 }
 
 /// `1:name=systemd:/path`, whatever the number.
@@ -33,30 +34,41 @@ fn systemd_line(line: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(b":name=systemd:").filter(|_| is_number)
 }
 
-fn believable(path: &[u8]) -> Membership {
-    let mut membership = Membership::default();
+/// A path taken apart where what root's manager made ends.
+#[derive(Debug, Default)]
+pub(super) struct Believed<'p> {
+    pub(super) membership: Membership,
+    /// What the unit's own owner made below it, outermost first.
+    pub(super) below: Vec<&'p [u8]>,
+}
+
+pub(super) fn believe(path: &[u8]) -> Believed<'_> {
+    let mut believed = Believed::default();
+    let membership = &mut believed.membership;
     // A path relative to a namespace this reader is not in starts with `/..`; it has no believable part.
     let Some(path) = path.strip_prefix(b"/") else {
-        return membership;
+        return believed;
     };
-    for part in path.split(|byte| *byte == b'/') {
+    let mut parts = path.split(|byte| *byte == b'/');
+    for part in parts.by_ref() {
         let Some(name) = std::str::from_utf8(part).ok().and_then(unit_name) else {
-            return membership;
+            return believed;
         };
         match name.strip_suffix(".slice") {
             Some(stem) if lives_in(stem, membership.slices.last().map(String::as_str)) => {
                 membership.slices.push(name.to_owned());
             }
-            Some(_) => return membership,
+            Some(_) => return believed,
             None => {
                 if is_leaf(name) {
                     membership.unit = Some(name.to_owned());
+                    believed.below = parts.collect();
                 }
-                return membership;
+                return believed;
             }
         }
     }
-    membership
+    believed
 }
 
 /// systemd writes `_` before a unit name that the kernel could mistake for a file of its own.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::cgroup::{self, Membership};
-use super::procfs::{ProcessFolder, Silence, Uids, start_time};
+use super::procfs::{Ids, ProcessFolder, Silence, start_time};
+use super::workload::{self, Workload};
 
 /// Facts older than this are read again although the process is the same: it may have been moved or changed its user.
 const REFRESH_MS: u64 = 5_000;
@@ -18,10 +19,14 @@ pub struct ProcessFacts {
     pub pid: u32,
     /// Field 22 of `/proc/PID/stat`, clock ticks since boot.
     pub start_time: u64,
-    /// Real and effective user id.
-    pub uids: Uids,
+    /// User and group ids.
+    pub ids: Ids,
+    /// Who logged in.
+    pub login_uid: Option<u32>,
     /// Slices and unit.
     pub membership: Membership,
+    /// Job, container and pod.
+    pub workload: Workload,
     /// The executable, if this is a process of the host itself: seen in the mount namespace of pid 1, so that a container
     /// cannot show a path of its own. Read for the users of [`FactsCache::new`] only.
     pub host_executable: Option<PathBuf>,
@@ -147,14 +152,17 @@ impl FactsCache {
         start_time: u64,
         folder: &ProcessFolder,
     ) -> Result<ProcessFacts, Silence> {
-        let uids = folder.uids()?;
-        let membership = cgroup::membership(&folder.cgroup()?);
+        let ids = folder.ids()?;
+        let cgroup = folder.cgroup()?;
+        let uids = ids.uids;
         let of_system = uids.real == uids.effective && self.system_uids.contains(&uids.real);
         Ok(ProcessFacts {
             pid,
             start_time,
-            uids,
-            membership,
+            ids,
+            login_uid: folder.login_uid(),
+            membership: cgroup::membership(&cgroup),
+            workload: workload::workload(&cgroup),
             host_executable: if of_system {
                 self.host_executable(folder)
             } else {
@@ -187,7 +195,7 @@ mod tests {
             Told::Facts(facts) => facts.clone(),
             told => panic!("{told:?}"),
         };
-        assert_eq!(first.uids.real, rustix::process::getuid().as_raw());
+        assert_eq!(first.ids.uids.real, rustix::process::getuid().as_raw());
         cache.end_look();
         assert_eq!(cache.ask(pid, u64::MAX, 2_000), Told::Facts(&first));
         cache.end_look();

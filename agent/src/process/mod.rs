@@ -3,3 +3,4 @@
 pub mod cgroup;
 pub mod facts;
 pub mod procfs;
+pub mod workload;

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, open, openat, readlinkat};
@@ -28,11 +28,12 @@ pub enum Silence {
 }
 
 /// Whether this program and the driver mean the same by a pid: it runs in the first pid namespace, whose inode number is
-/// fixed (`PROC_PID_INIT_INO`). `None` when the kernel does not tell.
+/// fixed (`PROC_PID_INIT_INO`), and `/proc` shows it there (one of another namespace does not show it at all). `false` also
+/// when the kernel does not tell.
 #[must_use]
-pub fn in_host_pid_namespace() -> Option<bool> {
-    let link = std::fs::read_link(format!("{PROC}/self/ns/pid")).ok()?;
-    Some(link.as_os_str() == "pid:[4026531836]")
+pub fn pids_are_the_hosts() -> bool {
+    let namespace = std::fs::read_link(format!("{PROC}/self/ns/pid"));
+    namespace.is_ok_and(|namespace| namespace == Path::new("pid:[4026531836]"))
 }
 
 /// Field 22 of `/proc/PID/stat`, for a process of which nothing else is needed: cheaper than its folder.
@@ -70,6 +71,15 @@ pub struct Uids {
     pub effective: u32,
 }
 
+/// User and group ids of a process. Its supplementary groups are left out: they say what it may do, not whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// User ids.
+    pub uids: Uids,
+    /// Real group id.
+    pub gid: u32,
+}
+
 /// A process whose folder in `/proc` is open.
 #[derive(Debug)]
 pub struct ProcessFolder {
@@ -98,12 +108,19 @@ impl ProcessFolder {
         start_time_in(&self.open_file("stat")?, self.pid)
     }
 
-    /// The line `Uid` of `status`.
+    /// The lines `Uid` and `Gid` of `status`.
     ///
     /// # Errors
     /// When the process is gone or hidden.
-    pub fn uids(&self) -> Result<Uids, Silence> {
-        parse_uids(&self.read("status")?).ok_or(Silence::Denied)
+    pub fn ids(&self) -> Result<Ids, Silence> {
+        parse_ids(&self.read("status")?).ok_or(Silence::Denied)
+    }
+
+    /// `loginuid`: who logged in and started all this, whatever user it runs as now. `None` when nobody did, or when the
+    /// kernel keeps no audit records.
+    #[must_use]
+    pub fn login_uid(&self) -> Option<u32> {
+        parse_login_uid(&self.read("loginuid").ok()?)
     }
 
     /// The text of `cgroup`.
@@ -196,25 +213,38 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     })
 }
 
-/// `Uid:\treal\teffective\tsaved\tfilesystem`. The lines before it hold nothing that a process could shape: its name is
-/// written with line breaks escaped.
-fn parse_uids(text: &[u8]) -> Option<Uids> {
-    let line = text
-        .split(|byte| *byte == b'\n')
-        .find_map(|line| line.strip_prefix(b"Uid:"))?;
-    let mut ids = std::str::from_utf8(line)
-        .ok()?
-        .split_ascii_whitespace()
-        .map(str::parse);
-    Some(Uids {
-        real: ids.next()?.ok()?,
-        effective: ids.next()?.ok()?,
+/// `Uid:\treal\teffective\tsaved\tfilesystem`, and `Gid` alike. The lines before them hold nothing that a process could
+/// shape: its name is written with line breaks escaped.
+fn parse_ids(text: &[u8]) -> Option<Ids> {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let mut line = |name: &[u8]| lines.find_map(|line| line.strip_prefix(name));
+    let mut uids = numbers(line(b"Uid:")?)?;
+    let mut gids = numbers(line(b"Gid:")?)?;
+    Some(Ids {
+        uids: Uids {
+            real: uids.next()??,
+            effective: uids.next()??,
+        },
+        gid: gids.next()??,
     })
+}
+
+fn numbers(line: &[u8]) -> Option<impl Iterator<Item = Option<u32>>> {
+    let words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    Some(words.map(|word| word.parse().ok()))
+}
+
+/// One number; 4294967295 is nobody.
+fn parse_login_uid(text: &[u8]) -> Option<u32> {
+    let uid = std::str::from_utf8(text).ok()?.trim_end().parse().ok()?;
+    (uid != u32::MAX).then_some(uid)
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -255,15 +285,41 @@ mod tests {
     #[test]
     fn uids_come_from_their_line() {
         let text = b"Name:\tUid:\\n\nUmask:\t0022\nUid:\t1000\t0\t1000\t1000\nGid:\t1\t2\t3\t4\n";
-        assert_eq!(
-            parse_uids(text),
-            Some(Uids {
-                real: 1000,
-                effective: 0
-            })
-        );
-        assert_eq!(parse_uids(b"Name:\tx\n"), None);
-        assert_eq!(parse_uids(b"Uid:\t-1\t0\n"), None);
+        let uids = Uids {
+            real: 1000,
+            effective: 0,
+        };
+        assert_eq!(parse_ids(text), Some(Ids { uids, gid: 1 }));
+        for broken in [
+            "Name:\tx\n",
+            "Uid:\t-1\t0\nGid:\t1\n",
+            "Uid:\t1\t0\n",
+            "Uid:\t1\nGid:\t1\n",
+        ] {
+            assert_eq!(parse_ids(broken.as_bytes()), None, "{broken}");
+        }
+        for (text, uid) in [("1000\n", Some(1000)), ("0", Some(0)), ("4294967295", None)] {
+            assert_eq!(parse_login_uid(text.as_bytes()), uid, "{text}");
+        }
+        for broken in ["", "-1", "4294967296", "a", "1 2"] {
+            assert_eq!(parse_login_uid(broken.as_bytes()), None, "{broken}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a process calls itself, it changes neither when it began nor whether it lives.
+        #[test]
+        fn no_name_forges_a_field(comm in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let plain = stat("x", 'S', 3);
+            let (before, after) = plain.split_once('x').unwrap();
+            let text = [before.as_bytes(), &comm, after.as_bytes()].concat();
+            prop_assert_eq!(parse_stat(&text), parse_stat(plain.as_bytes()));
+        }
+
+        #[test]
+        fn no_text_panics(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = (parse_stat(&text), parse_ids(&text), parse_login_uid(&text));
+        }
     }
 
     /// Case 68: a folder that is open never tells of the next process with the same pid, and a zombie is gone.
@@ -273,7 +329,7 @@ mod tests {
         let folder = ProcessFolder::open(child.id()).unwrap();
         let own = ProcessFolder::open(std::process::id()).unwrap();
         assert!(folder.start_time().unwrap() >= own.start_time().unwrap());
-        assert_eq!(folder.uids().unwrap(), own.uids().unwrap());
+        assert_eq!(folder.ids().unwrap(), own.ids().unwrap());
         assert_eq!(folder.mount_namespace(), own.mount_namespace());
         drop(child.stdin.take());
         let end = rustix::process::waitid(

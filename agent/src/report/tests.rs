@@ -46,14 +46,17 @@ fn device(tenants: &[&str]) -> Device {
                     }
                 },
                 used_memory_bytes: None,
+                sm: Default::default(),
             })
             .collect(),
         vgpu: None,
+        ..Device::default()
     }
 }
 
 fn observation(at: u64, devices: &[(&str, Device)]) -> Observation {
     Observation {
+        hidden: Vec::new(),
         at_boottime_ms: at,
         nvml: NvmlState::Ok,
         driver_version: Some("550.54".into()),
@@ -219,6 +222,9 @@ impl Model {
 
 fn vgpu(licence: Licence) -> Vgpu {
     Vgpu {
+        gi: None,
+        placement_id: None,
+        guest_driver: None,
         parent: "GPU-a".into(),
         vm: Some("vm-1".into()),
         owner: Owner::System,
@@ -315,6 +321,7 @@ fn any_observation() -> impl Strategy<Value = (Observation, bool)> {
     let devices = proptest::collection::btree_map(any_key(), any_device(), 0..6);
     (devices, nvml, any::<bool>()).prop_map(|(devices, nvml, full)| {
         let observation = Observation {
+            hidden: Vec::new(),
             at_boottime_ms: 0,
             nvml,
             driver_version: None,

@@ -26,6 +26,10 @@ pub struct DeviceView {
     pub unattributed: bool,
     /// Of a vGPU instance.
     pub vgpu: Option<VgpuView>,
+    /// For placement; the last known ones.
+    pub numa_node: Option<u32>,
+    /// For placement; the last known one.
+    pub nvlink_island: Option<u32>,
 }
 
 /// What is told of a vGPU instance beyond its holders.
@@ -83,6 +87,8 @@ impl DeviceView {
             tenants,
             unattributed,
             vgpu: device.vgpu.as_ref().map(VgpuView::new),
+            numa_node: device.numa_node(),
+            nvlink_island: device.nvlink_island,
         }
     }
 
@@ -111,6 +117,11 @@ impl DeviceView {
         }
         if fresh {
             changed |= replace(&mut self.partitioned, device.partitioned);
+        }
+        // Told once by a GPU that answers; what a remembered view said stands until then.
+        if fresh && device.facts.is_some() {
+            changed |= replace(&mut self.numa_node, device.numa_node());
+            changed |= replace(&mut self.nvlink_island, device.nvlink_island);
         }
         changed |= match (&mut self.vgpu, &device.vgpu) {
             (Some(told), Some(seen)) if fresh => told.update(seen, &mut may_drop),

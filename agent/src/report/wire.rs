@@ -75,8 +75,8 @@ pub fn device_state(key: &DeviceKey, view: &DeviceView) -> wire::DeviceState {
         licence_expires_at_s: vgpu.and_then(|vgpu| vgpu.licence_expires_at_s),
         vm: vgpu.map_or_else(String::new, |vgpu| vgpu.vm.clone()),
         gpu_parent_uuid: vgpu.map_or_else(String::new, |vgpu| vgpu.parent.clone()),
-        numa_node: None,
-        nvlink_island: None,
+        numa_node: view.numa_node,
+        nvlink_island: view.nvlink_island,
     }
 }
 
@@ -116,6 +116,8 @@ pub fn remembered_view(row: wire::DeviceState) -> Option<(DeviceKey, DeviceView)
         tenants: row.tenants,
         unattributed: row.unattributed,
         vgpu,
+        numa_node: row.numa_node,
+        nvlink_island: row.nvlink_island,
     };
     Some((key, view))
 }

@@ -3,15 +3,27 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod attribution;
+mod cgroup;
+mod creators;
 mod doctor;
 mod driver;
 mod events;
+mod facts;
 mod failures;
+mod logins;
+mod look;
+mod mig;
+mod namespaces;
 mod node;
+mod placement;
 mod program;
 mod quiesce;
 mod readings;
 mod running;
+mod runtimes;
+mod scrapes;
+mod skip;
 mod table;
 mod trouble;
+mod usage;
 mod vgpus;

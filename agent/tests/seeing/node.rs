@@ -10,6 +10,7 @@ use std::time::Duration;
 use gpuquota_agent::clock::boottime_ms;
 use gpuquota_agent::gpu::reading::{GpuReading, Health, NvmlState, Reading};
 use gpuquota_agent::gpu::sampler::{Collected, Sampler, SamplerConfig};
+use gpuquota_agent::sysfs::PciBus;
 use gpuquota_fake_nvml::scenario::{Action, Fault, Process, Scenario, ScenarioError};
 use gpuquota_fake_nvml::{SCENARIO_VARIABLE, file, link, preset};
 use rustix::process::Pid;
@@ -42,6 +43,11 @@ impl Node {
 
     pub(crate) fn scenario(&self) -> PathBuf {
         self.path().join("node.toml")
+    }
+
+    /// In place of `/sys`, so that the machine below the test does not show.
+    pub(crate) fn sysfs(&self) -> PathBuf {
+        self.path().join("sys")
     }
 
     pub(crate) fn library(&self) -> PathBuf {
@@ -149,6 +155,7 @@ impl Node {
             retry: (ms(20), ms(50)),
             probe: (ms(50), ms(200)),
             lost: (ms(200), ms(400)),
+            bus: PciBus::new(&self.sysfs()),
             events: Some((ms(200), ms(400))),
             renewal: (ms(50), ms(200)),
             ..SamplerConfig::default()

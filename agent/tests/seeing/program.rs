@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::node::{Node, PATIENCE};
 
-fn agent(node: &Node) -> Command {
+pub(crate) fn agent(node: &Node) -> Command {
     node.agent()
 }
 
@@ -80,6 +80,7 @@ fn devices_tells_people_and_programs() {
         (&Value::from("mig"), &Value::from("3g.40gb"))
     );
     assert_eq!(row["gpu_model"], "nvidia.com/mig-3g.40gb");
+    assert_eq!(row["nvlink_island"], 0, "as its GPU");
     assert_eq!(
         (&row["state"], &row["memory_used_bytes"]),
         (&Value::from("ok"), &Value::from(1_u64 << 30))
@@ -90,7 +91,8 @@ fn devices_tells_people_and_programs() {
     assert!(
         table
             .lines()
-            .any(|line| line.contains("nvidia.com/mig-3g.40gb") && line.ends_with("team-a:1")),
+            .any(|line| line.contains("nvidia.com/mig-3g.40gb")
+                && line.ends_with("team-a(registered):1")),
         "{table}"
     );
 }

@@ -242,3 +242,67 @@ async fn a_gpu_that_is_no_host_is_not_asked_for_vgpus() {
     assert_eq!(healths(&seen), [Health::Ok]);
     sampler.shutdown().await;
 }
+
+/// vGPUs that take turns on a GPU instance stand in no list of the GPU; placement and guest driver are told, or unknown.
+#[tokio::test]
+async fn vgpus_on_gpu_instances_with_their_places_and_guests_drivers() {
+    let node = Node::new("a100-mig");
+    let uuids = node.edit(|scenario| {
+        scenario.slice("0", &["3g.40gb", "3g.40gb"])?;
+        scenario.gpus[0].virtualization = scenario::Virtualization::HostVgpu;
+        ["11", "22", "33"]
+            .iter()
+            .map(|vm| {
+                let uuid = scenario.add_vgpu("0", "NVIDIA A100-4C", vm, Some(4096))?;
+                let vgpu = scenario.vgpu_mut(&uuid)?;
+                (vgpu.gi, vgpu.time_sliced) = (Some(if *vm == "33" { 2 } else { 1 }), *vm != "11");
+                (vgpu.placement_id, vgpu.driver_version) = (Some(5).filter(|_| *vm == "22"), None);
+                Ok(uuid)
+            })
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let listed =
+        async |sampler: &mut Sampler| reading(sampler).await.gpus[0].vgpus.clone().unwrap();
+    let mut sampler = node.sampler();
+    let seen = listed(&mut sampler).await;
+    let told: Vec<_> = seen
+        .iter()
+        .map(|vgpu| {
+            (
+                vgpu.uuid.as_str(),
+                vgpu.gi,
+                vgpu.placement_id,
+                vgpu.guest_driver.as_deref(),
+            )
+        })
+        .collect();
+    let expected = [(0, 1, None), (1, 1, Some(5)), (2, 2, None)];
+    let expected =
+        expected.map(|(at, gi, place): (usize, _, _)| (uuids[at].as_str(), Some(gi), place, None));
+    assert_eq!(told, expected);
+    // The guest boots and loads its driver: seen at the next look, not asked at every pass.
+    node.edit(|scenario| {
+        scenario.vgpu_mut(&uuids[1])?.driver_version = Some("550.90.05".to_owned());
+        Ok(())
+    });
+    let mut drivers = Vec::new();
+    for _ in 0..11 {
+        drivers.push(listed(&mut sampler).await[1].guest_driver.clone());
+    }
+    assert_eq!(drivers[0], None, "not at every pass");
+    assert_eq!(drivers[10].as_deref(), Some("550.90.05"));
+    sampler.shutdown().await;
+    // Class (n): without the right to ask about GPU instances the GPU's own list is what there is.
+    node.answer("nvmlDeviceGetGpuInstanceById", None, 4);
+    let mut sampler = node.sampler();
+    let seen = listed(&mut sampler).await;
+    assert_eq!(seen.len(), 1);
+    assert_eq!(sampler.stats().last_return_code, 0);
+    sampler.shutdown().await;
+    node.heal();
+    // One that cannot be read makes the list unknown, not short.
+    node.answer("nvmlGpuInstanceGetActiveVgpus", None, 999);
+    let mut sampler = node.sampler();
+    assert_eq!(reading(&mut sampler).await.gpus[0].vgpus, None);
+    sampler.shutdown().await;
+}

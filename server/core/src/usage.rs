@@ -11,7 +11,7 @@ mod charged;
 mod laid;
 mod unit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -35,6 +35,8 @@ pub enum ViolationClass {
     Foreign,
     /// More than the quotas that fit.
     OverQuota,
+    /// On more cards of one node than a resource group of it allows.
+    OverNodeLimit,
 }
 
 impl ViolationClass {
@@ -45,6 +47,7 @@ impl ViolationClass {
             Self::Squatter => "squatter",
             Self::Foreign => "foreign",
             Self::OverQuota => "over_quota",
+            Self::OverNodeLimit => "over_node_limit",
         }
     }
 }
@@ -164,6 +167,13 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
             (Some(_), Some(_)) => {}
         }
     }
+    for unit in crowded(state, tenant, &charged) {
+        usage.violations.push(Violation {
+            class: ViolationClass::OverNodeLimit,
+            node: unit.node.clone(),
+            device: unit.key.clone(),
+        });
+    }
     // Numbers fill what devices left, and what is over stays on the last that grants.
     for number in &charged.numbers {
         for (place, share) in &number.shares {
@@ -175,6 +185,40 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
         usage.charge(last, over, true, false);
     }
     usage
+}
+
+// What is held on cards beyond the limit of their node. Leased cards come first, for granting them kept to it.
+fn crowded<'c, 'a>(
+    state: &State,
+    tenant: &TenantName,
+    charged: &'c Charged<'a, '_>,
+) -> Vec<&'c Unit<'a>> {
+    let mut by_node: BTreeMap<&NodeName, Vec<(&str, &Unit<'_>)>> = BTreeMap::new();
+    for row in &charged.rows {
+        let device = state.device(row.unit.key);
+        if let Some(gpu) = device.and_then(|device| device.report.gpu()) {
+            let here = by_node.entry(row.unit.node).or_default();
+            here.push((gpu, &row.unit));
+        }
+    }
+    let mut over = Vec::new();
+    for (node, mut units) in by_node {
+        let Some(limit) = state.card_limit_on(tenant, node) else {
+            continue;
+        };
+        units.sort_by_key(|(_, unit)| !unit.charge.leased);
+        let mut cards: BTreeSet<&str> = BTreeSet::new();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        for (gpu, unit) in units {
+            if cards.len() < limit {
+                cards.insert(gpu);
+            }
+            if !cards.contains(gpu) && unit.charge.observed {
+                over.push(unit);
+            }
+        }
+    }
+    over
 }
 
 // On which quota what is over stays.

@@ -20,9 +20,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::HEXLOWER;
 use gpuquota_core::State;
 use gpuquota_core::id::{ProjectId, TenantName};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 pub use access_key::SIGNATURE_SCHEME;
 pub use algorithm::Algorithm;
@@ -128,6 +130,23 @@ impl Principal {
         let of_projects = projects.filter_map(|project| state.tenant_of_project(project));
         let of_projects = of_projects.map(|tenant| tenant.profile.tenant.clone());
         of_projects.chain(self.tenants.iter().cloned()).collect()
+    }
+
+    /// Whose idempotency keys and budget of writes its calls use: a subject of one role that acts for the same. Tokens of
+    /// different tenants may bear the same subject, and are two callers.
+    #[must_use]
+    pub fn caller(&self) -> String {
+        if self.role == Role::Admin {
+            return self.subject.clone();
+        }
+        let mut digest = Sha256::new();
+        let tenants = self.tenants.iter().map(|tenant| ('t', tenant.as_str()));
+        let projects = self.projects.iter().map(|project| ('p', project.as_str()));
+        for (kind, name) in tenants.chain(projects) {
+            digest.update(format!("{kind}{}:{name}", name.len()));
+        }
+        let scope = HEXLOWER.encode(&digest.finalize()[..16]);
+        format!("{} {}~{scope}", self.subject, self.role)
     }
 
     /// How the journal names it.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
 use data_encoding::HEXLOWER;
-use gpuquota_core::id::{OpId, Seq};
+use gpuquota_core::id::{OpId, Seq, Timestamp};
 use gpuquota_core::{Command, Outcome};
 use http::Method;
 use sha2::{Digest as _, Sha256};
@@ -135,6 +135,10 @@ impl Call {
         let moment = seq.map(|seq| Moment::Seq(Seq(seq))).or_else(time);
         let rule = "must be the number of a journal row or an RFC 3339 time";
         let moment = moment.ok_or_else(|| invalid("as_of", rule))?;
+        let newest = now.state.at().max(api.clock.wall());
+        if matches!(moment, Moment::Time(time) if time > newest) {
+            return Err(invalid("as_of", "has not come yet"));
+        }
         let past = api.ledger.history().at(moment, &now).await;
         past.map_err(|error| match error {
             HistoryError::Future { .. } | HistoryError::Archived { .. } => {
@@ -148,6 +152,25 @@ impl Call {
         })
     }
 
+    /// Refuses `as_of` where it would change nothing.
+    ///
+    /// # Errors
+    /// When it is there; `instead` says what tells of the past here.
+    pub(super) fn has_no_past(&self, instead: &str) -> Result<(), Problem> {
+        match self.query.single("as_of")? {
+            None => Ok(()),
+            Some(_) => Err(invalid("as_of", format!("is not taken here; {instead}"))),
+        }
+    }
+
+    /// The moment of `as_of`, where it is a time.
+    ///
+    /// # Errors
+    /// When it stands there twice.
+    pub(super) fn past_time(&self) -> Result<Option<Timestamp>, Problem> {
+        Ok(self.query.single("as_of")?.and_then(time::parse))
+    }
+
     /// What the ledger would answer now; nothing is written.
     pub(super) fn preview(&self, api: &Api, command: &Command) -> Result<Outcome, Problem> {
         let now = api.clock.now();
@@ -159,17 +182,18 @@ impl Call {
         })
     }
 
-    /// Whether the ledger keeps an answer to this very request under the caller's key, which it then repeats.
+    /// What the ledger answered to this very request under the caller's key, which it then repeats.
     ///
     /// # Errors
     /// When the key is none.
-    pub(super) fn was_answered(&self, api: &Api) -> Result<bool, Problem> {
+    pub(super) fn kept_answer(&self, api: &Api) -> Result<Option<gpuquota_core::Answer>, Problem> {
         let Some(op) = self.op()? else {
-            return Ok(false);
+            return Ok(None);
         };
         let committed = api.ledger.read();
         let kept = committed.state.operation(&op, api.clock.wall());
-        Ok(kept.is_some_and(|kept| kept.fingerprint == self.fingerprint()))
+        let kept = kept.filter(|kept| kept.fingerprint == self.fingerprint());
+        Ok(kept.map(|kept| kept.answer.clone()))
     }
 
     // A key is the caller's own, and one for each kind of write.
@@ -179,7 +203,9 @@ impl Call {
         };
         let op = format!(
             "rest/{}/{} {}/{key}",
-            self.principal.subject, self.method, self.pattern
+            self.principal.caller(),
+            self.method,
+            self.pattern
         );
         OpId::new(&op).map(Some).map_err(|_| key_problem())
     }

@@ -160,7 +160,7 @@ async fn serve(
     }
     if method != Method::GET
         && principal.role != Role::Admin
-        && !api.limiter.write(&principal.subject)
+        && !api.limiter.write(&principal.caller())
     {
         return Err(Problem::new(
             Kind::Overloaded,

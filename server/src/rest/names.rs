@@ -107,6 +107,8 @@ names! {
     SeatSeconds = integer(1, 30 * 24 * 60 * 60).description(Some("Seconds from now; at most 30 days."));
     /// Our number of a lease.
     LeaseId = integer(1, 999_999_999_999_999_999);
+    /// Our number of a quota.
+    QuotaId = integer(0, 999_999_999_999_999_999);
     /// Devices of a lease.
     LeaseCount = integer(1, i64::from(gpuquota_core::lease::MOST_LEASED)).description(Some("Devices."));
     /// How long a lease lasts.
@@ -160,9 +162,9 @@ names! {
     Seconds = integer(0, 365 * 24 * 60 * 60).description(Some("Seconds; at most 365 days."));
     /// What the ledger does not justify.
     ViolationClass = words(
-        &["squatter", "foreign", "over_quota", "ghost"],
-        "No quota fits, or no lease where one is required; somebody else's node or lease; more than the quotas that fit; \
-         or the opposite: leased, and nothing runs.",
+        &["squatter", "foreign", "over_quota", "over_node_limit", "ghost"],
+        "No quota fits, or no lease where one is required; somebody else's node or lease; more than the quotas that fit, \
+         or more cards of a node than its resource group allows; or the opposite: leased, and nothing runs.",
     );
     /// Yes.
     True = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true]));

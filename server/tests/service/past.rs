@@ -69,11 +69,60 @@ async fn a_read_as_of_a_row_or_a_time_is_what_it_was_then() {
         ("-1", "must be"),
         ("soon", "must be"),
         ("%2B1", "must be"),
+        ("2027-01-15T08:00:31Z", "not come yet"),
     ] {
         let (status, text) = portal.get(&format!("{TENANT}?as_of={wrong}")).await;
         assert_eq!(status, 400, "{wrong}: {text}");
         assert!(text.contains(why), "{wrong}: {text}");
     }
+    // Where it would change nothing it is not passed over.
+    for target in ["/api/v1/usage", "/api/v1/audit"] {
+        let (status, text) = portal.get(&format!("{target}?as_of=0")).await;
+        assert_eq!(status, 400, "{target}: {text}");
+    }
+    portal.running.end().await;
+}
+
+#[tokio::test]
+async fn quotas_are_listed_as_the_ledger_counts_them_now_and_then() {
+    let portal = Portal::open(Dialects::default()).await;
+    let first = portal.running.seq();
+    for (tenant, limit) in [("a", 4), ("b", 2), ("a", 8)] {
+        let set = set(tenant, limit);
+        let done = portal.running.ledger.submit(set, Origin::server()).await;
+        done.unwrap();
+    }
+    let listed = async |target: &str, bearer: &str| {
+        let (status, text) = portal.ask("GET", target, bearer, "").await;
+        assert_eq!(status, 200, "{text}");
+        let list: Value = serde_json::from_str(&text).unwrap();
+        let quotas = list["quotas"].as_array().unwrap().clone();
+        let short = quotas.iter().map(|quota| {
+            assert_eq!(
+                (&quota["used"], &quota["expired"]),
+                (&json!(0), &json!(false))
+            );
+            (quota["tenant"].clone(), quota["limit"].clone())
+        });
+        (short.collect::<Vec<_>>(), list["next"].clone())
+    };
+    let path = "/api/v1/quotas";
+    let admin = token(Role::Admin, &[], &[]);
+    let (a, b) = ((json!("a"), json!(8)), (json!("b"), json!(2)));
+    let all = listed(path, &admin).await;
+    assert_eq!(all, (vec![a.clone(), b.clone()], Value::Null));
+    let (page, next) = listed(&format!("{path}?limit=1"), &admin).await;
+    assert_eq!(page, std::slice::from_ref(&a));
+    let rest = format!("{path}?limit=1&after={next}");
+    assert_eq!(listed(&rest, &admin).await, (vec![b.clone()], Value::Null));
+    let of_b = token(Role::Viewer, &["b"], &[]);
+    assert_eq!(listed(path, &of_b).await.0, std::slice::from_ref(&b));
+    let of_a = format!("{path}?tenant=a");
+    assert_eq!(listed(&of_a, &of_b).await.0, []);
+    let then = format!("{path}?as_of={}", first + 1);
+    assert_eq!(listed(&then, &admin).await.0, [(json!("a"), json!(4))]);
+    let (status, _) = portal.get(&format!("{path}?limit=0")).await;
+    assert_eq!(status, 400);
     portal.running.end().await;
 }
 

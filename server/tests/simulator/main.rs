@@ -11,7 +11,7 @@
 //! ```text
 //! cargo test -p gpuquota-server --test simulator                     # many seeds, on two threads
 //! GPUQUOTA_SEED=17 cargo test -p gpuquota-server --test simulator    # this one
-//! GPUQUOTA_SLOW=1 cargo test --release -p gpuquota-server --test simulator     # 10,000; or GPUQUOTA_HISTORIES=N
+//! GPUQUOTA_HISTORIES=10000 cargo test -p gpuquota-server --test simulator      # so many, as tests/run does
 //! cargo test -p gpuquota-server --test simulator --features mutants  # does it find planted bugs
 //! ```
 //!
@@ -52,9 +52,8 @@ use plan::Plan;
 
 /// Operations of one history.
 const OPERATIONS: u64 = 200;
-/// Histories of a usual run, and of a long one.
-const SHORT: u64 = 500;
-const LONG: u64 = 10_000;
+/// Histories where nobody says how many.
+const HISTORIES: u64 = 500;
 const THREADS: u64 = 2;
 
 // In memory where there is such a place: nothing here must survive a power cut.
@@ -86,10 +85,7 @@ fn no_history_breaks_a_rule() {
         assert!(failed.is_none(), "{}", shrink::report(seed, OPERATIONS));
         return;
     }
-    // Without optimisation the long run would take half an hour.
-    let slow = number("GPUQUOTA_SLOW").is_some_and(|slow| slow > 0) && !cfg!(debug_assertions);
-    let usual = if slow { LONG } else { SHORT };
-    let end = number("GPUQUOTA_HISTORIES").unwrap_or(usual);
+    let end = number("GPUQUOTA_HISTORIES").unwrap_or(HISTORIES);
     let threads: Vec<_> = (0..THREADS)
         .map(|first| std::thread::spawn(move || search(first, THREADS, end)))
         .collect();

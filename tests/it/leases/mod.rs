@@ -311,3 +311,33 @@ async fn settings_are_whole_and_say_whether_leases_are_needed() {
         403
     );
 }
+
+/// Tokens are made with one subject unless their operator names another.
+#[tokio::test]
+async fn case_39_a_key_of_one_tenant_repeats_nothing_to_another_with_the_same_subject() {
+    let server = gpuquota_tests::pair::server(&[]).await;
+    let (a, b) = (
+        caller(&server, "tenant-admin", "a"),
+        caller(&server, "tenant-admin", "b"),
+    );
+    let granted = lease(&a, &ask_for("a", 1, "count_only")).await;
+    let path = format!("{LEASES}/{}", granted["id"]);
+    let (renew, ttl) = (
+        format!("{path}/renew"),
+        json!({"ttl_seconds": 60}).to_string(),
+    );
+    for (method, path, body) in [("POST", &renew, ttl.as_str()), ("DELETE", &path, "")] {
+        let ask = async |who: &Rest, method: &str| {
+            let headers = [
+                ("Idempotency-Key", "1"),
+                ("Content-Type", "application/json"),
+            ];
+            who.send(method, path, &headers, body.to_owned()).await
+        };
+        let own = ask(&a, method).await;
+        assert_eq!(own.status, 200, "{own:?}");
+        let other = ask(&b, method).await;
+        assert_eq!(other.status, 404, "{other:?}");
+        assert_eq!(ask(&a, method).await.text, own.text);
+    }
+}

@@ -20,6 +20,11 @@ impl Handle {
         self.0.addr()
     }
 
+    /// As it stands inside of structs.
+    pub(super) fn pointer<T>(self) -> *mut T {
+        self.0.cast()
+    }
+
     /// A handle to give out. It is compared and never followed.
     pub(super) fn from_number(number: usize) -> Self {
         Self(std::ptr::without_provenance_mut(number))
@@ -75,18 +80,28 @@ impl<T: Copy> Out<T> {
 impl<T: Copy> Out<T> {
     /// Fills an array in the way of NVML: `count` says how much room there is and is told how much is needed or used.
     pub(super) fn fill(self, count: Out<c_uint>, items: &[T]) -> Answer {
-        let room = count.get()?;
+        let answer = self.fill_room(count.get()?, items);
+        count.put(c_uint::try_from(items.len()).unwrap_or(c_uint::MAX))?;
+        answer
+    }
+
+    /// Fills an array with room for as many elements, all or nothing.
+    pub(super) fn fill_room(self, room: c_uint, items: &[T]) -> Answer {
         let needed = c_uint::try_from(items.len()).unwrap_or(c_uint::MAX);
         if room < needed {
-            count.put(needed)?;
             return Err(Code::INSUFFICIENT_SIZE);
         }
         if needed > 0 {
             self.check()?;
-            // SAFETY: not NULL, and `count` said that there is room for as many elements.
+            // SAFETY: not NULL, and the caller said that there is room for as many elements.
             unsafe { self.0.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
         }
-        count.put(needed)
+        Ok(())
+    }
+
+    /// A place that a caller wrote into a struct.
+    pub(super) fn from_struct(place: *mut T) -> Self {
+        Self(place)
     }
 
     /// Goes over an array of `count` elements in place.

@@ -93,14 +93,23 @@ device_calls! {
 
 fn pci_info(device: &Device<'_>) -> Answer<sys::nvmlPciInfo_t> {
     let gpu = device.whole()?;
-    let [domain, bus, slot] = gpu.pci_numbers().ok_or(Code::NOT_SUPPORTED)?;
+    let place = gpu.pci_numbers().ok_or(Code::NOT_SUPPORTED)?;
     Ok(sys::nvmlPciInfo_t {
+        pciDeviceId: gpu.pci_device_id,
+        pciSubSystemId: gpu.pci_subsystem_id,
+        ..place_on_the_bus(place)
+    })
+}
+
+/// `domain`, `bus` and `device` as NVML writes them, without what the device is.
+pub(super) fn place_on_the_bus([domain, bus, slot]: [u32; 3]) -> sys::nvmlPciInfo_t {
+    sys::nvmlPciInfo_t {
         busIdLegacy: array(&format!("{:04X}:{bus:02X}:{slot:02X}.0", domain & 0xffff)),
         domain,
         bus,
         device: slot,
-        pciDeviceId: gpu.pci_device_id,
-        pciSubSystemId: gpu.pci_subsystem_id,
+        pciDeviceId: 0,
+        pciSubSystemId: 0,
         busId: array(&format!("{domain:08X}:{bus:02X}:{slot:02X}.0")),
-    })
+    }
 }

@@ -3,11 +3,14 @@
 
 use std::ffi::c_uint;
 
-use crate::library::{Answer, Code, Device, library};
-use crate::scenario::Scenario;
+use nvml_wrapper_sys::bindings as sys;
 
-use super::boundary::{Handle, InText, Out};
+use crate::library::{Answer, Code, Device, library};
+use crate::scenario::{Scenario, pci_numbers};
+
+use super::boundary::{Handle, InText, Out, array};
 use super::calls;
+use super::identity::place_on_the_bus;
 
 /// Exports functions that find a device by one key.
 macro_rules! lookups {
@@ -43,6 +46,17 @@ calls! {
 
     fn nvmlDeviceGetCount_v2(scenario, count: Out<c_uint>) {
         count.put(number_of_gpus(scenario))
+    }
+
+    fn nvmlGetExcludedDeviceCount(scenario, count: Out<c_uint>) {
+        count.put(c_uint::try_from(scenario.excluded.len()).unwrap_or(c_uint::MAX))
+    }
+
+    fn nvmlGetExcludedDeviceInfoByIndex(scenario, index: c_uint, info: Out<sys::nvmlExcludedDeviceInfo_t>) {
+        let gpu = usize::try_from(index).ok().and_then(|index| scenario.excluded.get(index));
+        let gpu = gpu.ok_or(Code::INVALID_ARGUMENT)?;
+        let place = pci_numbers(&gpu.pci_bus_id).ok_or(Code::NOT_SUPPORTED)?;
+        info.put(sys::nvmlExcludedDeviceInfo_t { pciInfo: place_on_the_bus(place), uuid: array(&gpu.uuid) })
     }
 }
 

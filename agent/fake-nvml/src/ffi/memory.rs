@@ -48,6 +48,24 @@ device_calls! {
         pending.put(mode)
     }
 
+    fn nvmlDeviceGetRemappedRows(
+        device,
+        correctable: Out<c_uint>,
+        uncorrectable: Out<c_uint>,
+        pending: Out<c_uint>,
+        failed: Out<c_uint>,
+    ) {
+        let gpu = device.uncut()?;
+        let rows = gpu.remapped_rows.ok_or(Code::NOT_SUPPORTED)?;
+        uncorrectable.check()?;
+        pending.check()?;
+        failed.check()?;
+        correctable.put(rows.correctable)?;
+        uncorrectable.put(rows.uncorrectable)?;
+        pending.put(u32::from(rows.pending))?;
+        failed.put(u32::from(rows.failed))
+    }
+
     fn nvmlDeviceGetTotalEccErrors(device, kind: c_uint, counter: c_uint, count: Out<c_ulonglong>) {
         if counter >= sys::nvmlEccCounterType_enum_NVML_ECC_COUNTER_TYPE_COUNT {
             return Err(Code::INVALID_ARGUMENT);

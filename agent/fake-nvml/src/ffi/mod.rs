@@ -6,11 +6,14 @@
 mod boundary;
 mod events;
 mod fields;
+mod gpm;
+mod gpu_instance;
 mod identity;
 mod lookup;
 mod memory;
 mod mig;
 mod modes;
+mod nvlink;
 mod processes;
 mod sensors;
 mod system;

@@ -57,15 +57,18 @@ device_calls! {
         count.check()?;
         device.uncut()?;
         let now = clock::wall_micros();
-        let time = now - now % SAMPLE_PERIOD_US;
+        let time = |process: &Process| {
+            let at = now.saturating_sub(process.sample_age_ms.saturating_mul(1000));
+            at - at % SAMPLE_PERIOD_US
+        };
         let sampled = |process: &Process| process.sm_percent.is_some() || process.memory_percent.is_some();
-        let running = device.processes(sampled);
-        if running.is_empty() || time <= last_seen {
+        let running = device.processes(|process| sampled(process) && time(process) > last_seen);
+        if running.is_empty() {
             return Err(Code::NOT_FOUND);
         }
         let sample = |process: &&Process| sys::nvmlProcessUtilizationSample_t {
             pid: process.pid,
-            timeStamp: time,
+            timeStamp: time(process),
             smUtil: process.sm_percent.unwrap_or(0),
             memUtil: process.memory_percent.unwrap_or(0),
             encUtil: 0,

@@ -9,11 +9,15 @@ use crate::library::{Answer, Code, Device, bytes, library};
 use crate::model::type_id;
 use crate::scenario::{Gpu, Licence, Vgpu, Virtualization};
 
-use super::boundary::{Out, OutText};
+use super::boundary::{Handle, Out, OutText, version_word};
 use super::device_calls;
 
 /// What stands for the GPU instance of a vGPU that lives on no MIG instance.
 const NO_INSTANCE: u32 = u32::MAX;
+
+/// The version words of `nvmlVgpuPlacementId_v1_t` and `nvmlActiveVgpuInstanceInfo_v1_t`.
+const PLACEMENT_V1: u32 = version_word::<sys::nvmlVgpuPlacementId_t>(1);
+const ACTIVE_V1: u32 = version_word::<sys::nvmlActiveVgpuInstanceInfo_t>(1);
 
 /// What a VM without a driver has as its driver's version.
 const NOT_AVAILABLE: &str = "Not Available";
@@ -37,8 +41,8 @@ device_calls! {
 
     // A GPU that is no host has none, and that is an answer.
     fn nvmlDeviceGetActiveVgpus(device, count: Out<c_uint>, vgpus: Out<c_uint>) {
-        let running = &device.whole()?.vgpu;
-        let numbers: Vec<c_uint> = running.iter().map(|vgpu| library().vgpu_number(vgpu)).collect();
+        let running = device.whole()?.vgpu.iter().filter(|vgpu| !vgpu.time_sliced);
+        let numbers: Vec<c_uint> = running.map(|vgpu| library().vgpu_number(vgpu)).collect();
         vgpus.fill(count, &numbers)
     }
 }
@@ -83,13 +87,46 @@ vgpu_calls! {
         info.put(licence_info(vgpu)?)
     }
 
-    fn nvmlVgpuInstanceGetGpuInstanceId(_gpu, _vgpu, id: Out<c_uint>) {
-        id.put(NO_INSTANCE)
+    fn nvmlVgpuInstanceGetGpuInstanceId(_gpu, vgpu, id: Out<c_uint>) {
+        id.put(vgpu.gi.unwrap_or(NO_INSTANCE))
+    }
+
+    fn nvmlVgpuInstanceGetPlacementId(_gpu, vgpu, placement: Out<sys::nvmlVgpuPlacementId_t>) {
+        if placement.get()?.version != PLACEMENT_V1 {
+            return Err(Code::VERSION_MISMATCH);
+        }
+        let id = vgpu.placement_id.unwrap_or(sys::NVML_INVALID_VGPU_PLACEMENT_ID);
+        placement.put(sys::nvmlVgpuPlacementId_t { version: PLACEMENT_V1, placementId: id })
     }
 
     fn nvmlVgpuInstanceGetGpuPciId(gpu, _vgpu, bus_id: OutText, length: Out<c_uint>) {
         bus_id.put(length.get()?, &gpu.pci_bus_id)
     }
+}
+
+// SAFETY: the name is NVML's, and this library exists to stand in for NVML.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGpuInstanceGetActiveVgpus(
+    instance: Handle,
+    info: Out<sys::nvmlActiveVgpuInstanceInfo_t>,
+) -> u32 {
+    let name = "nvmlGpuInstanceGetActiveVgpus";
+    library().instance_call(name, instance.number(), |device, gi| {
+        let asked = info.get()?;
+        if asked.version != ACTIVE_V1 {
+            return Err(Code::VERSION_MISMATCH);
+        }
+        let gpu = host(device)?;
+        let here = gpu.vgpu.iter().filter(|vgpu| vgpu.gi == Some(gi));
+        let numbers: Vec<c_uint> = here.map(|vgpu| library().vgpu_number(vgpu)).collect();
+        let needed = c_uint::try_from(numbers.len()).unwrap_or(c_uint::MAX);
+        let answer = Out::from_struct(asked.vgpuInstances).fill_room(asked.vgpuCount, &numbers);
+        info.put(sys::nvmlActiveVgpuInstanceInfo_t {
+            vgpuCount: needed,
+            ..asked
+        })?;
+        answer
+    })
 }
 
 /// The GPU, for questions that only a vGPU host answers.

@@ -17,6 +17,28 @@ pub(crate) struct Target {
     pub(super) part: Option<String>,
 }
 
+/// What the handle of a GPU instance stands for. No UUID looks like its part.
+pub(super) fn instance_target(gpu: &Gpu, gi: u32) -> Target {
+    Target {
+        gpu: gpu.uuid.clone(),
+        part: Some(format!("{INSTANCE}{gi}")),
+    }
+}
+
+const INSTANCE: &str = "GPU instance ";
+
+impl Target {
+    /// The GPU and the id of a GPU instance, if it stands for one.
+    pub(super) fn of_instance(&self) -> Option<(Self, u32)> {
+        let gi = self.part.as_ref()?.strip_prefix(INSTANCE)?.parse().ok()?;
+        let gpu = Self {
+            gpu: self.gpu.clone(),
+            part: None,
+        };
+        Some((gpu, gi))
+    }
+}
+
 /// Handles are numbers that look like pointers and are never followed: a stale or invented one is refused, not crashed on.
 #[derive(Default)]
 pub(super) struct Handles {

@@ -9,6 +9,7 @@ mod code;
 mod devices;
 mod events;
 mod faults;
+mod gpm;
 mod source;
 mod vgpus;
 
@@ -21,11 +22,13 @@ use crate::scenario::{Gpu, Scenario, Vgpu};
 pub(crate) use code::{Answer, Code, text as error_text};
 pub(crate) use devices::{Device, bytes};
 pub(crate) use events::Arrived;
+pub(crate) use gpm::Activity;
 
 use alive::Alive;
 use devices::{Handles, Target};
 use events::EventSets;
 use faults::Faults;
+use gpm::Gpm;
 use source::Source;
 use vgpus::VgpuNumbers;
 
@@ -45,6 +48,7 @@ pub(crate) struct Library {
     faults: Faults,
     pub(crate) events: EventSets,
     pub(crate) alive: Alive,
+    pub(crate) gpm: Gpm,
 }
 
 impl Library {
@@ -73,6 +77,7 @@ impl Library {
             if *references == 0 {
                 self.events.clear();
                 self.alive.clear();
+                self.gpm.clear();
             }
             Ok(())
         })
@@ -126,6 +131,30 @@ impl Library {
     /// The handle of a device that another call found.
     pub(crate) fn handle_of(&self, device: &Device<'_>) -> usize {
         self.handles.handle(device.target())
+    }
+
+    /// The handle of a GPU instance.
+    pub(crate) fn instance_handle(&self, gpu: &Gpu, gi: u32) -> usize {
+        self.handles.handle(devices::instance_target(gpu, gi))
+    }
+
+    /// A call with the handle of a GPU instance. The body sees its GPU and its id; it may be gone.
+    pub(crate) fn instance_call(
+        &self,
+        function: &str,
+        handle: usize,
+        body: impl FnOnce(&Device<'_>, u32) -> Answer,
+    ) -> u32 {
+        let answer = || {
+            let scenario = self.enter(function)?;
+            let instance = self.handles.target(handle).ok_or(Code::INVALID_ARGUMENT)?;
+            let (target, gi) = instance.of_instance().ok_or(Code::INVALID_ARGUMENT)?;
+            let scenario = self.suffer(function, Some(&target), scenario)?;
+            let device = Device::of(&scenario, &target)?;
+            device.reachable()?;
+            body(&device, gi)
+        };
+        code::word(answer())
     }
 
     /// A call about a vGPU instance; one that ended is not found.

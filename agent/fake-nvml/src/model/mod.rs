@@ -1,10 +1,14 @@
 //! Real GPU models: making an idle GPU of one, and cutting it into MIG instances.
 
+mod fabric;
+mod profile;
 mod table;
 mod vgpu;
 
-use crate::scenario::{Architecture, Clocks, Gpu, Mig, Pcie};
+use crate::scenario::{Architecture, Clocks, Gpu, Pcie, RemappedRows};
 
+pub use fabric::Fabric;
+pub use profile::{GpuProfile, Profile, profiles_of};
 pub use table::MODELS;
 pub use vgpu::{VgpuType, class_and_licence, type_id, types_of};
 
@@ -26,21 +30,9 @@ pub struct Model {
     fan_percent: Option<u32>,
     max_clocks: Clocks,
     pcie_generation: u32,
+    fabric: Option<Fabric>,
     profiles: &'static [Profile],
     vgpu_types: &'static [VgpuType],
-}
-
-/// A GPU instance profile. Ids of instances are handed out from `first_gi` on, as the driver does.
-#[derive(Debug)]
-pub struct Profile {
-    pub name: &'static str,
-    slices: u32,
-    memory_mib: u64,
-    sm_count: u32,
-    first_gi: u32,
-    max: u32,
-    copy_engines: u32,
-    decoders: u32,
 }
 
 /// Where eight GPUs of a server usually sit.
@@ -104,6 +96,13 @@ impl Model {
                 replays: 0,
             }),
             ecc: Some(true),
+            remapped_rows: match self.architecture {
+                Architecture::Pascal | Architecture::Volta | Architecture::Turing => None,
+                Architecture::Ampere
+                | Architecture::Ada
+                | Architecture::Hopper
+                | Architecture::Blackwell => Some(RemappedRows::default()),
+            },
             persistence: true,
             mig_mode: if self.profiles.is_empty() {
                 None
@@ -114,51 +113,13 @@ impl Model {
         }
     }
 
-    /// Cuts `gpu` into one instance per profile named, in slots of that order, with ids as the driver gives them.
-    /// The same layout cut twice has the same UUIDs, as on real hardware.
-    pub fn slice(&self, gpu: &mut Gpu, layout: &[&str]) -> Result<(), String> {
-        let mut instances: Vec<Mig> = Vec::new();
-        let mut slices = 0;
-        for name in layout {
-            let profile = self.profiles.iter().find(|profile| profile.name == *name);
-            let Some(profile) = profile else {
-                let known: Vec<&str> = self.profiles.iter().map(|profile| profile.name).collect();
-                return Err(format!(
-                    "{} has no MIG profile {name:?}; it has {}",
-                    self.name,
-                    known.join(", ")
-                ));
-            };
-            slices += profile.slices;
-            let taken = |gi: &u32| instances.iter().any(|mig| mig.gi == *gi);
-            let gi = (profile.first_gi..profile.first_gi + profile.max).find(|gi| !taken(gi));
-            let (Some(gi), true) = (gi, slices <= 7) else {
-                return Err(format!(
-                    "{} does not fit on one {}",
-                    layout.join(" + "),
-                    self.name
-                ));
-            };
-            instances.push(Mig {
-                gi,
-                ci: 0,
-                profile: profile.name.to_owned(),
-                uuid: format!("MIG-{}", uuid(&format!("{}/{gi}/{name}", gpu.uuid))),
-                slot: None,
-                memory_total_mib: profile.memory_mib,
-                memory_reserved_mib: 0,
-                memory_used_mib: None,
-                sm_count: profile.sm_count,
-                copy_engines: profile.copy_engines,
-                decoders: profile.decoders,
-                encoders: 0,
-                jpegs: 0,
-                ofas: 0,
-            });
+    /// `count` idle GPUs, joined as the model's boards join them.
+    pub fn gpus(&self, seed: &str, count: u32) -> Vec<Gpu> {
+        let mut gpus: Vec<Gpu> = (0..count).map(|index| self.gpu(seed, index)).collect();
+        if let Some(fabric) = &self.fabric {
+            fabric.join(&mut gpus);
         }
-        gpu.mig_mode = Some(true);
-        gpu.mig = instances;
-        Ok(())
+        gpus
     }
 }
 
@@ -195,25 +156,6 @@ fn uuid(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cutting_follows_the_drivers_ids_and_refuses_what_does_not_fit() {
-        let model = Model::find("a100").unwrap();
-        let mut gpu = model.gpu("node", 0);
-        model.slice(&mut gpu, &["3g.40gb", "3g.40gb"]).unwrap();
-        assert_eq!(gpu.mig.iter().map(|mig| mig.gi).collect::<Vec<_>>(), [1, 2]);
-        let first = gpu.mig.clone();
-        model.slice(&mut gpu, &["3g.40gb", "3g.40gb"]).unwrap();
-        assert_eq!(gpu.mig, first, "an identical cut has identical UUIDs");
-        assert!(model.slice(&mut gpu, &["4g.40gb", "4g.40gb"]).is_err());
-        assert!(
-            model
-                .slice(&mut gpu, &["5g.50gb"])
-                .unwrap_err()
-                .contains("3g.40gb")
-        );
-        assert_eq!(gpu.mig, first, "a refused cut changes nothing");
-    }
 
     #[test]
     fn uuids_differ_between_nodes_and_never_change() {

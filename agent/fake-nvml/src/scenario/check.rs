@@ -117,6 +117,14 @@ impl Scenario {
             names.insert(name);
             Ok(())
         };
+        for gpu in &self.excluded {
+            unique(gpu.uuid.clone())?;
+            unique(gpu.pci_bus_id.to_ascii_lowercase())?;
+            if super::gpu::pci_numbers(&gpu.pci_bus_id).is_none() {
+                let text = format!("{:?} is not a PCI bus id", gpu.pci_bus_id);
+                return Err(ScenarioError::Meaning(text));
+            }
+        }
         for gpu in &self.gpus {
             unique(gpu.uuid.clone())?;
             unique(gpu.pci_bus_id.to_ascii_lowercase())?;
@@ -126,9 +134,19 @@ impl Scenario {
                     gpu.pci_bus_id
                 )));
             }
+            for links in &gpu.nvlink {
+                links.check()?;
+            }
             for vgpu in &gpu.vgpu {
                 unique(vgpu.uuid.clone())?;
                 vgpu.check()?;
+                let there = |gi: u32| gpu.mig_enabled() && gpu.mig.iter().any(|mig| mig.gi == gi);
+                if vgpu.gi.is_some_and(|gi| !there(gi)) || (vgpu.time_sliced && vgpu.gi.is_none()) {
+                    return Err(ScenarioError::Meaning(format!(
+                        "vGPU {:?}: gi names a GPU instance of its GPU, and time_sliced needs one",
+                        vgpu.uuid
+                    )));
+                }
                 if gpu.virtualization != Virtualization::HostVgpu {
                     return Err(ScenarioError::Meaning(format!(
                         "{} holds vGPUs and is no vGPU host: virtualization = \"host-vgpu\"",
@@ -191,6 +209,7 @@ mod tests {
         assert!(broken(|s| s.gpus[0].mig[1].gi = s.gpus[0].mig[0].gi).contains("twice"));
         assert!(broken(|s| s.gpus[0].mig[0].slot = Some(9)).contains("slot 9"));
         assert!(broken(|s| s.gpus[0].pci_bus_id = "x".into()).contains("PCI"));
+        assert!(broken(|s| s.gpus[2].nvlink[0].remote = "y".into()).contains("PCI"));
         assert!(broken(|s| s.process_element_bytes = 20).contains("element"));
         assert!(
             broken(|s| s

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Vgpu, is_default};
+use super::{NvLinks, Vgpu, is_default};
 
 /// A GPU. Only the first four fields are needed; whatever else is absent is "not supported" on this GPU.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -75,6 +75,9 @@ pub struct Gpu {
     pub ecc_corrected: u64,
     #[serde(default, skip_serializing_if = "is_default")]
     pub ecc_uncorrected: u64,
+    /// Absent: this GPU does not remap rows. In MIG mode with instances NVML does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remapped_rows: Option<RemappedRows>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub compute_mode: ComputeMode,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -99,6 +102,8 @@ pub struct Gpu {
     #[serde(default, skip_serializing_if = "is_default")]
     pub lost: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nvlink: Vec<NvLinks>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mig: Vec<Mig>,
     /// Only on a GPU in `host-vgpu` mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -118,6 +123,9 @@ pub struct Mig {
     /// The index it is found under; the position in the list when absent. Slots may have gaps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
+    /// First memory slice of the GPU instance, and how many it takes; absent: NVML does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<[u32; 2]>,
     /// Of the GPU instance; its compute instances share it.
     pub memory_total_mib: u64,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -145,6 +153,20 @@ pub struct Clocks {
     pub sm: u32,
     pub memory: u32,
     pub video: u32,
+}
+
+/// Rows of memory that were replaced by spare ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemappedRows {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub correctable: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub uncorrectable: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pending: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub failed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,13 +240,32 @@ impl Gpu {
 
     /// `domain`, `bus`, `device` of the PCI bus id.
     pub fn pci_numbers(&self) -> Option<[u32; 3]> {
-        let mut parts = self.pci_bus_id.split([':', '.']);
-        let mut next = || u32::from_str_radix(parts.next()?, 16).ok();
-        Some([next()?, next()?, next()?])
+        pci_numbers(&self.pci_bus_id)
+    }
+
+    /// The NVLink with this number.
+    pub fn nvlink(&self, number: u32) -> Option<&NvLinks> {
+        let mut before = 0_u32;
+        self.nvlink.iter().find(|links| {
+            before = before.saturating_add(links.links);
+            number < before
+        })
     }
 }
 
+pub(crate) fn pci_numbers(bus_id: &str) -> Option<[u32; 3]> {
+    let mut parts = bus_id.split([':', '.']);
+    let mut next = || u32::from_str_radix(parts.next()?, 16).ok();
+    Some([next()?, next()?, next()?])
+}
+
 impl Mig {
+    /// The profile of its GPU instance: the name without the part of a smaller compute instance.
+    pub fn instance_profile(&self) -> &str {
+        let parted = self.profile.split_once("c.");
+        parted.map_or(&self.profile, |(_, instance)| instance)
+    }
+
     /// GPU instance slices and compute instance slices, read from the profile's name.
     pub fn slices(&self) -> Option<[u32; 2]> {
         let mut compute = None;

@@ -5,12 +5,15 @@
 
 mod check;
 mod gpu;
+mod nvlink;
 mod vgpu;
 
 use serde::{Deserialize, Serialize};
 
 pub use check::ScenarioError;
-pub use gpu::{Architecture, Clocks, ComputeMode, Gpu, Mig, Pcie, Virtualization};
+pub(crate) use gpu::pci_numbers;
+pub use gpu::{Architecture, Clocks, ComputeMode, Gpu, Mig, Pcie, RemappedRows, Virtualization};
+pub use nvlink::{NvLinkEnd, NvLinks};
 pub use vgpu::{Licence, Vgpu};
 
 /// A whole node as NVML would show it.
@@ -35,12 +38,24 @@ pub struct Scenario {
     pub missing_symbols: Vec<String>,
     #[serde(default, rename = "gpu", skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<Gpu>,
+    /// GPUs that the driver leaves out (`NVreg_ExcludedGpus`): neither counted nor given a handle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<Excluded>,
     #[serde(default, rename = "process", skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
     #[serde(default, rename = "event", skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
+}
+
+/// A GPU that the driver leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Excluded {
+    pub uuid: String,
+    /// `DDDDDDDD:BB:DD.F`
+    pub pci_bus_id: String,
 }
 
 /// A real process that is said to use a GPU. The library lists it only while it lives.
@@ -69,6 +84,9 @@ pub struct Process {
     pub sm_percent: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<u32>,
+    /// How old its newest utilisation sample is, as the driver keeps those of an idle process.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sample_age_ms: u64,
     /// List it whatever `/proc` says: pid 0, a pid of another namespace, a driver that forgets to clean up.
     #[serde(default, skip_serializing_if = "is_default")]
     pub phantom: bool,
@@ -177,6 +195,7 @@ impl Process {
             kind: Kind::Compute,
             sm_percent: None,
             memory_percent: None,
+            sample_age_ms: 0,
             phantom: false,
         }
     }

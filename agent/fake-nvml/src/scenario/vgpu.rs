@@ -16,6 +16,15 @@ pub struct Vgpu {
     /// The VM that holds it: a UUID, or a domain id as Xen has it. Absent: NVML cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
+    /// GPU instance that it lives on; absent: on the whole GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gi: Option<u32>,
+    /// It shares its GPU instance with others by turns: only a question about the instance lists it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub time_sliced: bool,
+    /// Where it lies on a GPU with vGPUs of several sizes; absent: NVML answers 0xFFFF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_id: Option<u32>,
     /// Framebuffer of the type.
     pub memory_total_mib: u64,
     /// What the guest uses of it.

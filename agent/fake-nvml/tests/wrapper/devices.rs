@@ -4,7 +4,7 @@ use gpuquota_fake_nvml::scenario::Gpu;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
-use nvml_wrapper::sys_exports::field_id::{NVML_FI_DEV_MEMORY_TEMP, NVML_FI_DEV_NVLINK_LINK_COUNT};
+use nvml_wrapper::sys_exports::field_id::{NVML_FI_DEV_MEMORY_TEMP, NVML_FI_DEV_RETIRED_PENDING};
 use nvml_wrapper::{Device, Nvml};
 
 use crate::stage::play;
@@ -91,7 +91,7 @@ fn check_gpu(device: &Device<'_>, index: u32, gpu: &Gpu) {
     assert!(device.running_compute_processes().unwrap().is_empty());
     let fields = device.field_values_for(&[
         FieldId(NVML_FI_DEV_MEMORY_TEMP),
-        FieldId(NVML_FI_DEV_NVLINK_LINK_COUNT),
+        FieldId(NVML_FI_DEV_RETIRED_PENDING),
     ]);
     let fields = fields.unwrap();
     assert!(fields[0].as_ref().unwrap().value.is_ok());
@@ -298,6 +298,23 @@ fn wrong_arguments_get_the_code_for_them_and_never_a_crash() {
                     .unwrap();
                 assert_eq!(unmodelled(handle, handle, std::ptr::null_mut()), 3);
             }
+        },
+    );
+}
+
+/// GPU instances as objects, which only privileged callers see: the profile says `+me` where names of others are the same.
+#[test]
+fn profiles_have_names_and_ids_and_older_callers_the_sizes() {
+    play(
+        "devices::profiles_have_names_and_ids_and_older_callers_the_sizes",
+        "a100-mig",
+        |stage| {
+            let nvml = stage.nvml();
+            let gpu = nvml.device_by_index(0).unwrap();
+            let info = gpu.profile_info(7).unwrap();
+            assert_eq!((info.id, info.slice_count, info.instance_count), (20, 1, 1));
+            assert!(matches!(gpu.profile_info(17), Err(NvmlError::InvalidArg)));
+            assert!(matches!(gpu.profile_info(10), Err(NvmlError::NotSupported)));
         },
     );
 }

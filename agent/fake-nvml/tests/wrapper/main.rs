@@ -6,6 +6,7 @@
 
 mod devices;
 mod faults;
+mod nvlinks;
 mod processes;
 mod stage;
 mod vgpus;

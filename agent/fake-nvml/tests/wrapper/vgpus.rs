@@ -134,3 +134,24 @@ fn a_licence_is_told_as_the_guest_has_it() {
         },
     );
 }
+
+/// Two calls of the wrapper never set the struct's version: whoever needs the answer must call by himself. Should this fail,
+/// the wrapper was mended and the agent's own call can go.
+#[test]
+fn the_wrappers_placement_is_refused_for_want_of_a_version() {
+    play(
+        "vgpus::the_wrappers_placement_is_refused_for_want_of_a_version",
+        "l40s-vgpu",
+        |stage| {
+            let nvml = stage.nvml();
+            let gpu = nvml.device_by_index(0).unwrap();
+            let vgpu = gpu.active_vgpus().unwrap().remove(0);
+            let refused = vgpu.placement_id().unwrap_err();
+            assert!(
+                matches!(refused, NvmlError::UnexpectedVariant(25)),
+                "{refused}"
+            );
+            assert_eq!(vgpu.gpu_instance_id().unwrap(), u32::MAX);
+        },
+    );
+}

@@ -3,7 +3,7 @@
 use super::*;
 use crate::attribute::vm::VmRule;
 use crate::gpu::reading::{Glow, Licence, NvmlState, ProcessKind, Reading};
-use crate::observation::Source;
+use crate::observation::{Reason, Source};
 
 fn process(pid: u32, place: Option<(u32, u32)>) -> GpuProcess {
     GpuProcess {
@@ -12,6 +12,8 @@ fn process(pid: u32, place: Option<(u32, u32)>) -> GpuProcess {
         ci: place.map(|(_, ci)| ci),
         kind: ProcessKind::Compute,
         used_memory_bytes: Some(1),
+        sm_percent: None,
+        memory_percent: None,
     }
 }
 
@@ -25,7 +27,7 @@ fn gpu(
         gi: *gi,
         ci: *ci,
         profile: Some((*profile).to_owned()).filter(|profile| !profile.is_empty()),
-        memory: None,
+        ..MigReading::default()
     };
     GpuReading {
         uuid: uuid.to_owned(),
@@ -41,6 +43,7 @@ fn gpu(
         instances: instances.iter().map(instance).collect(),
         vgpus: None,
         processes,
+        ..GpuReading::default()
     }
 }
 
@@ -48,6 +51,7 @@ fn collected(gpus: Vec<GpuReading>) -> Collected {
     let reading = Reading {
         driver_version: Some("550".to_owned()),
         gpus,
+        hidden: Vec::new(),
     };
     Collected {
         nvml: NvmlState::Ok,
@@ -191,6 +195,9 @@ fn host(vgpus: Option<&[(&str, Option<&str>)]>) -> GpuReading {
         uuid: (*uuid).to_owned(),
         vm: vm.map(str::to_owned),
         type_name: Some("NVIDIA L40S-8Q".to_owned()),
+        gi: None,
+        placement_id: None,
+        guest_driver: None,
         framebuffer_bytes: Some(8),
         used_bytes: Some(1),
         licence: Licence::Licensed,

@@ -17,10 +17,6 @@ pub(super) fn device(vgpu: VgpuReading, parent: &str, names: &Names<'_>) -> (Dev
         health: Health::Ok,
         gpu_model: gpu_model(names.models, vgpu.type_name.as_deref()),
         model: vgpu.type_name.unwrap_or_default(),
-        profile: None,
-        mig_uuid: None,
-        minor: None,
-        partitioned: false,
         // The driver's reserve is the GPU's; a vGPU has none of its own.
         memory: sizes.map(|(total, used)| Memory {
             total,
@@ -28,14 +24,17 @@ pub(super) fn device(vgpu: VgpuReading, parent: &str, names: &Names<'_>) -> (Dev
             free: total.saturating_sub(used),
             used,
         }),
-        processes: Vec::new(),
         vgpu: Some(Vgpu {
             parent: parent.to_owned(),
             owner: names.vms.owner(vgpu.vm.as_deref()),
             vm: vgpu.vm,
+            gi: vgpu.gi,
+            placement_id: vgpu.placement_id,
+            guest_driver: vgpu.guest_driver,
             licence: vgpu.licence,
             licence_expires_at_s: vgpu.licence_expires_at_s,
         }),
+        ..Device::default()
     };
     (DeviceKey::Vgpu(vgpu.uuid), device)
 }

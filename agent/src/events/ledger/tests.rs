@@ -16,6 +16,7 @@ fn device(partitioned: bool, tenants: &[&str]) -> Device {
             },
         },
         used_memory_bytes: None,
+        sm: Default::default(),
     };
     Device {
         health: Health::Ok,
@@ -28,6 +29,7 @@ fn device(partitioned: bool, tenants: &[&str]) -> Device {
         memory: None,
         processes: (1..).zip(tenants).map(process).collect(),
         vgpu: None,
+        ..Device::default()
     }
 }
 
@@ -35,6 +37,7 @@ fn node() -> Observation {
     let mig = |gi, ci| DeviceKey::Mig("GPU-m".into(), gi, ci);
     let gpu = |uuid: &str| DeviceKey::Gpu(uuid.into());
     Observation {
+        hidden: Vec::new(),
         at_boottime_ms: 0,
         nvml: NvmlState::Ok,
         driver_version: None,

@@ -1,12 +1,17 @@
 //! NVML through nvml-wrapper, inside the worker process. No other folder knows the crate.
 
+mod activity;
 mod ask;
+mod facts;
+mod figures;
+mod gauges;
 mod licence;
 mod listener;
 mod mig;
 mod processes;
 mod reader;
 mod slot;
+mod usage;
 mod vgpu;
 
 use std::ffi::OsStr;

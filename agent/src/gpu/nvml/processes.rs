@@ -3,8 +3,8 @@
 use nvml_wrapper::Device;
 
 use super::ask::{Asker, Got};
+use super::figures::{GRAPHICS, MPS};
 use super::mig::Instance;
-use super::slot::{GRAPHICS, MPS};
 use crate::gpu::raw::ProcessBuffer;
 use crate::gpu::reading::{GpuProcess, ProcessKind};
 
@@ -84,6 +84,8 @@ fn list(
                 ci: place.map_or(row.ci, |(_, ci)| Some(ci)),
                 kind,
                 used_memory_bytes: row.used_memory_bytes,
+                sm_percent: None,
+                memory_percent: None,
             });
         })
     })

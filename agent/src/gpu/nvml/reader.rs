@@ -10,8 +10,9 @@ use super::ask::{Asker, Got};
 use super::slot::Slot;
 use crate::gpu::gate::Gate;
 use crate::gpu::protocol::Target;
-use crate::gpu::raw::ProcessBuffer;
-use crate::gpu::reading::{NvmlState, Reading};
+use crate::gpu::raw::usage::UsageBuffer;
+use crate::gpu::raw::{self, ProcessBuffer};
+use crate::gpu::reading::{HiddenGpu, NvmlState, Reading};
 
 /// Passes between two looks at which GPUs and instances there are.
 const LOOK_EVERY: u64 = 10;
@@ -19,6 +20,9 @@ const LOOK_EVERY: u64 = 10;
 const LOOKS_IN_A_ROW: u32 = 3;
 /// Passes after which a call that a GPU did not know is tried again.
 const RETRY_LACKING_EVERY: u64 = 60;
+
+/// A node has no more GPUs than this.
+const MOST_EXCLUDED: u32 = 64;
 
 /// Which GPUs are read.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +50,7 @@ pub(in crate::gpu) struct Reader<'n> {
     gate: &'n Gate,
     scope: Scope,
     driver_version: Option<String>,
+    excluded: Vec<HiddenGpu>,
     slots: Vec<Slot<'n>>,
     count: u32,
     unidentified: u32,
@@ -54,8 +59,11 @@ pub(in crate::gpu) struct Reader<'n> {
     passes: u64,
     /// Something did not fit: look at once.
     stale: bool,
+    /// The driver said that a MIG layout changed: ask everything about it.
+    recut: bool,
     looks_in_a_row: u32,
     buffer: ProcessBuffer,
+    usage: UsageBuffer,
 }
 
 impl<'n> Reader<'n> {
@@ -65,14 +73,17 @@ impl<'n> Reader<'n> {
             gate,
             scope,
             driver_version: None,
+            excluded: Vec::new(),
             slots: Vec::new(),
             count: 0,
             unidentified: 0,
             look_code: None,
             passes: 0,
             stale: true,
+            recut: false,
             looks_in_a_row: 0,
             buffer: ProcessBuffer::default(),
+            usage: UsageBuffer::default(),
         }
     }
 
@@ -84,11 +95,13 @@ impl<'n> Reader<'n> {
     /// Something happened that a look must find: the next pass looks at once.
     pub(in crate::gpu) fn look_again(&mut self) {
         self.stale = true;
+        self.recut = true;
     }
 
-    /// One pass. `announce` hears of each GPU before it is touched.
+    /// One pass, with `more` also over what few ask for. `announce` hears of each GPU before it is touched.
     pub(in crate::gpu) fn read(
         &mut self,
+        more: bool,
         announce: &mut dyn FnMut(&Target),
     ) -> Result<Pass, Unavailable> {
         self.gate.aim(None);
@@ -112,7 +125,7 @@ impl<'n> Reader<'n> {
             announce(&target);
             self.gate.aim(Some(target));
             let mut asker = Asker::new(self.gate);
-            gpus.push(slot.read(&mut asker, &mut self.buffer));
+            gpus.push(slot.read(&mut asker, &mut self.buffer, &mut self.usage, more));
             self.stale |= asker.stale;
             code = asker.code.or(code);
             if let Some(unavailable) = asker.unavailable {
@@ -123,6 +136,7 @@ impl<'n> Reader<'n> {
         let reading = Reading {
             driver_version: self.driver_version.clone(),
             gpus,
+            hidden: self.excluded.clone(),
         };
         Ok(Pass {
             reading,
@@ -162,6 +176,10 @@ impl<'n> Reader<'n> {
         self.unidentified = 0;
         self.look_code = None;
         let retry = self.passes.is_multiple_of(RETRY_LACKING_EVERY);
+        if retry {
+            self.look_for_excluded()?;
+        }
+        let recut = std::mem::take(&mut self.recut);
         let mut known = std::mem::take(&mut self.slots);
         let targets = if self.scope.only.is_empty() {
             (0..self.count).map(Target::Index).collect()
@@ -179,6 +197,9 @@ impl<'n> Reader<'n> {
             match self.find(&mut asker, &target, &mut known) {
                 Some(slot) if self.excluded(&slot) => {}
                 Some(mut slot) => {
+                    if recut {
+                        slot.expect_another_layout();
+                    }
                     slot.look(&mut asker, retry);
                     self.slots.push(slot);
                 }
@@ -190,6 +211,28 @@ impl<'n> Reader<'n> {
             }
         }
         Ok(())
+    }
+
+    /// GPUs that the driver leaves out. It does so when it is loaded.
+    fn look_for_excluded(&mut self) -> Result<(), Unavailable> {
+        let nvml = self.nvml;
+        let mut asker = Asker::new(self.gate);
+        let count = asker.ask("nvmlGetExcludedDeviceCount", || {
+            nvml.excluded_device_count()
+        });
+        let count = match count {
+            Got::Value(count) => count.min(MOST_EXCLUDED),
+            Got::Lacking => 0,
+            Got::Unknown => return asker.unavailable.take().map_or(Ok(()), Err),
+        };
+        self.excluded.clear();
+        for index in 0..count {
+            let gpu = asker.ask("nvmlGetExcludedDeviceInfoByIndex", || {
+                raw::device::excluded(nvml, index)
+            });
+            self.excluded.extend(gpu.value());
+        }
+        asker.unavailable.take().map_or(Ok(()), Err)
     }
 
     fn find(

@@ -1,33 +1,33 @@
 //! One GPU as the reader keeps it between passes, and the calls that make one row of a reading.
 
 use nvml_wrapper::Device;
-use nvml_wrapper::enum_wrappers::device::{GpuVirtualizationMode, TemperatureSensor};
-use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::enum_wrappers::device::GpuVirtualizationMode;
 
+use super::activity::Activities;
 use super::ask::{Asker, Got};
-use super::mig::{self, Instance};
+use super::facts::Facts;
+use super::figures::{self, INSTANCE_MEMORY_V2, MEMORY_V2, UTILIZATION};
+use super::gauges::{self, Lacks};
+use super::mig::{Instance, Mig};
 use super::processes;
+use super::usage::Usage;
 use super::vgpu::Vgpus;
-use crate::gpu::raw::{self, ProcessBuffer};
+use crate::gpu::raw::ProcessBuffer;
+use crate::gpu::raw::usage::UsageBuffer;
 use crate::gpu::reading::{Glow, GpuProcess, GpuReading, Health, Memory, MigReading};
-
-/// Calls that this GPU answered with "not supported"; they are left out for a while.
-const UTILIZATION: u8 = 1;
-const POWER: u8 = 1 << 1;
-const TEMPERATURE: u8 = 1 << 2;
-pub(super) const GRAPHICS: u8 = 1 << 3;
-pub(super) const MPS: u8 = 1 << 4;
-const MEMORY_V2: u8 = 1 << 5;
-const INSTANCE_MEMORY_V2: u8 = 1 << 6;
 
 #[derive(Debug)]
 pub(super) struct Slot<'n> {
     device: Device<'n>,
     /// The row without what changes from pass to pass.
     facts: GpuReading,
-    instances: Vec<Instance<'n>>,
+    slow: Facts,
+    mig: Mig<'n>,
     vgpus: Vgpus,
+    usage: Usage<'n>,
+    activities: Activities<'n>,
     lacking: u8,
+    lacking_gauges: Lacks,
     /// `lacking` is known from a pass before.
     settled: bool,
     /// Instances that processes were seen on although no walk finds them; not a reason to walk again.
@@ -60,16 +60,26 @@ impl<'n> Slot<'n> {
             vgpu_host: None,
             memory: None,
             glow: Glow::default(),
+            gauges: None,
+            activities: Vec::new(),
             instances: Vec::new(),
             vgpus: None,
             processes: None,
+            facts: None,
+            nvlink_island: None,
+            mig_generation: 0,
         };
+        let slow = Facts::new(asker, &device, &facts.pci_bus_id);
         Some(Self {
             device,
             facts,
-            instances: Vec::new(),
+            slow,
+            mig: Mig::default(),
             vgpus: Vgpus::default(),
+            usage: Usage::default(),
+            activities: Activities::default(),
             lacking: 0,
+            lacking_gauges: Lacks::default(),
             settled: false,
             puzzling: Vec::new(),
         })
@@ -93,14 +103,26 @@ impl<'n> Slot<'n> {
         self.facts.index = index;
     }
 
+    /// The next look asks everything about the instances, and what was measured before it is of another epoch.
+    pub(super) fn expect_another_layout(&mut self) {
+        self.mig.thorough = true;
+        self.usage.forget();
+    }
+
     /// Modes and instances anew.
     pub(super) fn look(&mut self, asker: &mut Asker<'_>, retry_lacking: bool) {
         if retry_lacking {
             self.lacking = 0;
+            self.lacking_gauges = Lacks::default();
             self.settled = false;
             self.puzzling.clear();
             self.vgpus.retry();
+            self.mig.retry();
+            self.usage.retry();
+            self.activities.retry();
+            self.slow.refresh(asker, &self.device);
         }
+        self.vgpus.look();
         self.look_at_mode(asker);
         let before = self.facts.mig_enabled;
         match asker.ask("nvmlDeviceGetMigMode", || self.device.mig_mode()) {
@@ -110,14 +132,20 @@ impl<'n> Slot<'n> {
         }
         if before != self.facts.mig_enabled {
             self.lacking = 0;
+            self.lacking_gauges = Lacks::default();
             self.settled = false;
             // Changing the mode may give the GPU another device node.
             let minor = asker.ask("nvmlDeviceGetMinorNumber", || self.device.minor_number());
             self.facts.minor = minor.value().or(self.facts.minor);
         }
-        let known = std::mem::take(&mut self.instances);
         if self.facts.mig_enabled == Some(true) {
-            self.instances = mig::walk(asker, &self.device, known);
+            if self.mig.look(asker, &self.device) {
+                self.usage.forget();
+                self.activities.forget();
+            }
+        } else {
+            self.mig.forget();
+            self.usage.forget();
         }
     }
 
@@ -139,17 +167,24 @@ impl<'n> Slot<'n> {
         self.facts.vgpu_host = Some(host);
     }
 
-    /// One row.
-    pub(super) fn read(&mut self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> GpuReading {
+    /// One row; with `more`, also what few ask for.
+    pub(super) fn read(
+        &mut self,
+        asker: &mut Asker<'_>,
+        buffer: &mut ProcessBuffer,
+        usage: &mut UsageBuffer,
+        more: bool,
+    ) -> GpuReading {
         let mut row = self.facts.clone();
         row.memory = self.memory(asker);
         let before = self.lacking;
-        row.glow = self.glow(asker);
+        row.glow = figures::glow(asker, &self.device, &mut self.lacking);
         // In MIG mode there is no utilisation, so losing it means that the GPU was switched over.
         let switched = self.settled && self.lacking & !before & UTILIZATION != 0;
         row.processes = self.processes(asker, buffer);
         if self.facts.vgpu_host == Some(true) {
-            row.vgpus = self.vgpus.read(asker, &self.device);
+            let gis = self.mig.gpu_instances();
+            row.vgpus = self.vgpus.read(asker, &self.device, &gis);
         }
         let mut memories = self.instance_memories(asker);
         let outdated = switched || self.outdated(&memories, row.processes.as_deref());
@@ -160,46 +195,82 @@ impl<'n> Slot<'n> {
             row.minor = self.facts.minor;
             memories = self.instance_memories(asker);
         }
+        self.ask_more(asker, &mut row, more);
         self.remember(&memories, row.processes.as_deref());
         self.settled = true;
-        row.instances = self.instances.iter().zip(&memories).map(as_row).collect();
+        row.instances = self.rows(&memories);
+        self.ask_usage(asker, usage, &mut row);
         if asker.lost {
             row.health = Health::Lost;
             row.memory = None;
             row.glow = Glow::default();
+            row.gauges = None;
+            row.activities = Vec::new();
             row.processes = None;
             row.vgpus = None;
+        } else {
+            row.facts = self.slow.news();
         }
         row
     }
 
-    fn memory(&mut self, asker: &mut Asker<'_>) -> Option<Memory> {
-        memory(asker, &self.device, &mut self.lacking, MEMORY_V2)
+    fn rows(&self, memories: &[Option<Memory>]) -> Vec<MigReading> {
+        let row = |(instance, memory): (&Instance<'_>, &Option<Memory>)| MigReading {
+            memory: *memory,
+            ..instance.row()
+        };
+        self.mig.instances.iter().zip(memories).map(row).collect()
     }
 
-    fn glow(&mut self, asker: &mut Asker<'_>) -> Glow {
-        let device = &self.device;
-        let lacking = &mut self.lacking;
-        Glow {
-            utilization_gpu_percent: optional(
-                asker,
-                lacking,
-                UTILIZATION,
-                "nvmlDeviceGetUtilizationRates",
-                || device.utilization_rates(),
-            )
-            .map(|rates| rates.gpu),
-            power_milliwatts: optional(asker, lacking, POWER, "nvmlDeviceGetPowerUsage", || {
-                device.power_usage()
-            }),
-            temperature_celsius: optional(
-                asker,
-                lacking,
-                TEMPERATURE,
-                "nvmlDeviceGetTemperature",
-                || device.temperature(TemperatureSensor::Gpu),
-            ),
+    fn ask_more(&mut self, asker: &mut Asker<'_>, row: &mut GpuReading, more: bool) {
+        if !more {
+            self.activities.forget();
+            return;
         }
+        row.gauges = Some(gauges::read(asker, &self.device, &mut self.lacking_gauges));
+        let mut places: Vec<Option<u32>> = match self.facts.mig_enabled {
+            Some(true) => self.mig.instances.iter().map(|own| Some(own.gi)).collect(),
+            Some(false) | None => vec![None],
+        };
+        places.sort_unstable();
+        places.dedup();
+        let nvml = self.device.nvml();
+        row.activities = self.activities.read(asker, nvml, &self.device, &places);
+    }
+
+    /// How busy the processes keep it, where there are some.
+    fn ask_usage(&mut self, asker: &mut Asker<'_>, usage: &mut UsageBuffer, row: &mut GpuReading) {
+        let Some(processes) = &mut row.processes else {
+            return;
+        };
+        if row.mig_enabled != Some(true) {
+            self.usage
+                .of_processes(asker, usage, &self.device, processes);
+            return;
+        }
+        let busy = |gi: u32| processes.iter().any(|process| process.gi == Some(gi));
+        self.usage.keep(busy);
+        let mut asked: Vec<(u32, Option<u32>)> = Vec::new();
+        for instance in row
+            .instances
+            .iter_mut()
+            .filter(|instance| busy(instance.gi))
+        {
+            let gi = instance.gi;
+            let known = asked.iter().find(|(other, _)| *other == gi);
+            instance.sm_percent = match known {
+                Some((_, percent)) => *percent,
+                None => asker.on_instances(|asker| {
+                    let nvml = self.device.nvml();
+                    self.usage.of_instance(asker, nvml, &self.device, gi)
+                }),
+            };
+            asked.push((gi, instance.sm_percent));
+        }
+    }
+
+    fn memory(&mut self, asker: &mut Asker<'_>) -> Option<Memory> {
+        figures::memory(asker, &self.device, &mut self.lacking, MEMORY_V2)
     }
 
     /// Memory of each instance, in their order; asked once for a GPU instance, whose compute instances share it.
@@ -208,16 +279,17 @@ impl<'n> Slot<'n> {
     }
 
     fn read_instance_memories(&mut self, asker: &mut Asker<'_>) -> Vec<Option<Memory>> {
-        let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.instances.len());
-        for (at, instance) in self.instances.iter().enumerate() {
+        let mut memories: Vec<Option<Memory>> = Vec::with_capacity(self.mig.instances.len());
+        for (at, instance) in self.mig.instances.iter().enumerate() {
             let twin = self
+                .mig
                 .instances
                 .iter()
                 .take(at)
                 .position(|other| other.gi == instance.gi);
             let shared = twin.and_then(|twin| memories.get(twin).copied());
             memories.push(shared.unwrap_or_else(|| {
-                memory(
+                figures::memory(
                     asker,
                     &instance.device,
                     &mut self.lacking,
@@ -236,14 +308,14 @@ impl<'n> Slot<'n> {
                 // Known once and refused now: destroyed. Never known: new, or not readable at all.
                 (before, _) => before.is_some(),
             };
-        self.instances.iter().zip(memories).any(resized)
+        self.mig.instances.iter().zip(memories).any(resized)
             || self
                 .strangers(processes)
                 .any(|place| !self.puzzling.contains(&place))
     }
 
     fn remember(&mut self, memories: &[Option<Memory>], processes: Option<&[GpuProcess]>) {
-        for (instance, memory) in self.instances.iter_mut().zip(memories) {
+        for (instance, memory) in self.mig.instances.iter_mut().zip(memories) {
             instance.total = memory.map(|memory| memory.total);
         }
         self.puzzling = self.strangers(processes).collect();
@@ -260,6 +332,7 @@ impl<'n> Slot<'n> {
             .filter_map(|process| process.gi.zip(process.ci));
         places.filter(|(gi, ci)| {
             !self
+                .mig
                 .instances
                 .iter()
                 .any(|own| own.gi == *gi && own.ci == *ci)
@@ -274,67 +347,10 @@ impl<'n> Slot<'n> {
         match processes::on(asker, buffer, &self.device, &mut self.lacking) {
             Got::Value(found) => Some(found),
             Got::Lacking if self.facts.mig_enabled == Some(true) => {
-                let (instances, lacking) = (&self.instances, &mut self.lacking);
+                let (instances, lacking) = (&self.mig.instances, &mut self.lacking);
                 asker.on_instances(|asker| processes::on_each(asker, buffer, instances, lacking))
             }
             Got::Lacking | Got::Unknown => None,
         }
-    }
-}
-
-/// A call that some GPUs do not know.
-fn optional<T>(
-    asker: &mut Asker<'_>,
-    lacking: &mut u8,
-    bit: u8,
-    name: &'static str,
-    call: impl FnOnce() -> Result<T, NvmlError>,
-) -> Option<T> {
-    if *lacking & bit != 0 {
-        return None;
-    }
-    let got = asker.ask(name, call);
-    if matches!(got, Got::Lacking) {
-        *lacking |= bit;
-    }
-    got.value()
-}
-
-fn memory(
-    asker: &mut Asker<'_>,
-    device: &Device<'_>,
-    lacking: &mut u8,
-    newer_bit: u8,
-) -> Option<Memory> {
-    let newer = optional(
-        asker,
-        lacking,
-        newer_bit,
-        "nvmlDeviceGetMemoryInfo_v2",
-        || device.memory_info(),
-    );
-    if let Some(memory) = newer {
-        return Some(Memory {
-            total: memory.total,
-            reserved: Some(memory.reserved),
-            free: memory.free,
-            used: memory.used,
-        });
-    }
-    if *lacking & newer_bit == 0 {
-        return None;
-    }
-    asker
-        .ask("nvmlDeviceGetMemoryInfo", || raw::memory_v1(device))
-        .value()
-}
-
-fn as_row((instance, memory): (&Instance<'_>, &Option<Memory>)) -> MigReading {
-    MigReading {
-        uuid: instance.uuid.clone(),
-        gi: instance.gi,
-        ci: instance.ci,
-        profile: instance.profile.clone(),
-        memory: *memory,
     }
 }

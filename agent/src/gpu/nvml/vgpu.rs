@@ -10,6 +10,9 @@ use super::licence::{Told, told_by_flag, told_by_info};
 use crate::gpu::raw;
 use crate::gpu::reading::{Licence, VgpuReading};
 
+/// `INVALID_GPU_INSTANCE_ID`: the vGPU is on no GPU instance.
+const NO_INSTANCE: u32 = u32::MAX;
+
 /// What is kept of the vGPU instances of one GPU between passes.
 #[derive(Debug, Default)]
 pub(super) struct Vgpus {
@@ -17,6 +20,19 @@ pub(super) struct Vgpus {
     types: Vec<Type>,
     /// This driver has no `nvmlVgpuInstanceGetLicenseInfo_v2`.
     no_licence_info: bool,
+    /// This driver does not list vGPUs by GPU instance.
+    no_instances: bool,
+    /// Which guests' drivers are asked for in the next pass.
+    drivers: Due,
+}
+
+/// A guest loads its driver when it boots, so who has none is asked more often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Due {
+    No,
+    Missing,
+    #[default]
+    All,
 }
 
 /// What does not change while an instance runs.
@@ -26,6 +42,9 @@ struct Known {
     uuid: String,
     vm: Option<String>,
     type_id: Option<u32>,
+    gi: Option<u32>,
+    placement_id: Option<u32>,
+    guest_driver: Option<String>,
 }
 
 #[derive(Debug)]
@@ -48,13 +67,24 @@ impl Vgpus {
     /// Tries again what this driver did not have.
     pub(super) fn retry(&mut self) {
         self.no_licence_info = false;
+        self.no_instances = false;
+        self.drivers = Due::All;
     }
 
-    /// All vGPU instances on `device`; `None` when it is not known which there are.
+    /// Something may have changed that each pass does not ask.
+    pub(super) fn look(&mut self) {
+        if self.drivers == Due::No {
+            self.drivers = Due::Missing;
+        }
+    }
+
+    /// All vGPU instances on `device`, those that take turns on its GPU instances `gis` included; `None` when it is not known
+    /// which there are.
     pub(super) fn read(
         &mut self,
         asker: &mut Asker<'_>,
         device: &Device<'_>,
+        gis: &[u32],
     ) -> Option<Vec<VgpuReading>> {
         let numbers = asker.ask("nvmlDeviceGetActiveVgpus", || {
             match raw::vgpu::active(device) {
@@ -63,8 +93,48 @@ impl Vgpus {
                 answer => answer,
             }
         });
-        let numbers = numbers.value()?;
-        asker.on_instances(|asker| self.read_all(asker, device, &numbers))
+        let mut numbers = numbers.value()?;
+        asker.on_instances(|asker| {
+            for gi in gis {
+                let mut more = self.on_instance(asker, device, *gi)?;
+                more.retain(|number| !numbers.contains(number));
+                numbers.extend(more);
+            }
+            let found = self.read_all(asker, device, &numbers);
+            self.drivers = Due::No;
+            found
+        })
+    }
+
+    /// vGPUs that take turns on one GPU instance. Where we may not ask, or the driver does not know how, there are none.
+    fn on_instance(
+        &mut self,
+        asker: &mut Asker<'_>,
+        device: &Device<'_>,
+        gi: u32,
+    ) -> Option<Vec<u32>> {
+        if self.no_instances {
+            return Some(Vec::new());
+        }
+        let handle = asker.ask("nvmlDeviceGetGpuInstanceById", || {
+            or_gone(raw::mig::handle(device, gi))
+        });
+        let listed = match handle {
+            Got::Value(Some(handle)) => asker.ask("nvmlGpuInstanceGetActiveVgpus", || {
+                raw::vgpu::active_on(device, handle)
+            }),
+            Got::Value(None) => return Some(Vec::new()),
+            Got::Lacking => Got::Lacking,
+            Got::Unknown => Got::Unknown,
+        };
+        match listed {
+            Got::Value(numbers) => Some(numbers),
+            Got::Lacking => {
+                self.no_instances = true;
+                Some(Vec::new())
+            }
+            Got::Unknown => None,
+        }
     }
 
     fn read_all(
@@ -108,6 +178,20 @@ impl Vgpus {
             Got::Value(Some(VmId::Uuid(vm) | VmId::Domain(vm))) => Some(vm).filter(|vm| plain(vm)),
             Got::Lacking | Got::Unknown => before.as_ref().and_then(|known| known.vm.clone()),
         };
+        let (gi, placement_id) = match &before {
+            Some(known) => (known.gi, known.placement_id),
+            None => places(asker, device, number, &instance),
+        };
+        let told = before.as_ref().and_then(|known| known.guest_driver.clone());
+        let due = match self.drivers {
+            Due::No => before.is_none(),
+            Due::Missing => told.is_none(),
+            Due::All => true,
+        };
+        let guest_driver = match due {
+            true => guest_driver(asker, &instance, told),
+            false => told,
+        };
         let type_id = match before.and_then(|known| known.type_id) {
             Some(id) => Some(id),
             None => match asker.ask("nvmlVgpuInstanceGetType", || {
@@ -135,6 +219,9 @@ impl Vgpus {
             uuid: uuid.clone(),
             vm: vm.clone(),
             type_name,
+            gi,
+            placement_id,
+            guest_driver: guest_driver.clone(),
             framebuffer_bytes,
             used_bytes,
             licence,
@@ -145,6 +232,9 @@ impl Vgpus {
             uuid,
             vm,
             type_id,
+            gi,
+            placement_id,
+            guest_driver,
         };
         Seen::Runs(known, Box::new(row))
     }
@@ -207,6 +297,39 @@ impl Vgpus {
     }
 }
 
+/// GPU instance and placement of a vGPU, which it keeps while it runs.
+fn places(
+    asker: &mut Asker<'_>,
+    device: &Device<'_>,
+    number: u32,
+    instance: &VgpuInstance<'_>,
+) -> (Option<u32>, Option<u32>) {
+    let gi = asker.ask("nvmlVgpuInstanceGetGpuInstanceId", || {
+        or_gone(instance.gpu_instance_id())
+    });
+    let gi = gi.value().flatten().filter(|gi| *gi != NO_INSTANCE);
+    let placement = asker.ask("nvmlVgpuInstanceGetPlacementId", || {
+        or_gone(raw::vgpu::placement_id(device, number))
+    });
+    (gi, placement.value().flatten().flatten())
+}
+
+/// The driver that the guest has loaded; what was known stays while that cannot be asked.
+fn guest_driver(
+    asker: &mut Asker<'_>,
+    instance: &VgpuInstance<'_>,
+    told: Option<String>,
+) -> Option<String> {
+    let version = asker.ask("nvmlVgpuInstanceGetVmDriverVersion", || {
+        or_gone(instance.driver_version())
+    });
+    match version {
+        Got::Value(version) => version.filter(|version| plain(version)),
+        Got::Lacking => None,
+        Got::Unknown => told,
+    }
+}
+
 fn or_gone<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
     match answer {
         Ok(value) => Ok(Some(value)),
@@ -215,7 +338,7 @@ fn or_gone<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
     }
 }
 
-/// What the server takes as the name of a VM; any other text is none.
+/// What the server takes as the name of a VM; any other text is none, as "Not Available" is no driver.
 fn plain(vm: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:@-".contains(&b);
     (1..=128).contains(&vm.len()) && vm.bytes().all(plain)

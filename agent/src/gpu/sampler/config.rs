@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::gpu::reading::{NvmlState, Reading};
+use crate::sysfs::PciBus;
 
 /// How NVML is read.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct SamplerConfig {
     pub probe: (Duration, Duration),
     /// First and longest pause before NVML is initialised anew because a GPU is lost: it may have been reset.
     pub lost: (Duration, Duration),
+    /// What the kernel says of the GPUs.
+    pub bus: PciBus,
     /// First and longest pause between two trials of a library that was replaced on disk.
     pub renewal: (Duration, Duration),
     /// Listen for driver events; with the first and longest pause after a worker that listened came to grief.
@@ -39,6 +42,7 @@ impl Default for SamplerConfig {
             retry: (Duration::from_secs(1), Duration::from_secs(15)),
             probe: (Duration::from_secs(2), Duration::from_secs(60)),
             lost: (Duration::from_secs(60), Duration::from_secs(600)),
+            bus: PciBus::default(),
             renewal: (Duration::from_secs(10), Duration::from_secs(300)),
             events: Some((Duration::from_secs(30), Duration::from_secs(600))),
         }

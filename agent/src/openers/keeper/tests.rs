@@ -37,6 +37,7 @@ fn gpu(minor: u32, partitioned: bool, pids: &[u32]) -> (DeviceKey, Device) {
         start_time: None,
         owner: Owner::System,
         used_memory_bytes: None,
+        sm: Default::default(),
     };
     let device = Device {
         health: Health::Unknown,
@@ -49,12 +50,14 @@ fn gpu(minor: u32, partitioned: bool, pids: &[u32]) -> (DeviceKey, Device) {
         memory: None,
         processes: pids.iter().map(process).collect(),
         vgpu: None,
+        ..Device::default()
     };
     (DeviceKey::Gpu(format!("GPU-{minor}")), device)
 }
 
 fn node(nvml: NvmlState) -> Observation {
     Observation {
+        hidden: Vec::new(),
         at_boottime_ms: 0,
         nvml,
         driver_version: None,

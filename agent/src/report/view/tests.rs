@@ -27,9 +27,11 @@ fn device(tenants: &[&str], health: Health) -> Device {
                     }
                 },
                 used_memory_bytes: None,
+                sm: Default::default(),
             })
             .collect(),
         vgpu: None,
+        ..Device::default()
     }
 }
 
@@ -78,6 +80,9 @@ fn more_tenants_than_the_wire_carries_show_as_unattributed() {
 fn vgpu(licence: Licence) -> Device {
     let mut device = device(&[], Health::Ok);
     device.vgpu = Some(Vgpu {
+        gi: None,
+        placement_id: None,
+        guest_driver: None,
         parent: "GPU-1".into(),
         vm: Some("vm-1".into()),
         owner: Owner::Tenant {
@@ -116,4 +121,26 @@ fn a_licence_is_told_at_once_and_its_loss_when_there_is_a_token() {
     };
     assert!(view.update(&gone, one));
     assert_eq!((asked, view.unattributed, view.tenants.len()), (1, true, 0));
+}
+
+#[test]
+fn where_a_gpu_sits_is_told_and_outlives_a_restart_and_a_silence() {
+    use crate::observation::DeviceKey;
+    use crate::report::wire;
+    let key = DeviceKey::Gpu("GPU-1".into());
+    let mut told = DeviceView::new(&device(&[], Health::Ok));
+    let mut placed = device(&[], Health::Ok);
+    placed.nvlink_island = Some(4);
+    placed.facts = Some(std::sync::Arc::new(crate::gpu::reading::GpuFacts {
+        numa_node: Some(1),
+        ..Default::default()
+    }));
+    assert!(told.update(&placed, || panic!("nobody left")));
+    assert!(!told.update(&placed, || panic!("nobody left")));
+    let row = wire::device_state(&key, &told);
+    assert_eq!((row.numa_node, row.nvlink_island), (Some(1), Some(4)));
+    let (_, mut remembered) = wire::remembered_view(row).unwrap();
+    assert!(remembered.update(&device(&[], Health::Ok), || false));
+    let places = (remembered.numa_node, remembered.nvlink_island);
+    assert_eq!(places, (Some(1), Some(4)), "not asked yet");
 }

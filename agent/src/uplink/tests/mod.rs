@@ -101,6 +101,7 @@ impl Bench {
                 source: Source::Slice,
             },
             used_memory_bytes: None,
+            sm: Default::default(),
         };
         let device = Device {
             health: Health::Ok,
@@ -113,8 +114,10 @@ impl Bench {
             memory: None,
             processes: tenants.iter().map(process).collect(),
             vgpu: None,
+            ..Device::default()
         };
         let observation = Observation {
+            hidden: Vec::new(),
             at_boottime_ms: self.now,
             nvml: NvmlState::Ok,
             driver_version: None,

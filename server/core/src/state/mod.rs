@@ -16,6 +16,7 @@ mod stock;
 mod verify;
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -190,6 +191,15 @@ impl State {
     /// All quotas, in order of creation.
     pub fn quotas(&self) -> impl Iterator<Item = &Quota> {
         self.rows.quotas.values()
+    }
+
+    /// Quotas that were made after this one, in order of their making; all where none is named.
+    pub fn quotas_after(&self, quota: Option<QuotaId>) -> impl Iterator<Item = &Quota> {
+        let after = (
+            quota.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        self.rows.quotas.range(after).map(|(_, quota)| quota)
     }
 
     /// All nodes by name.

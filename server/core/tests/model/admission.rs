@@ -209,23 +209,30 @@ impl Naive {
             if cards.contains(&None) {
                 return false;
             }
-            let mut had = BTreeSet::new();
-            for held in self.devices.iter().filter(|held| held.node == **node) {
-                let lease = self.kept_for(&held.report.key);
-                if held.since.contains_key(&asked.tenant)
-                    || lease.is_some_and(|it| it.tenant == asked.tenant)
-                {
-                    had.extend(held.report.gpu());
-                }
-            }
+            let had = self.had_cards(&asked.tenant, node);
             let new: BTreeSet<&str> = cards.into_iter().flatten().collect();
             let new = new.difference(&had).count();
             new == 0 || had.len() + new <= most as usize
         })
     }
 
+    fn had_cards(&self, tenant: &TenantName, node: &NodeName) -> BTreeSet<&str> {
+        let here = self.devices.iter().filter(|held| held.node == *node);
+        let own = here.filter(|held| {
+            let lease = self.kept_for(&held.report.key);
+            held.since.contains_key(tenant) || lease.is_some_and(|it| it.tenant == *tenant)
+        });
+        own.filter_map(|held| held.report.gpu()).collect()
+    }
+
+    /// Whether a tenant has more cards on a node than it may.
+    pub(crate) fn crowded(&self, tenant: &TenantName, node: &NodeName) -> bool {
+        let most = self.most_cards(tenant, node);
+        most.is_some_and(|most| self.had_cards(tenant, node).len() > most as usize)
+    }
+
     // Nodes with full GPUs are in the group that their product names.
-    fn most_cards(&self, tenant: &TenantName, node: &NodeName) -> Option<u32> {
+    pub(crate) fn most_cards(&self, tenant: &TenantName, node: &NodeName) -> Option<u32> {
         let gpu = |held: &&Held| matches!(held.report.key, DeviceKey::Gpu(_));
         let mut here = self.devices.iter().filter(|held| held.node == *node);
         here.find(gpu)?;

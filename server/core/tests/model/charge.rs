@@ -147,7 +147,33 @@ impl Naive {
                 (Some(_), _) => {}
             }
         }
+        self.crowd(tenant, &mut charged);
         charged
+    }
+
+    // Leased cards of a node come first, then the longest held.
+    fn crowd(&self, tenant: &TenantName, charged: &mut Charged) {
+        let gpu = |unit: &Unit| {
+            let mut devices = self.devices.iter();
+            let device = devices.find(|held| held.report.key == unit.key)?;
+            device.report.gpu().map(str::to_owned)
+        };
+        let (leased, held): (Vec<_>, Vec<_>) =
+            self.units(tenant).into_iter().partition(|it| it.leased);
+        let mut cards: BTreeMap<NodeName, Vec<String>> = BTreeMap::new();
+        for unit in leased.iter().chain(&held) {
+            let Some(gpu) = gpu(unit) else { continue };
+            let here = cards.entry(unit.node.clone()).or_default();
+            if !here.contains(&gpu) {
+                here.push(gpu.clone());
+            }
+            let place = here.iter().position(|card| *card == gpu).unwrap();
+            let most = self.most_cards(tenant, &unit.node);
+            if unit.observed && most.is_some_and(|most| place >= most as usize) {
+                let seen = ("over_node_limit", unit.node.clone(), unit.key.clone());
+                charged.violations.insert(seen);
+            }
+        }
     }
 
     /// What a tenant uses of one kin.

@@ -10,6 +10,7 @@ use gpuquota_core::node::NodeState;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
 use gpuquota_core::{Command, Outcome, State};
 
+use crate::charge::Kin;
 use crate::reference::{Naive, Said};
 
 /// A lease as the naive telling keeps it.
@@ -157,28 +158,43 @@ impl Naive {
         if promise.phase != LeasePhase::Active {
             return Err("lease_over".into());
         }
-        if self.known(&promise.tenant).is_some_and(|it| it.frozen) {
-            return Err("lease: frozen".into());
-        }
-        let mine = self.kin_of(promise, now);
-        let over = self.lay(&promise.tenant, now).over;
-        if mine.iter().any(|kin| over.contains(kin)) {
-            return Err("lease: over_quota".into());
-        }
         let end = ttl_ms.map(|ttl| later(now, ttl));
         let longer = promise
             .end
             .is_some_and(|old| end.is_none_or(|end| end > old));
+        if longer {
+            self.may_last(promise, now)?;
+        }
+        self.promises[at].end = end;
+        Ok(Outcome::Done)
+    }
+
+    fn may_last(&self, promise: &Promise, now: Timestamp) -> Result<(), String> {
+        if self.known(&promise.tenant).is_some_and(|it| it.frozen) {
+            return Err("lease: frozen".into());
+        }
+        let mine = self.kin_of(promise, now);
+        let outside = |kin: &Kin| kin.1 != QuotaType::Dedicated;
+        if self.kept_on(&promise.tenant, now) && mine.iter().any(outside) {
+            return Err("lease: confined".into());
+        }
+        let over = self.lay(&promise.tenant, now).over;
+        if mine.iter().any(|kin| over.contains(kin)) {
+            return Err("lease: over_quota".into());
+        }
         let mut nodes = promise.devices.values();
         let others = nodes.any(|node| {
             let bound = self.bound(node, now);
             bound.is_some_and(|bound| *bound != promise.tenant)
         });
-        if longer && others {
+        if others {
             return Err("lease: node_dedicated".into());
         }
-        self.promises[at].end = end;
-        Ok(Outcome::Done)
+        let mut nodes = promise.devices.values();
+        match nodes.any(|node| self.crowded(&promise.tenant, node)) {
+            true => Err("lease: node_limit".into()),
+            false => Ok(()),
+        }
     }
 
     fn give_back(&mut self, lease: LeaseId, forced: bool, now: Timestamp) -> Said {

@@ -89,6 +89,7 @@ pub(in crate::rest) struct Audit {
 
 /// `GET /api/v1/audit?after=…&limit=…&actor=…&tenant=…&nodes=true`.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    call.has_no_past("after names the first row")?;
     let wanted = Wanted::read(call)?;
     let last = api.ledger.read().state.seq();
     let mut after = wanted.after;

@@ -10,6 +10,7 @@ pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod products;
 pub(super) mod projects;
+pub(super) mod quotas;
 pub(super) mod seats;
 pub(super) mod settings;
 pub(super) mod tenants;

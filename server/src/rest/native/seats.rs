@@ -1,5 +1,6 @@
 //! Seats: licences that are checked out until they are given back or end.
 
+use gpuquota_core::Answer;
 use gpuquota_core::State;
 use gpuquota_core::command::{CheckOutSeat, Command, Outcome};
 use gpuquota_core::id::{DisplayName, ProductId, SeatId, TenantName};
@@ -123,8 +124,15 @@ pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Pro
 
 // The seat of a write. One that was written under the caller's key may be gone by now; its answer is not.
 fn touched(api: &Api, call: &Call) -> Result<SeatId, Problem> {
-    if call.was_answered(api)? {
-        return Ok(SeatId(call.named("id", number_in_path)?.into()));
+    match call.kept_answer(api)? {
+        Some(Answer::Granted(Outcome::Seat(seat))) if call.principal.sees(&seat.tenant) => {
+            return Ok(seat.seat);
+        }
+        // These tell nothing of a seat.
+        Some(Answer::Granted(Outcome::Done) | Answer::Denied(_)) => {
+            return Ok(SeatId(call.named("id", number_in_path)?.into()));
+        }
+        _ => {}
     }
     Ok(seen(&api.ledger.read().state, call)?.seat)
 }

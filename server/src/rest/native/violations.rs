@@ -48,9 +48,10 @@ struct ViolationBody<'a> {
 /// `GET /api/v1/violations`: those of tenants that the caller sees.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let committed = call.read(api).await?;
-    let now = match call.query.single("as_of")? {
-        Some(_) => committed.state.at(),
-        None => api.clock.wall(),
+    let now = match (call.query.single("as_of")?, call.past_time()?) {
+        (None, _) => api.clock.wall(),
+        (Some(_), Some(time)) => time.max(committed.state.at()),
+        (Some(_), None) => committed.state.at(),
     };
     let principal = call.principal.clone();
     let wanted = call.query.single("tenant")?.map(ToOwned::to_owned);

@@ -23,6 +23,7 @@ mod problems;
 pub(super) mod products;
 pub(super) mod projects;
 pub(super) mod quota_set;
+pub(super) mod quotas;
 pub(super) mod served;
 pub(super) mod settings;
 pub(super) mod tenants;

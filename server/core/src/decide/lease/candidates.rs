@@ -92,12 +92,7 @@ impl State {
         if self.bound_tenant(name).is_some_and(|bound| bound != tenant) {
             return Some(Rule::NodeDedicated);
         }
-        let mut groups = self.groups_of(name).filter_map(|group| self.group(group));
-        let closed = groups.any(|group| {
-            let tenants = group.tenants.as_ref();
-            tenants.is_some_and(|tenants| !tenants.contains(tenant))
-        });
-        if closed {
+        if self.closed_to(tenant, name) {
             return Some(Rule::NodeGroup);
         }
         if node.state != NodeState::Up {
@@ -235,8 +230,17 @@ impl State {
         u32::MAX
     }
 
+    /// Whether a node is in a resource group that is not for this tenant.
+    pub(super) fn closed_to(&self, tenant: &TenantName, name: &NodeName) -> bool {
+        let mut groups = self.groups_of(name).filter_map(|group| self.group(group));
+        groups.any(|group| {
+            let tenants = group.tenants.as_ref();
+            tenants.is_some_and(|tenants| !tenants.contains(tenant))
+        })
+    }
+
     /// Cards that a tenant may have on a node, by the tightest of the node's groups; `None` is no limit.
-    pub(super) fn card_limit_on(&self, tenant: &TenantName, name: &NodeName) -> Option<u32> {
+    pub(crate) fn card_limit_on(&self, tenant: &TenantName, name: &NodeName) -> Option<u32> {
         let groups = self.groups_of(name);
         groups
             .filter_map(|group| self.card_limit(group, Some(tenant), Accelerator::Gpu))

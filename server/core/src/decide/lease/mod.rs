@@ -62,7 +62,7 @@ impl State {
             quota_type: terms.quota_type,
             model: self.catalogue().canonical(&terms.gpu_model),
         };
-        self.check_tenant(&terms, &group)?;
+        self.check_tenant(&terms, &group, terms.quota_type != QuotaType::Dedicated)?;
         let source = self.check_quotas(&terms, &group)?;
         let devices = match terms.placement {
             LeasePlacement::CountOnly => {
@@ -199,7 +199,8 @@ impl State {
         }
     }
 
-    fn check_tenant(&self, terms: &LeaseTerms, group: &Group) -> Result<(), Denied> {
+    // `outside`: some of it is, or will be, elsewhere than on nodes that serve the tenant alone.
+    fn check_tenant(&self, terms: &LeaseTerms, group: &Group, outside: bool) -> Result<(), Denied> {
         let tenant = &terms.tenant;
         let asked = Some(u64::from(terms.count));
         let Some(known) = self.tenant(tenant) else {
@@ -226,7 +227,7 @@ impl State {
                 }));
             }
         }
-        if terms.quota_type != QuotaType::Dedicated && self.is_confined(tenant) {
+        if outside && self.is_confined(tenant) {
             let text =
                 format!("tenant {tenant} is kept on its dedicated nodes; ask for type dedicated");
             return Err(why::denied(Explanation {

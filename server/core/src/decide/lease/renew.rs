@@ -1,5 +1,5 @@
-//! Renewing a lease is granting anew for a later time what it has: its quotas must bear it, and its nodes must serve its
-//! tenant.
+//! Renewing a lease is granting anew for a later time what it has: to its tenant as it is now, within its quotas, on nodes
+//! that serve it. It may always end sooner.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, MOST_NAMED, Rule};
 use crate::id::{LeaseId, NodeName, Seq, TenantName, Timestamp};
 use crate::lease::Lease;
+use crate::quota::QuotaType;
 use crate::state::{Group, State};
 use crate::usage::usage;
 
@@ -17,7 +18,6 @@ use super::answered;
 use super::why::denied;
 
 impl State {
-    /// What the quotas do not bear any more, or a node does not serve, is not kept longer; it may always end sooner.
     pub(in crate::decide) fn decide_renew_lease(
         &self,
         id: LeaseId,
@@ -33,20 +33,6 @@ impl State {
                 state: lease.state().to_owned(),
             });
         }
-        let tenant = &lease.terms.tenant;
-        if self.known_tenant(tenant)?.frozen {
-            let groups = self.groups_of_lease(lease);
-            let group = groups.into_iter().next().unwrap_or_else(|| lease.group());
-            return Err(self.frozen(tenant, &group, None));
-        }
-        let usage = usage(self, tenant);
-        if usage.excess() > 0 {
-            // Where its devices count now, which need not be where they were asked for.
-            let groups = self.groups_of_lease(lease);
-            if let Some(group) = groups.into_iter().find(|group| usage.over(group) > 0) {
-                return Err(self.not_kept(tenant, &group, usage.over(&group)));
-            }
-        }
         let expires_at = ttl_ms.map(|ttl| now.after(ttl));
         if lease.expires_at == expires_at {
             return Ok(answered(Vec::new(), lease.clone()));
@@ -57,7 +43,7 @@ impl State {
             (Some(old), Some(new)) => new > old,
         };
         if later {
-            self.check_still_served(lease)?;
+            self.check_longer(lease)?;
         }
         let renewed = Lease {
             expires_at,
@@ -71,15 +57,43 @@ impl State {
         Ok(answered(vec![event], renewed))
     }
 
-    // A node may be bound to another tenant while a lease is there. The lease keeps its devices until its end, no longer.
-    fn check_still_served(&self, lease: &Lease) -> Result<(), Denied> {
+    fn check_longer(&self, lease: &Lease) -> Result<(), Denied> {
         let tenant = &lease.terms.tenant;
+        // Where its devices count now, which need not be where they were asked for.
+        let groups = self.groups_of_lease(lease);
+        let outside = |group: &Group| group.quota_type != QuotaType::Dedicated;
+        let counts_in = groups.first().cloned().unwrap_or_else(|| lease.group());
+        self.check_tenant(&lease.terms, &counts_in, groups.iter().any(outside))?;
+        let usage = usage(self, tenant);
+        if usage.excess() > 0
+            && let Some(group) = groups.into_iter().find(|group| usage.over(group) > 0)
+        {
+            return Err(self.not_kept(tenant, &group, usage.over(&group)));
+        }
+        let rules = [Rule::NodeDedicated, Rule::NodeGroup, Rule::NodeLimit];
+        rules
+            .into_iter()
+            .try_for_each(|rule| self.check_still_served(lease, rule))
+    }
+
+    // What becomes of a node while a lease is there does not take its devices. It keeps them until its end, no longer.
+    fn check_still_served(&self, lease: &Lease, rule: Rule) -> Result<(), Denied> {
+        let tenant = &lease.terms.tenant;
+        let kept_off = |node: &NodeName| match rule {
+            Rule::NodeDedicated => self.bound_tenant(node).is_some_and(|to| to != tenant),
+            Rule::NodeGroup => self.closed_to(tenant, node),
+            _ => {
+                let cards = || u32::try_from(self.cards_of(tenant, node).len());
+                let limit = self.card_limit_on(tenant, node);
+                limit.is_some_and(|limit| cards().map_or(true, |cards| cards > limit))
+            }
+        };
         let mut bound: BTreeSet<&TenantName> = BTreeSet::new();
         let mut nodes: BTreeSet<&NodeName> = BTreeSet::new();
         let mut devices: u64 = 0;
         for node in lease.devices.values() {
-            if let Some(other) = self.bound_tenant(node).filter(|bound| *bound != tenant) {
-                bound.insert(other);
+            if nodes.contains(node) || kept_off(node) {
+                bound.extend(self.bound_tenant(node).filter(|to| *to != tenant));
                 nodes.insert(node);
                 devices += 1;
             }
@@ -87,10 +101,15 @@ impl State {
         if devices == 0 {
             return Ok(());
         }
+        let by_now = match rule {
+            Rule::NodeDedicated => "on nodes that serve another tenant alone by now",
+            Rule::NodeGroup => "in resource groups that are closed to this tenant by now",
+            _ => "on nodes where the tenant has more cards than it may by now",
+        };
         let count = u64::from(lease.terms.count);
         let text = format!(
-            "{devices} of its {count} devices are on nodes that serve another tenant alone by now; it stays \
-             until its end, so ask for a new lease elsewhere and move before that"
+            "{devices} of its {count} devices are {by_now}; it stays until its end, so ask for a new lease \
+             elsewhere and move before that"
         );
         Err(denied(Explanation {
             asked: Some(count),
@@ -99,7 +118,7 @@ impl State {
             nodes: nodes.into_iter().take(MOST_NAMED).cloned().collect(),
             soonest: lease.expires_at,
             admit: Some(Change::LeaseElsewhere { count }),
-            ..self.account(Rule::NodeDedicated, text, tenant, &lease.group())
+            ..self.account(rule, text, tenant, &lease.group())
         }))
     }
 

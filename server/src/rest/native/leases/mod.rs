@@ -3,6 +3,7 @@
 mod body;
 mod request;
 
+use gpuquota_core::Answer;
 use gpuquota_core::State;
 use gpuquota_core::command::{Command, Outcome};
 use gpuquota_core::id::{LeaseId, TenantName};
@@ -125,8 +126,14 @@ fn may_write(call: &Call, tenant: &TenantName) -> Result<(), Problem> {
 
 // The lease of a write. One that was written under the caller's key may be forgotten by now; its answer is not.
 fn touched(api: &Api, call: &Call) -> Result<LeaseId, Problem> {
-    if call.was_answered(api)? {
-        return call.named("id", request::number);
+    match call.kept_answer(api)? {
+        Some(Answer::Granted(Outcome::Lease(lease)))
+            if call.principal.sees(&lease.terms.tenant) =>
+        {
+            return Ok(lease.id);
+        }
+        Some(Answer::Denied(_)) => return call.named("id", request::number),
+        _ => {}
     }
     Ok(seen(&api.ledger.read().state, call)?.id)
 }

@@ -14,6 +14,7 @@ pub(in crate::rest) use wire::UsageBody;
 
 /// `GET /api/v1/usage`: what the caller sees of it, as JSON or CSV.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    call.has_no_past("from and to name the hours")?;
     let committed = api.ledger.read();
     let now = api.clock.wall().max(committed.state.at());
     let ask = Ask::of(call, &committed.state, now)?;
