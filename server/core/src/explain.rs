@@ -30,6 +30,9 @@ pub enum Denied {
         used: u64,
         /// Devices that nothing would justify any more.
         excess: u64,
+        /// What stands against it, and what would be accepted; answers that earlier versions kept do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Box<Explanation>>,
     },
     /// A quota in use is not released without force.
     #[error("{used} devices are in use under this quota; end them first, or force the release")]
@@ -38,6 +41,9 @@ pub enum Denied {
         quota: QuotaId,
         /// Devices held under it now.
         used: u64,
+        /// What stands against it, and what would be accepted; answers that earlier versions kept do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Box<Explanation>>,
     },
     /// The caller's id names another quota of this tenant.
     #[error(

@@ -53,6 +53,10 @@ pub enum Rule {
     DeviceUnreadable,
     /// They do not fit on so few nodes.
     TooFewNodes,
+    /// A limit below what is in use.
+    BelowUse,
+    /// A release of what is in use.
+    InUse,
     /// No GPU has the slice; it has other slices or is whole.
     NoSlice,
 }
@@ -96,9 +100,24 @@ pub enum Change {
         /// Its new limit.
         limit: u64,
     },
-    /// Wait until something ends by itself.
+    /// Set this limit, or a larger one.
+    SetLimit {
+        /// The limit of which quota.
+        quota: QuotaId,
+        /// The smallest limit that is accepted.
+        limit: u64,
+    },
+    /// Give a quota that has ended a later end, and at least this limit.
+    ExtendQuota {
+        /// Which.
+        quota: QuotaId,
+        /// Its limit.
+        limit: u64,
+    },
+    /// Wait: enough ends by itself.
     WaitUntil {
-        /// When.
+        /// From when on there is room, at the latest: what ends is charged until its nodes show it free, or are waited
+        /// for no more.
         at: Timestamp,
     },
     /// Give back, or end, so many of what the tenant has.

@@ -127,6 +127,8 @@ impl EndReason {
 pub enum Unconfirmed {
     /// At the deadline the tenant, or somebody unknown, still held it.
     StillHeld,
+    /// At the deadline it was known to be free of the tenant, but no reading had shown it after the lease was to end.
+    NeverConfirmed,
     /// At the deadline the device could not be read.
     Unreadable,
     /// Nobody waited for it.

@@ -5,6 +5,7 @@
 //! that fold the same journal get the same bytes.
 #![warn(missing_docs)]
 
+pub mod about;
 mod apply;
 pub mod archive;
 pub mod catalogue;

@@ -1,10 +1,12 @@
 //! The body of a journal row: events with who asked for them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::command::{Answer, Outcome};
 use crate::event::Event;
-use crate::id::LeaseId;
+use crate::id::{LeaseId, TenantName};
 
 /// The body of one journal row: everything that one command did, with who asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct Record {
     /// For a call with an operation id: what was asked and answered, so that it can be replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,
+    /// Tenants that it is about and that `events` do not name, for the audit. Earlier versions did not write it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tenants: BTreeSet<TenantName>,
     /// What happened, in order. Empty for a denial that is kept for its replay.
     pub events: Vec<Event>,
 }

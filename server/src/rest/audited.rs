@@ -3,22 +3,50 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::ConnectInfo;
+use gpuquota_core::id::TenantName;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
 use super::call::Api;
 use super::status::{Kind, Problem};
-use crate::service::audit::Denial;
+use crate::auth::Principal;
+use crate::service::audit::{Denial, Last};
 
 /// Why a change is made, for the audit.
 const REASON: &str = "x-audit-reason";
 const LONGEST_REASON: usize = 255;
 
+/// What is known of a request, as far as it came.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Whose it is.
+    pub(super) actor: Option<String>,
+    /// Method and pattern of the path.
+    pub(super) route: Option<String>,
+    /// The tenant that its path names, else the only one that the caller acts for.
+    pub(super) tenant: Option<TenantName>,
+}
+
+impl Asked {
+    /// Notes whose it is and whom it is about.
+    pub(super) fn by(&mut self, principal: &Principal, segments: &[(String, String)]) {
+        self.actor = Some(principal.actor());
+        let mut segments = segments.iter();
+        let named = segments.find(|(name, _)| name == "tenant");
+        let named = named.and_then(|(_, value)| TenantName::new(value).ok());
+        let only = || match principal.tenants.len() {
+            1 => principal.tenants.first().cloned(),
+            _ => None,
+        };
+        self.tenant = named.or_else(only);
+    }
+}
+
 /// Whoever is turned away is in the audit; what the ledger grants is in its journal.
 pub(super) fn turned_away(
     api: &Api,
     parts: &Parts,
-    actor: Option<String>,
+    asked: Asked,
     request_id: &str,
     problem: &Problem,
 ) {
@@ -32,12 +60,20 @@ pub(super) fn turned_away(
     }
     let rule = problem.explain.as_ref().and_then(|it| it["rule"].as_str());
     let denial = Denial {
-        actor: actor.unwrap_or_else(|| "anybody".into()),
+        actor: asked.actor.unwrap_or_else(|| "anybody".into()),
         rule: rule.unwrap_or(problem.kind.name()).to_owned(),
+        tenant: problem.about.clone().or(asked.tenant),
         from: address(parts).map(|address| address.to_string()),
     };
+    let last = Last {
+        request_id: request_id.to_owned(),
+        message: problem.message.clone(),
+        route: asked.route,
+        // What is no reason is not kept.
+        reason: reason(&parts.headers).ok().flatten(),
+    };
     let denials = api.ledger.denials();
-    denials.count(api.clock.wall(), denial, request_id, &problem.message);
+    denials.count(api.clock.wall(), denial, last);
 }
 
 /// Address of the other end of the connection.

@@ -110,8 +110,12 @@ impl Call {
             op,
             fingerprint,
         };
+        let asked = command.subject();
         let answer = api.ledger.submit(command, origin).await;
-        let receipt = answer.map_err(|error| Problem::of_ledger(error, &self.principal))?;
+        let receipt = answer.map_err(|error| {
+            let about = asked.tenant_in(&api.ledger.read().state);
+            Problem::of_ledger(error, &self.principal).about(about)
+        })?;
         self.written.store(receipt.seq.0, Ordering::Relaxed);
         Ok(receipt)
     }
@@ -172,7 +176,10 @@ impl Call {
         let now = api.clock.now();
         let now = now.map_err(|jump| LedgerError::Unavailable(jump.to_string()));
         let answer = now.and_then(|now| api.ledger.preview(command, now));
-        answer.map_err(|error| Problem::of_ledger(error, &self.principal))
+        answer.map_err(|error| {
+            let about = command.subject().tenant_in(&api.ledger.read().state);
+            Problem::of_ledger(error, &self.principal).about(about)
+        })
     }
 
     /// What the ledger answered to this very request under the caller's key, which it then repeats.

@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::audited::{address, reason, turned_away};
+use super::audited::{Asked, address, reason, turned_away};
 use super::call::{Answer, Api, Call, key_problem};
 use super::credential::{Credential, credential};
 use super::query::Query;
@@ -70,8 +70,8 @@ pub fn router(api: Arc<Api>) -> Router {
 struct Progress {
     /// Its body still waits on the connection.
     unread: bool,
-    /// Whose it is, once that is known.
-    actor: Option<String>,
+    /// What is known of it.
+    asked: Asked,
     /// Row at which its write can be read.
     written: Option<Seq>,
 }
@@ -84,14 +84,15 @@ async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Respo
         .map_or_else(|| dialect_of(parts.uri.path()), |route| route.dialect);
     let mut progress = Progress {
         unread: !body.is_end_stream(),
-        actor: None,
+        asked: Asked::default(),
         written: None,
     };
     let served = serve(api, routes, &mut parts, body, &request_id, &mut progress).await;
     let mut response = match served {
         Ok(reply) => response_of(reply),
         Err(problem) => {
-            turned_away(api, &parts, progress.actor.take(), &request_id, &problem);
+            let asked = std::mem::take(&mut progress.asked);
+            turned_away(api, &parts, asked, &request_id, &problem);
             let mut response = problem_response(dialect, &problem);
             if problem.kind == Kind::MethodNotAllowed {
                 set(&mut response, ALLOW, &allowed(routes));
@@ -141,13 +142,16 @@ async fn serve(
             format!("this path takes {}", allowed(routes)),
         ));
     };
+    progress.asked.route = Some(format!("{method} {}", route.path));
+    let segments = segments(parts).await;
     let (principal, body) = match route.access {
         Access::Open => (Principal::anybody(), body),
         Access::Signed | Access::Manager | Access::Admin => {
             identify(api, route.dialect, parts, body).await?
         }
     };
-    progress.actor = Some(principal.actor());
+    let named = segments.as_deref().unwrap_or_default();
+    progress.asked.by(&principal, named);
     if !route.access.allows(&principal) {
         return Err(Problem::new(
             Kind::Forbidden,
@@ -173,7 +177,7 @@ async fn serve(
         request_id: request_id.to_owned(),
         from: address(parts),
         reason: reason(&parts.headers)?,
-        segments: segments(parts).await?,
+        segments: segments?,
         query: Query::parse(parts.uri.query()),
         reached: Reached::by(parts),
         target: parts.uri.to_string(),

@@ -133,8 +133,8 @@ names! {
     );
     /// Why a device was never seen free.
     UnconfirmedReason = words(
-        &["still_held", "unreadable", "forced", "node_retired", "device_moved"],
-        "At the deadline somebody still held it, it could not be read, nobody waited for it, its node was \
+        &["still_held", "never_confirmed", "unreadable", "forced", "node_retired", "device_moved"],
+        "At the deadline somebody still held it, it was free but no reading had shown so after the end began, it could not be read, nobody waited for it, its node was \
          retired, or it was taken from its node.",
     );
     /// Kind of device.

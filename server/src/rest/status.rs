@@ -3,6 +3,7 @@
 
 use gpuquota_core::Denied;
 use gpuquota_core::explanation::Rule;
+use gpuquota_core::id::TenantName;
 use http::StatusCode;
 use serde_json::Value;
 
@@ -163,6 +164,8 @@ pub(super) struct Problem {
     pub explain: Option<Value>,
     /// The field or parameter that is to blame, where it is one.
     pub field: Option<Box<str>>,
+    /// Whom the denied command was about, for the audit.
+    pub about: Option<TenantName>,
 }
 
 impl Problem {
@@ -174,6 +177,7 @@ impl Problem {
             message: message.into(),
             explain: None,
             field: None,
+            about: None,
         }
     }
 
@@ -214,6 +218,16 @@ impl Problem {
             message,
             explain: explain.ok(),
             field: None,
+            about: None,
+        }
+    }
+
+    /// Says whom the denied command was about.
+    #[must_use]
+    pub(super) fn about(self, tenant: Option<TenantName>) -> Self {
+        Self {
+            about: tenant,
+            ..self
         }
     }
 }

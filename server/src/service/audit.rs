@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use gpuquota_core::id::Timestamp;
+use gpuquota_core::id::{TenantName, Timestamp};
 
 const MINUTE_MS: i64 = 60_000;
 /// Minutes that can be read back.
@@ -19,8 +19,23 @@ pub struct Denial {
     pub actor: String,
     /// The rule or the kind of failure.
     pub rule: String,
+    /// Whom it was about, where that is known.
+    pub tenant: Option<TenantName>,
     /// Address that the call came from.
     pub from: Option<String>,
+}
+
+/// What the last of several denials was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Last {
+    /// Request id.
+    pub request_id: String,
+    /// What the caller was told.
+    pub message: String,
+    /// Method and pattern of the path; `None`: there is no such path.
+    pub route: Option<String>,
+    /// Why, in the caller's words.
+    pub reason: Option<String>,
 }
 
 /// How often, and what was said last.
@@ -28,10 +43,8 @@ pub struct Denial {
 pub struct Told {
     /// Times in this minute.
     pub count: u64,
-    /// Request id of the last.
-    pub request_id: String,
-    /// What the last was told.
-    pub message: String,
+    /// The last of them.
+    pub last: Last,
 }
 
 /// Denials of the last hour.
@@ -46,7 +59,7 @@ struct Kept {
 
 impl Denials {
     /// Counts a denial at `now`.
-    pub fn count(&self, now: Timestamp, denial: Denial, request_id: &str, message: &str) {
+    pub fn count(&self, now: Timestamp, denial: Denial, last: Last) {
         let minute = now.0.div_euclid(MINUTE_MS);
         let mut kept = self.lock();
         kept.log_before(minute);
@@ -56,6 +69,7 @@ impl Denials {
             Denial {
                 actor: "others".into(),
                 rule: "any".into(),
+                tenant: None,
                 from: None,
             }
         } else {
@@ -63,12 +77,10 @@ impl Denials {
         };
         let told = of_minute.entry(denial).or_insert_with(|| Told {
             count: 0,
-            request_id: String::new(),
-            message: String::new(),
+            last: Last::default(),
         });
         told.count += 1;
-        request_id.clone_into(&mut told.request_id);
-        message.clone_into(&mut told.message);
+        told.last = last;
     }
 
     /// Logs the minutes that are over at `now`, and forgets those that are too old.
@@ -102,9 +114,13 @@ impl Kept {
             for denials in self.minutes.range(unlogged..minute).map(|(_, it)| it) {
                 for (denial, told) in denials {
                     let (actor, rule, from) = (&denial.actor, &denial.rule, denial.from.as_deref());
+                    let tenant = denial.tenant.as_ref().map(TenantName::as_str);
+                    let last = &told.last;
                     tracing::info!(
-                        audit.actor = %actor, audit.rule = %rule, audit.from = from, audit.count = told.count,
-                        request.id = %told.request_id, audit.message = %told.message, "denied"
+                        audit.actor = %actor, audit.rule = %rule, audit.tenant = tenant, audit.from = from,
+                        audit.count = told.count, audit.route = last.route.as_deref(),
+                        audit.reason = last.reason.as_deref(), request.id = %last.request_id,
+                        audit.message = %last.message, "denied"
                     );
                 }
             }
@@ -123,6 +139,7 @@ mod tests {
         Denial {
             actor: actor.into(),
             rule: "over_quota".into(),
+            tenant: None,
             from: Some("192.0.2.1".into()),
         }
     }
@@ -132,7 +149,7 @@ mod tests {
         let denials = Denials::default();
         let at = |minute: i64| Timestamp(minute * MINUTE_MS + 5);
         for (minute, actor) in [(0, "a"), (0, "a"), (0, "b"), (1, "a")] {
-            denials.count(at(minute), denial(actor), "r", "no");
+            denials.count(at(minute), denial(actor), Last::default());
         }
         let rows = denials.last_hour();
         let rows = rows.iter();
@@ -150,7 +167,7 @@ mod tests {
     fn one_minute_tells_only_so_many_apart_and_loses_none() {
         let denials = Denials::default();
         for number in 0..2 * MOST_A_MINUTE {
-            denials.count(Timestamp(1), denial(&number.to_string()), "r", "no");
+            denials.count(Timestamp(1), denial(&number.to_string()), Last::default());
         }
         let rows = denials.last_hour();
         assert_eq!(rows.len(), MOST_A_MINUTE + 1);

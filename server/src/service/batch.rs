@@ -89,6 +89,7 @@ impl Batch {
             .as_ref()
             .map(|fingerprint| Replay::of(fingerprint.clone(), &answer, &events));
         if !events.is_empty() || replay.is_some() {
+            let tenants = state.unnamed_in(&events);
             self.append(
                 Record {
                     actor: origin.actor.clone(),
@@ -96,6 +97,7 @@ impl Batch {
                     from: origin.from.clone(),
                     reason: origin.reason.clone(),
                     replay,
+                    tenants,
                     events,
                 },
                 origin,

@@ -154,6 +154,7 @@ fn misnamed(old: &Committed, new: &Committed) -> Committed {
         request_id: None,
         from: None,
         reason: None,
+        tenants: Default::default(),
         replay: None,
         events: Vec::new(),
     };

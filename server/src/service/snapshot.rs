@@ -223,6 +223,7 @@ mod tests {
             request_id: None,
             from: None,
             reason: None,
+            tenants: Default::default(),
             replay: None,
             events: Vec::new(),
         };

@@ -47,6 +47,7 @@ async fn another_writers_row_that_contradicts_the_ledger_closes_it_for_writing_o
             request_id: None,
             from: None,
             reason: None,
+            tenants: Default::default(),
             replay: None,
             events: vec![Event::TenantCreated {
                 tenant: TenantName::new("a").unwrap(),

@@ -55,6 +55,7 @@ fn first() -> Row {
         request_id: Some("r".into()),
         from: None,
         reason: None,
+        tenants: Default::default(),
         replay: None,
         events: vec![Event::TenantCreated {
             tenant: TenantName::new("old").unwrap(),

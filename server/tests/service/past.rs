@@ -171,6 +171,56 @@ async fn the_audit_tells_who_changed_what_and_why_and_who_was_denied() {
     portal.running.end().await;
 }
 
+#[tokio::test]
+async fn the_audit_of_a_tenant_has_what_names_it_by_number_alone_and_its_denials() {
+    let portal = Portal::open(Dialects::default()).await;
+    let admin = token(Role::Admin, &[], &[]);
+    let put = |num: u32| json!({"quota_source": "purchase", "gpu_model": "nvidia.com/gpu", "num": num, "region": "bj"});
+    let quota = "/api/v1/quotas/demo";
+    let answer = portal.ask("PUT", quota, &admin, &put(2).to_string()).await;
+    assert_eq!(answer.0, 200, "{answer:?}");
+    let lease = |count: u32| {
+        json!({
+            "tenant": "demo", "region": "bj", "gpu_model": "nvidia.com/gpu", "count": count,
+            "placement": "count_only"
+        })
+    };
+    let leases = "/api/v1/leases";
+    let granted = portal
+        .ask("POST", leases, &admin, &lease(1).to_string())
+        .await;
+    assert_eq!(granted.0, 201, "{granted:?}");
+    let released = portal.ask("DELETE", "/api/v1/leases/1", &admin, "").await;
+    assert_eq!(released.0, 200, "{released:?}");
+    let request = http::Request::builder()
+        .method("POST")
+        .uri(leases)
+        .header("authorization", format!("Bearer {admin}"))
+        .header("x-audit-reason", "ticket 9");
+    let denied = portal.rest.send(request, &lease(3).to_string()).await;
+    assert_eq!(read(denied).await.0, 409);
+    let (_, audit) = portal.json("/api/v1/audit?tenant=demo").await;
+    let changes = audit["changes"].as_array().unwrap();
+    let kinds: Vec<&str> = changes
+        .iter()
+        .flat_map(|change| change["events"].as_array().unwrap())
+        .map(|event| event["type"].as_str().unwrap())
+        .collect();
+    assert!(kinds.contains(&"lease_ended"), "{kinds:?}");
+    let denial = &audit["denials"][0];
+    for (field, value) in [
+        ("tenant", "demo"),
+        ("rule", "over_quota"),
+        ("route", "POST /api/v1/leases"),
+        ("reason", "ticket 9"),
+    ] {
+        assert_eq!(denial[field], value, "{denial}");
+    }
+    let (_, other) = portal.json("/api/v1/audit?tenant=other").await;
+    assert_eq!(other["denials"], json!([]));
+    portal.running.end().await;
+}
+
 // All that is told of each row, and how many rows were folded for it.
 async fn told(dir: &Path) -> (Vec<String>, u64) {
     let running = Running::on(dir, SetClock::new(START)).await;

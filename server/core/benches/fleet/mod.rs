@@ -34,6 +34,7 @@ pub(crate) fn fold(state: &mut State, command: &Command, at: i64) {
         request_id: None,
         from: None,
         reason: None,
+        tenants: Default::default(),
         replay: None,
         events,
     };

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use crate::command::{Decision, OnExcess, Outcome, QuotaName, ReleaseQuota, SetQuota};
 use crate::event::Event;
 use crate::explain::Denied;
+use crate::explanation::{Change, Explanation, Rule};
 use crate::id::{NodeName, QuotaId, Timestamp};
+use crate::limit::Limit;
 use crate::quota::{Quota, QuotaKey, QuotaType};
 use crate::state::State;
 use crate::tenant::TenantProfile;
@@ -108,9 +110,17 @@ impl State {
         }
         let used = usage(self, &quota.key.tenant).of(quota.id);
         if used > 0 && !release.forced {
+            let text =
+                format!("{used} are charged to this quota; give them back, or force the release");
+            let because = Explanation {
+                asked: Some(0),
+                admit: Some(Change::GiveBack { count: used }),
+                ..self.account(Rule::InUse, text, &quota.key.tenant, &quota.group())
+            };
             return Err(Denied::InUse {
                 quota: quota.id,
                 used,
+                because: Some(Box::new(because)),
             });
         }
         Ok(done(vec![Event::QuotaReleased {
@@ -231,13 +241,53 @@ impl State {
         if excess == 0 {
             return Ok(());
         }
+        let asked = match new.limit {
+            Limit::Finite(limit) => Some(u64::from(limit)),
+            Limit::Unlimited => None,
+        };
+        let because = Explanation {
+            asked,
+            admit: Some(self.accepted(new, &quotas, before.excess(), excess)),
+            ..self.account(
+                Rule::BelowUse,
+                format!("{excess} of what is held or leased would be justified by no quota"),
+                tenant,
+                &new.group(),
+            )
+        };
         Err(Denied::BelowUse {
             quota: new.id,
             asked: new.limit.to_string(),
             limit: old.unwrap_or(new).limit.to_string(),
             used: old.map_or(&after, |_| &before).of(new.id),
             excess,
+            because: Some(Box::new(because)),
         })
+    }
+
+    // Each more that the quota grants justifies one more device, or none ever; so there is one limit to try.
+    fn accepted(&self, new: &Quota, quotas: &[&Quota], before: u64, excess: u64) -> Change {
+        let give_back = Change::GiveBack { count: excess };
+        let Limit::Finite(asked) = new.limit else {
+            return give_back;
+        };
+        let least = u64::from(asked).saturating_add(excess);
+        let Ok(limit) = u32::try_from(least) else {
+            return give_back;
+        };
+        let larger = Quota {
+            limit: Limit::Finite(limit),
+            ..new.clone()
+        };
+        let others = quotas.iter().copied().filter(|quota| quota.id != new.id);
+        let quotas: Vec<&Quota> = others.chain([&larger]).collect();
+        if usage_with(self, &new.key.tenant, &quotas).excess() > before {
+            return give_back;
+        }
+        Change::SetLimit {
+            quota: new.id,
+            limit: least,
+        }
     }
 }
 

@@ -220,6 +220,7 @@ fn without(state: &State, leases: &BTreeSet<LeaseId>, devices: &BTreeSet<DeviceK
         request_id: None,
         from: None,
         reason: None,
+        tenants: Default::default(),
         replay: None,
         events,
     };

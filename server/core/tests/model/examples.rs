@@ -159,6 +159,7 @@ fn d1_4_below_use_is_denied_with_the_excess_and_zero_releases() {
         limit,
         used,
         excess,
+        ..
     }) = answer
     else {
         panic!("{answer:?}");

@@ -49,6 +49,7 @@ fn step(state: &mut State, command: &Command, now: Timestamp) -> Outcome {
         request_id: None,
         from: None,
         reason: None,
+        tenants: Default::default(),
         replay: None,
         events: decided.events,
     };

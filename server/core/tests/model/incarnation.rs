@@ -124,6 +124,7 @@ fn an_event_that_turns_back_contradicts_the_ledger() {
         request_id: None,
         from: None,
         reason: None,
+        tenants: Default::default(),
         replay: None,
         events: vec![Event::Restored {
             incarnation: Incarnation(incarnation),

@@ -99,6 +99,7 @@ impl Ledger {
             request_id: None,
             from: None,
             reason: None,
+            tenants: Default::default(),
             replay,
             events,
         };
@@ -267,6 +268,12 @@ fn live(steps: &[Step]) {
             (&command, &answered_now)
         {
             advice::judge(&ledger.state, asked, because, now);
+        }
+        if let (Command::SetQuota(set), Answer::Denied(Denied::BelowUse { because, .. })) =
+            (&command, &answered_now)
+        {
+            let because = because.as_deref().unwrap();
+            advice::judge_limit(&ledger.state, set, because, now);
         }
         if let Answer::Granted(Outcome::Lease(lease)) = &answered_now {
             assert_eq!(

@@ -290,11 +290,14 @@ impl Naive {
             }
             return;
         }
+        let tenant = &self.promises[at].tenant;
         let why = |key: &DeviceKey| {
-            let mut devices = self.devices.iter();
-            match devices.any(|it| it.report.key == *key && it.report.health == DeviceHealth::Ok) {
-                true => Unconfirmed::StillHeld,
-                false => Unconfirmed::Unreadable,
+            let mut devices = self.devices.iter().map(|it| &it.report);
+            let read = devices.find(|it| it.key == *key && it.health == DeviceHealth::Ok);
+            match read.map(|it| it.unattributed || it.tenants.contains(tenant)) {
+                Some(true) => Unconfirmed::StillHeld,
+                Some(false) => Unconfirmed::NeverConfirmed,
+                None => Unconfirmed::Unreadable,
             }
         };
         let unconfirmed = kept.keys().map(|key| (key.clone(), why(key))).collect();

@@ -105,6 +105,24 @@ fn a_node_does_not_speak_for_a_device_that_another_has() {
 }
 
 #[test]
+fn what_is_free_at_the_deadline_is_not_called_held() {
+    let mut ledger = four();
+    let lease = ledger.lease(&ask_for("a", 2), START).unwrap();
+    let held = held_gpu("GPU-1", &["a"]);
+    ledger.say("n0", 2, vec![held_gpu("GPU-0", &[]), held], at(1));
+    // The agent does not say which row it knew of, so nothing that it reads confirms the release.
+    ledger.give_back(lease.id, false, at(2));
+    let wait = i64::try_from(Settings::default().confirm_within_ms).unwrap();
+    ledger.sweep(at(2 + wait));
+    let ended = ledger.state.lease(lease.id).unwrap().clone();
+    let LeasePhase::Ended { unconfirmed, .. } = ended.phase else {
+        panic!("{ended:?}");
+    };
+    let why: Vec<_> = unconfirmed.into_values().collect();
+    assert_eq!(why, [Unconfirmed::NeverConfirmed, Unconfirmed::StillHeld]);
+}
+
+#[test]
 fn waiting_for_no_time_at_all_is_not_due_for_ever() {
     let mut ledger = four();
     let settings = Settings {
@@ -265,6 +283,7 @@ fn what_waits_to_be_seen_free_ends_at_its_deadline() {
     let denied = ledger.lease(&ask_for("a", 1), at(5)).unwrap_err();
     assert_eq!(denied.soonest, Some(at(10)));
     let wait = i64::try_from(Settings::default().confirm_within_ms).unwrap();
+    assert_eq!(denied.admit, Some(Change::WaitUntil { at: at(10 + wait) }));
     let denied = ledger.lease(&ask_for("a", 1), at(10)).unwrap_err();
     assert_eq!(denied.soonest, Some(at(10 + wait)));
     let denied = ledger.lease(&ask_for("b", 1), at(11)).unwrap_err();

@@ -57,6 +57,9 @@ struct DenialBody {
     actor: String,
     #[schema(required)]
     from: Option<String>,
+    /// Whom it was about; null where no tenant is named.
+    #[schema(value_type = Option<String>, required)]
+    tenant: Option<TenantName>,
     /// The rule that spoke, or the kind of error.
     rule: String,
     /// Times in that minute.
@@ -65,6 +68,12 @@ struct DenialBody {
     request_id: String,
     /// Of the last.
     message: String,
+    /// Method and pattern of the path of the last; null where there is no such path.
+    #[schema(required)]
+    route: Option<String>,
+    /// What the last gave as `X-Audit-Reason`.
+    #[schema(required)]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -107,7 +116,10 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
         }
     }
     let denials = api.ledger.denials().last_hour().into_iter();
-    let denials = denials.filter(|(_, denial, _)| wanted.fits_actor(&denial.actor));
+    let denials = denials.filter(|(_, denial, _)| {
+        wanted.fits_actor(&denial.actor)
+            && (wanted.tenant.is_none() || wanted.tenant == denial.tenant)
+    });
     Reply::ok(Audit {
         changes,
         next: Some(after).filter(|after| *after < last),
@@ -170,6 +182,9 @@ impl<'a> Wanted<'a> {
         let Some(tenant) = &self.tenant else {
             return true;
         };
+        if record.tenants.contains(tenant) {
+            return true;
+        }
         let events = serde_json::to_value(&record.events);
         events.is_ok_and(|events| names(&events, tenant.as_str()))
     }
@@ -214,9 +229,12 @@ fn denied(minute: String, denial: Denial, told: Told) -> DenialBody {
         minute,
         actor: denial.actor,
         from: denial.from,
+        tenant: denial.tenant,
         rule: denial.rule,
         count: told.count,
-        request_id: told.request_id,
-        message: told.message,
+        request_id: told.last.request_id,
+        message: told.last.message,
+        route: told.last.route,
+        reason: told.last.reason,
     }
 }

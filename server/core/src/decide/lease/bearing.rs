@@ -15,7 +15,6 @@ use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, MOST_NAMED, Rule};
 use crate::id::{NodeName, TenantName};
 use crate::lease::LeaseTerms;
-use crate::limit::Limit;
 use crate::placement::{NoPlace, Offer, Wish, place};
 use crate::quota::Quota;
 use crate::state::{Group, State};
@@ -287,7 +286,6 @@ impl Search<'_> {
 impl State {
     /// The dedicated quotas have room for it in all, but not on the nodes that have devices.
     pub(super) fn not_borne(&self, terms: &LeaseTerms, group: &Group, borne: u64) -> Denied {
-        let demand = self.demand(&terms.tenant, group);
         let asked = u64::from(terms.count);
         let quotas = self.quotas_in(&terms.tenant, group);
         let because = quotas
@@ -306,24 +304,18 @@ impl State {
                     ),
                 )
             });
+        let text = format!(
+            "the dedicated quotas are about different nodes: together they bear {borne} more where devices can \
+             be given, and {asked} are asked for"
+        );
         denied(Explanation {
-            limit: u32::try_from(borne).ok().map(Limit::Finite),
-            used: Some(demand.used()),
-            leased: Some(demand.leased()),
-            observed: Some(demand.observed),
             asked: Some(asked),
             admit: Some(match borne {
                 0 => Change::AskOperator,
                 count => Change::AskFor { count },
             }),
             because: because.collect(),
-            ..Explanation::new(
-                Rule::OverQuota,
-                format!(
-                    "the dedicated quotas are about different nodes: together they bear {borne} more where devices can \
-                     be given, and {asked} are asked for"
-                ),
-            )
+            ..self.account(Rule::OverQuota, text, &terms.tenant, group)
         })
     }
 }

@@ -173,24 +173,18 @@ impl State {
 
     // What a node that is not heard holds stays charged: it is asked again later.
     fn waited(&self, lease: &Lease, reason: EndReason, now: Timestamp) -> Event {
-        let heard = |node| self.node(node).is_some_and(|it| it.state == NodeState::Up);
-        let silent = lease.occupied().any(|(key, node)| {
-            let moved = self.device(key).map(|device| &device.node);
-            !heard(node) || moved.is_some_and(|node| !heard(node))
-        });
-        if silent {
+        if !self.all_heard(lease) {
             return Event::LeaseWaiting {
                 lease: lease.id,
                 deadline: self.waits_until(now),
             };
         }
         let unconfirmed = lease.occupied().map(|(key, _)| {
-            let readable = self
-                .device(key)
-                .is_some_and(|device| device.report.readable());
-            let why = match readable {
-                true => Unconfirmed::StillHeld,
-                false => Unconfirmed::Unreadable,
+            let report = self.device(key).map(|device| &device.report);
+            let why = match report.filter(|report| report.readable()) {
+                None => Unconfirmed::Unreadable,
+                Some(report) if may_hold(&lease.terms.tenant, report) => Unconfirmed::StillHeld,
+                Some(_) => Unconfirmed::NeverConfirmed,
             };
             (key.clone(), why)
         });
@@ -202,7 +196,11 @@ impl State {
     }
 }
 
+fn may_hold(tenant: &TenantName, report: &DeviceReport) -> bool {
+    report.unattributed || report.tenants.contains(tenant)
+}
+
 fn free_of(tenant: &TenantName, report: &DeviceReport) -> bool {
-    let free = report.readable() && !report.unattributed && !report.tenants.contains(tenant);
+    let free = report.readable() && !may_hold(tenant, report);
     free || planted(Mutant::EndUnconfirmed)
 }

@@ -4,6 +4,8 @@
 mod bearing;
 mod candidates;
 mod confirm;
+mod ends;
+mod obstacles;
 mod renew;
 mod why;
 
@@ -21,7 +23,7 @@ use crate::lease::{
     Unconfirmed,
 };
 use crate::mutant::{Mutant, planted};
-use crate::placement::{NoPlace, Wish, place};
+use crate::placement::{Wish, place};
 use crate::quota::{Quota, QuotaSource, QuotaType};
 use crate::settings::Settings;
 use crate::state::{Group, State};
@@ -55,12 +57,12 @@ impl State {
             return Err(too_many("labels of a lease", MOST_LABELS));
         }
         let terms = self.terms_of(request);
-        self.check_tenant(&terms, terms.quota_type != QuotaType::Dedicated)?;
         let group = Group {
             region: terms.region.clone(),
             quota_type: terms.quota_type,
             model: self.catalogue().canonical(&terms.gpu_model),
         };
+        self.check_tenant(&terms, &group, terms.quota_type != QuotaType::Dedicated)?;
         let source = self.check_quotas(&terms, &group)?;
         let devices = match terms.placement {
             LeasePlacement::CountOnly => {
@@ -199,35 +201,40 @@ impl State {
     }
 
     // `outside`: some of it is, or will be, elsewhere than on nodes that serve the tenant alone.
-    fn check_tenant(&self, terms: &LeaseTerms, outside: bool) -> Result<(), Denied> {
+    fn check_tenant(&self, terms: &LeaseTerms, group: &Group, outside: bool) -> Result<(), Denied> {
         let tenant = &terms.tenant;
+        let asked = Some(u64::from(terms.count));
         let Some(known) = self.tenant(tenant) else {
-            return Err(why::denied(Explanation::new(
-                Rule::UnknownTenant,
-                format!("there is no tenant {tenant}; make it known or give it a quota first"),
-            )));
+            return Err(why::denied(Explanation {
+                asked,
+                admit: Some(Change::AskOperator),
+                ..Explanation::new(
+                    Rule::UnknownTenant,
+                    format!("there is no tenant {tenant}; make it known or give it a quota first"),
+                )
+            }));
         };
         if known.profile.frozen {
-            return Err(why::frozen(tenant));
+            return Err(self.frozen(tenant, group, asked));
         }
         if let Some(project) = &terms.project {
             let owner = self.tenant_of_project(project);
             if owner.is_none_or(|owner| owner.profile.tenant != *tenant) {
-                return Err(why::denied(Explanation::new(
-                    Rule::UnknownProject,
-                    format!("{project} is no project of tenant {tenant}"),
-                )));
+                let text = format!("{project} is no project of tenant {tenant}");
+                return Err(why::denied(Explanation {
+                    asked,
+                    admit: Some(Change::AskOperator),
+                    ..self.account(Rule::UnknownProject, text, tenant, group)
+                }));
             }
         }
         if outside && self.is_confined(tenant) {
+            let text =
+                format!("tenant {tenant} is kept on its dedicated nodes; ask for type dedicated");
             return Err(why::denied(Explanation {
+                asked,
                 admit: Some(Change::AskOperator),
-                ..Explanation::new(
-                    Rule::Confined,
-                    format!(
-                        "tenant {tenant} is kept on its dedicated nodes; ask for type dedicated"
-                    ),
-                )
+                ..self.account(Rule::Confined, text, tenant, group)
             }));
         }
         Ok(())
@@ -266,24 +273,31 @@ impl State {
         terms: &LeaseTerms,
         group: &Group,
     ) -> Result<BTreeMap<DeviceKey, NodeName>, Denied> {
+        let chosen = self.fitting(request, terms, group);
+        chosen.map_err(|not| match not {
+            NotGiven::NoPlace(none) => self.no_device(request, terms, group, &none),
+            NotGiven::NotBorne(borne) => self.not_borne(terms, group, borne),
+        })
+    }
+
+    fn fitting(
+        &self,
+        request: &RequestLease,
+        terms: &LeaseTerms,
+        group: &Group,
+    ) -> Result<BTreeMap<DeviceKey, NodeName>, NotGiven> {
         let wish = Wish {
             count: terms.count,
             spread: request.spread,
             most_nodes: request.most_nodes,
         };
         let offers = self.candidates(request, terms, group).offers();
-        let no_device = |none: &NoPlace| self.no_device(request, terms, group, none);
         let chosen = match terms.quota_type {
             QuotaType::Dedicated => {
-                let mut bearing = Bearing::of(self, &terms.tenant);
-                let chosen = bearing.choose(&wish, offers, group);
-                chosen.map_err(|not| match not {
-                    NotGiven::NoPlace(none) => no_device(&none),
-                    NotGiven::NotBorne(borne) => self.not_borne(terms, group, borne),
-                })?
+                Bearing::of(self, &terms.tenant).choose(&wish, offers, group)?
             }
             QuotaType::Flexible | QuotaType::Mig | QuotaType::Vgpu => {
-                place(&wish, &offers).map_err(|none| no_device(&none))?
+                place(&wish, &offers).map_err(NotGiven::NoPlace)?
             }
         };
         let chosen = chosen

@@ -10,13 +10,12 @@ use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, MOST_NAMED, Rule};
 use crate::id::{LeaseId, NodeName, Seq, TenantName, Timestamp};
 use crate::lease::Lease;
-use crate::limit::Limit;
-use crate::quota::{Quota, QuotaType};
+use crate::quota::QuotaType;
 use crate::state::{Group, State};
 use crate::usage::usage;
 
+use super::answered;
 use super::why::denied;
-use super::{answered, total_limit};
 
 impl State {
     pub(in crate::decide) fn decide_renew_lease(
@@ -63,7 +62,8 @@ impl State {
         // Where its devices count now, which need not be where they were asked for.
         let groups = self.groups_of_lease(lease);
         let outside = |group: &Group| group.quota_type != QuotaType::Dedicated;
-        self.check_tenant(&lease.terms, groups.iter().any(outside))?;
+        let counts_in = groups.first().cloned().unwrap_or_else(|| lease.group());
+        self.check_tenant(&lease.terms, &counts_in, groups.iter().any(outside))?;
         let usage = usage(self, tenant);
         if usage.excess() > 0
             && let Some(group) = groups.into_iter().find(|group| usage.over(group) > 0)
@@ -107,6 +107,10 @@ impl State {
             _ => "on nodes where the tenant has more cards than it may by now",
         };
         let count = u64::from(lease.terms.count);
+        let text = format!(
+            "{devices} of its {count} devices are {by_now}; it stays until its end, so ask for a new lease \
+             elsewhere and move before that"
+        );
         Err(denied(Explanation {
             asked: Some(count),
             others: Some(devices),
@@ -114,34 +118,18 @@ impl State {
             nodes: nodes.into_iter().take(MOST_NAMED).cloned().collect(),
             soonest: lease.ends_at(),
             admit: Some(Change::LeaseElsewhere { count }),
-            ..Explanation::new(
-                rule,
-                format!(
-                    "{devices} of its {count} devices are {by_now}; it stays until its end, so ask for a new lease \
-                     elsewhere and move before that"
-                ),
-            )
+            ..self.account(rule, text, tenant, &lease.group())
         }))
     }
 
     // A lease that its quotas do not bear any more.
     fn not_kept(&self, tenant: &TenantName, group: &Group, over: u64) -> Denied {
-        let quotas = self.quotas_in(tenant, group);
-        let granting: Vec<&Quota> = quotas.filter(|quota| !quota.expired).collect();
-        let demand = self.demand(tenant, group);
-        let used = demand.used();
-        let limit = total_limit(&granting).unwrap_or(u64::MAX);
+        let used = self.demand(tenant, group).used();
+        let text =
+            format!("{used} are used, {over} more than quotas bear; give {over} back to renew");
         denied(Explanation {
-            limit: Some(u32::try_from(limit).map_or(Limit::Unlimited, Limit::Finite)),
-            used: Some(used),
-            leased: Some(demand.leased()),
-            observed: Some(demand.observed),
-            own: self.own_holdings(tenant, group),
             admit: Some(Change::GiveBack { count: over }),
-            ..Explanation::new(
-                Rule::OverQuota,
-                format!("{used} are used and quotas grant {limit}; give {over} back to renew"),
-            )
+            ..self.account(Rule::OverQuota, text, tenant, group)
         })
     }
 }
