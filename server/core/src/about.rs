@@ -112,6 +112,7 @@ impl Event {
             | Self::QuotaReleased { quota, .. }
             | Self::QuotaNoticed { quota, .. } => Subject::Quota(*quota),
             Self::LeaseRenewed { lease, .. }
+            | Self::LeaseToLeave { lease, .. }
             | Self::LeaseReleasing { lease, .. }
             | Self::LeaseFreed { lease, .. }
             | Self::LeaseWaiting { lease, .. }

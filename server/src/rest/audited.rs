@@ -62,7 +62,7 @@ pub(super) fn turned_away(
     let denial = Denial {
         actor: asked.actor.unwrap_or_else(|| "anybody".into()),
         rule: rule.unwrap_or(problem.kind.name()).to_owned(),
-        tenant: problem.about.clone().or(asked.tenant),
+        tenant: problem.about.as_deref().cloned().or(asked.tenant),
         from: address(parts).map(|address| address.to_string()),
     };
     let last = Last {

@@ -161,11 +161,11 @@ pub(super) struct Problem {
     /// One line for a person: what is wrong and what to do.
     pub message: String,
     /// The ledger's explanation of a denial.
-    pub explain: Option<Value>,
+    pub explain: Option<Box<Value>>,
     /// The field or parameter that is to blame, where it is one.
     pub field: Option<Box<str>>,
     /// Whom the denied command was about, for the audit.
-    pub about: Option<TenantName>,
+    pub about: Option<Box<TenantName>>,
 }
 
 impl Problem {
@@ -216,7 +216,7 @@ impl Problem {
         Self {
             kind: kind_of(&denied),
             message,
-            explain: explain.ok(),
+            explain: explain.ok().map(Box::new),
             field: None,
             about: None,
         }
@@ -226,7 +226,7 @@ impl Problem {
     #[must_use]
     pub(super) fn about(self, tenant: Option<TenantName>) -> Self {
         Self {
-            about: tenant,
+            about: tenant.map(Box::new),
             ..self
         }
     }
