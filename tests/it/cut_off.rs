@@ -273,7 +273,7 @@ fn spoil(folder: &std::path::Path) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         if entry.path().is_dir() {
             spoil(&entry.path());
-        } else if entry.file_name() != "registered.jsonl" {
+        } else if entry.path().is_file() && entry.file_name() != "registered.jsonl" {
             std::fs::write(entry.path(), b"\x00\xffjunk\n{\"number\": 1e999").unwrap();
         }
     }

@@ -16,6 +16,7 @@ use gpuquota_tests::wait::{SOON, until};
 use rand::Rng as _;
 
 const ACKNOWLEDGED: usize = 200;
+const KILLS: usize = 5;
 
 #[tokio::test]
 async fn case_42_no_acknowledged_put_is_lost_or_doubled_by_kill_9() {
@@ -25,7 +26,7 @@ async fn case_42_no_acknowledged_put_is_lost_or_doubled_by_kill_9() {
     // What each tenant must have: the last acknowledged number, or the one whose answer never came.
     let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
     let (mut acks, mut kills, mut number) = (0, 0, 0);
-    while acks < ACKNOWLEDGED {
+    while acks < ACKNOWLEDGED || kills < KILLS {
         let admin = server.admin();
         let moment = Duration::from_micros(random.random_range(500..60_000));
         let mut open: BTreeMap<String, u64>;
@@ -82,7 +83,7 @@ async fn case_42_no_acknowledged_put_is_lost_or_doubled_by_kill_9() {
         "case 42",
         format!("{acks} acknowledged PUTs over {kills} kills"),
     );
-    assert!(kills >= 5, "only {kills} kills");
+
     verified(&server.dir);
     server.stop().await;
     let report = verified(&server.dir);

@@ -274,7 +274,7 @@ async fn nodes_on_which_others_have_leases_are_bound_only_with_the_notice() {
     // An end within a day is told at once.
     let ends = ending(&rest, "PUT", "", 3, Some("2027-01-15T20:00:00Z")).await;
     assert_eq!(ends.0, 200, "{ends:?}");
-    let (_, told) = ask(&rest, "GET", "/api/v1/quotas", &own, "").await;
+    let (_, told) = ask(&rest, "GET", "/api/v1/entitlements", &own, "").await;
     assert_eq!(told["quotas"][0]["noticed_days"], 1, "{told}");
     running.clock.set(START + 24 * HOUR);
     running.told([Command::Sweep]).await;

@@ -106,7 +106,7 @@ async fn quotas_are_listed_as_the_ledger_counts_them_now_and_then() {
         });
         (short.collect::<Vec<_>>(), list["next"].clone())
     };
-    let path = "/api/v1/quotas";
+    let path = "/api/v1/entitlements";
     let admin = token(Role::Admin, &[], &[]);
     let (a, b) = ((json!("a"), json!(8)), (json!("b"), json!(2)));
     let all = listed(path, &admin).await;

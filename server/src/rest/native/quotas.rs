@@ -72,7 +72,7 @@ pub(in crate::rest) struct QuotaBody<'a> {
     noticed_days: Option<u32>,
 }
 
-/// `GET /api/v1/quotas`: those of tenants that the caller sees, in order of their making.
+/// `GET /api/v1/entitlements`: those of tenants that the caller sees, in order of their making.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let filter = Filter::read(&call.query)?;
     let committed = call.read(api).await?;

@@ -15,7 +15,8 @@ pub(in crate::rest) fn list() -> Operation {
         "events": [{ "type": "quota_released", "quota": 7, "forced": true }]
     });
     let denial = json!({
-        "minute": "2026-11-22T08:01:00Z", "actor": "tenant-admin:portal", "from": "192.0.2.9", "rule": "over_quota",
+        "minute": "2026-11-22T08:01:00Z", "actor": "tenant-admin:portal", "from": "192.0.2.9", "tenant": "research",
+        "rule": "over_quota", "route": "POST /api/v1/leases", "reason": null,
         "count": 3, "request_id": "9f1e", "message": "4 of 4 are used and 1 are asked for, 1 too many"
     });
     Operation::new(

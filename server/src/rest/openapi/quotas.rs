@@ -6,7 +6,7 @@ use super::operation::Operation;
 use crate::rest::names;
 use crate::rest::native::quotas::Quotas;
 
-/// `GET /api/v1/quotas`.
+/// `GET /api/v1/entitlements`.
 pub(in crate::rest) fn list() -> Operation {
     let quota = json!({
         "id": 7, "tenant": "research", "region": "US", "source": "purchase", "type": "flexible",
@@ -14,7 +14,7 @@ pub(in crate::rest) fn list() -> Operation {
         "expires_at": "2027-01-01T00:00:00Z", "expired": false, "noticed_days": 28
     });
     Operation::new(
-        "listQuotas",
+        "listEntitlements",
         "List quotas as the ledger counts them",
         "Those of the token's tenants in order of their making; an admin sees all. What is over all quotas of a tenant \
          counts on the last of them, so `used` may be above `limit`.",
