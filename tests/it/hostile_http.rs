@@ -93,6 +93,27 @@ async fn case_29_no_second_request_is_ever_smuggled_in() {
 }
 
 #[tokio::test]
+async fn case_24_who_sends_a_body_that_nobody_reads_gets_the_answer_all_the_same() {
+    let server = Server::start().await;
+    let rest = vec![b' '; 700 * 1024];
+    for (path, wanted) in [("/nothing/here", 404), ("/api/v1/quotas/a", 401)] {
+        for _ in 0..10 {
+            let mut raw = Raw::connect(server.rest).await;
+            let length = rest.len();
+            let head =
+                format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+            raw.send(head.as_bytes()).await;
+            for piece in rest.chunks(16 * 1024) {
+                assert!(raw.send(piece).await, "{path}: the connection broke off");
+            }
+            let answer = raw.answer().await;
+            assert_eq!(status(&answer), wanted, "{answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn case_24_a_body_without_bound_is_413_and_takes_no_memory() {
     let mut server = Server::start().await;
     let before = server.fingerprint().await;

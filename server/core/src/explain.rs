@@ -17,7 +17,7 @@ pub enum Denied {
     /// A limit may not be set below what is in use.
     #[error(
         "{asked} is {excess} below what is in use: {used} of the quota's {limit} are held now; \
-         end {excess} of them first, or set num to 0 to force the release"
+         end {excess} of them first, set on_excess to drain to give them the notice to leave, or force the release"
     )]
     BelowUse {
         /// Which quota.
@@ -63,6 +63,9 @@ pub enum Denied {
         node: NodeName,
         /// Whose it is; for administrators only.
         tenant: TenantName,
+        /// What stands against it, and what would be accepted; answers that earlier versions kept do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Box<Explanation>>,
     },
     /// Others have leases on nodes that were to serve one tenant alone.
     #[error("{}", because.text)]
@@ -145,6 +148,9 @@ pub enum Denied {
         limit: String,
         /// How many would be.
         asked: u64,
+        /// What stands against it, and what would be accepted; answers that earlier versions kept do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Box<Explanation>>,
     },
     /// Something still refers to it.
     #[error("{what} {name} is in use by {used}; end that first")]
@@ -165,6 +171,9 @@ pub enum Denied {
         asked: u32,
         /// Licences in use under it.
         used: u64,
+        /// What stands against it, and what would be accepted; answers that earlier versions kept do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Box<Explanation>>,
     },
     /// All licences are in use.
     #[error("{used} of {granted} licences are in use; give one back, or raise the quota")]
@@ -173,6 +182,9 @@ pub enum Denied {
         granted: u64,
         /// Licences in use.
         used: u64,
+        /// What stands against it, and what would be accepted; answers that earlier versions kept do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Box<Explanation>>,
     },
     /// A tenant has as many seats as any may have.
     #[error("the tenant has {most} seats, and no tenant may have more; give one back")]
@@ -211,6 +223,9 @@ pub enum Denied {
         lease: LeaseId,
         /// Where it stands.
         state: String,
+        /// What stands against it, and what would be accepted; answers that earlier versions kept do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Box<Explanation>>,
     },
     /// It changed after the caller read it.
     #[error("the {what} has changed since it was read; read it again and decide anew")]
@@ -257,4 +272,44 @@ pub enum Denied {
         /// Which device.
         device: DeviceKey,
     },
+}
+
+impl Denied {
+    /// What stands against it as a tree, where a limit or what is in use does.
+    #[must_use]
+    pub fn because(&self) -> Option<&Explanation> {
+        match self {
+            Self::Lease { because } | Self::LeasedByOthers { because } => Some(because),
+            Self::BelowUse { because, .. }
+            | Self::InUse { because, .. }
+            | Self::NodeBound { because, .. }
+            | Self::HostLimit { because, .. }
+            | Self::LicencesInUse { because, .. }
+            | Self::LicencesExhausted { because, .. }
+            | Self::LeaseOver { because, .. } => because.as_deref(),
+            Self::ReferenceTaken { .. }
+            | Self::DedicatedWithoutNodes
+            | Self::NodesWithoutDedicated
+            | Self::NumberTaken { .. }
+            | Self::CodeTaken { .. }
+            | Self::ProjectTaken { .. }
+            | Self::ModelClash { .. }
+            | Self::TooMany { .. }
+            | Self::Unknown { .. }
+            | Self::CountedHere { .. }
+            | Self::ReferredTo { .. }
+            | Self::TooManySeats { .. }
+            | Self::Frozen { .. }
+            | Self::NodeHeard { .. }
+            | Self::Leased { .. }
+            | Self::Changed { .. }
+            | Self::NoSuchQuota
+            | Self::OperationReused
+            | Self::StaleSession
+            | Self::ReportGap { .. }
+            | Self::DeviceOfOtherNode { .. }
+            | Self::TooManyDevices { .. }
+            | Self::DeviceTwice { .. } => None,
+        }
+    }
 }

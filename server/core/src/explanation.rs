@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceKey;
-use crate::id::{LeaseId, NodeName, QuotaId, TenantName, Timestamp};
+use crate::id::{
+    HostResourceName, LeaseId, LicenceQuotaId, NodeName, QuotaId, SeatId, TenantName, Timestamp,
+};
 use crate::limit::Limit;
 
 /// Holdings named in one explanation at most.
@@ -61,6 +63,14 @@ pub enum Rule {
     InUse,
     /// No GPU has the slice; it has other slices or is whole.
     NoSlice,
+    /// More hosts of a kind than the tenant may have.
+    HostLimit,
+    /// All licences of a product are in use.
+    LicencesExhausted,
+    /// Fewer licences than are in use.
+    LicencesInUse,
+    /// The lease is to end or has ended.
+    LeaseOver,
 }
 
 /// Something held or leased that stands against a request.
@@ -76,10 +86,14 @@ pub struct Holding {
     /// By which lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
-    /// Devices.
+    /// By which seat, of a licence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seat: Option<SeatId>,
+    /// Devices, or licences.
     pub count: u64,
-    /// Since when.
-    pub since: Timestamp,
+    /// Since when; `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Until when, when it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -123,6 +137,21 @@ pub enum Change {
         /// Its limit.
         limit: u64,
     },
+    /// Let the tenant have so many hosts of a kind.
+    SetHostLimit {
+        /// Which kind.
+        resource: HostResourceName,
+        /// The smallest limit that is accepted.
+        limit: u64,
+    },
+    /// Let a licence quota grant so many, and be active and not ended.
+    SetLicences {
+        /// Which; `None`: there is none, make one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quota: Option<LicenceQuotaId>,
+        /// The smallest number that is accepted.
+        max: u64,
+    },
     /// Wait: enough ends by itself.
     WaitUntil {
         /// From when on there is room, at the latest: what ends is charged until its nodes show it free, or are waited
@@ -154,7 +183,7 @@ pub struct Explanation {
     /// What the rule allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
-    /// What is charged already, devices.
+    /// What is charged already: devices, licences or hosts, whatever the rule counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<u64>,
     /// What is leased, devices.

@@ -29,6 +29,7 @@ use super::query::Query;
 use super::reached::Reached;
 use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
+use super::serve::Unread;
 use super::status::{Kind, Problem};
 use super::{freshness, generation, gpu_quota, instance, licence, native, quota_set, workspace};
 use crate::auth::token::TokenError;
@@ -100,6 +101,9 @@ async fn answer(api: &Api, routes: &[&'static Route], request: Request) -> Respo
             if progress.unread {
                 // The connection ends here; a client that is not told would send its next request into nothing.
                 set(&mut response, CONNECTION, "close");
+                if let Some(unread) = parts.extensions.get::<Unread>() {
+                    unread.mark();
+                }
             }
             response
         }

@@ -7,6 +7,7 @@ mod audited;
 mod call;
 mod credential;
 mod docs;
+mod explain;
 mod freshness;
 mod front;
 mod generation;

@@ -208,6 +208,10 @@ names! {
     RunTime = any_text()
         .pattern(Some("^(?:unlimited|[0-9]{1,5}-(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])$"))
         .description(Some("`unlimited`, or days, hours, minutes and seconds as `D-HH:MM:SS`."));
+    /// A rule of the ledger.
+    RuleName = any_text()
+        .pattern(Some("^[a-z_]{1,40}$"))
+        .description(Some("Which rule spoke, e.g. `over_quota` or `no_device`; later versions may know more."));
     /// Where a quota comes from.
     QuotaSource = words(&["purchase", "assign"], "Where a quota comes from.");
     /// Which devices a quota is about.

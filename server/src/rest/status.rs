@@ -7,6 +7,7 @@ use gpuquota_core::id::TenantName;
 use http::StatusCode;
 use serde_json::Value;
 
+use super::explain::ExplainBody;
 use crate::auth::{Principal, Role};
 use crate::service::LedgerError;
 
@@ -203,15 +204,12 @@ impl Problem {
             }
             LedgerError::Denied(denied) => denied,
         };
-        let explain = match (&denied, principal.role) {
-            (Denied::Lease { because } | Denied::LeasedByOthers { because }, Role::Admin) => {
-                serde_json::to_value(because)
+        let explain = match (denied.because(), principal.role) {
+            (Some(because), Role::Admin) => serde_json::to_value(ExplainBody::of(because)),
+            (Some(because), Role::TenantAdmin | Role::Viewer) => {
+                serde_json::to_value(ExplainBody::of(&because.redacted()))
             }
-            (
-                Denied::Lease { because } | Denied::LeasedByOthers { because },
-                Role::TenantAdmin | Role::Viewer,
-            ) => serde_json::to_value(because.redacted()),
-            (denied, _) => serde_json::to_value(denied),
+            (None, _) => serde_json::to_value(&denied),
         };
         Self {
             kind: kind_of(&denied),

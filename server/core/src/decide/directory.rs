@@ -11,6 +11,7 @@ use crate::state::State;
 use crate::tenant::{MOST_PROJECTS, TenantProfile};
 
 use super::done;
+use super::quota::over_host_limit;
 
 /// Counters of one project at most.
 const MOST_COUNTERS: usize = 256;
@@ -182,11 +183,7 @@ impl State {
             let now = self.host_limit(&key.tenant, &key.resource);
             // More than before can be nobody's loss, even while it is less than what is bound.
             if !limit.admits(bound, 0) && !limit.at_least(now) {
-                return Err(Denied::HostLimit {
-                    resource: key.resource.clone(),
-                    limit: limit.to_string(),
-                    asked: bound,
-                });
+                return Err(over_host_limit(&key.resource, limit, bound, bound));
             }
         }
         let old = self.rows.host_limits.get(&key.tenant);

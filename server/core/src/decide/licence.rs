@@ -85,11 +85,7 @@ impl State {
             let usage = licence_usage(self, &terms.tenant);
             let used = usage.get(&terms.quota).copied().unwrap_or(0);
             if u64::from(terms.max) < used {
-                return Err(Denied::LicencesInUse {
-                    quota: terms.quota,
-                    asked: terms.max,
-                    used,
-                });
+                return Err(self.licences_in_use(&terms, &old.terms, used));
             }
         }
         Ok(Decision {
@@ -118,7 +114,7 @@ impl State {
         let used = used.get(&check_out.product).copied().unwrap_or(0);
         let granted = self.licences_granted(&tenant.tenant, check_out.product);
         if used >= granted && !planted(Mutant::OneSeatTooMany) {
-            return Err(Denied::LicencesExhausted { granted, used });
+            return Err(self.exhausted(&tenant.tenant, check_out.product, granted, used));
         }
         Ok(seat_set(Seat {
             seat: SeatId(self.rows.next_seat.max(1)),
@@ -147,7 +143,7 @@ impl State {
         if granted == 0 {
             let used = licences_used(self, &old.tenant);
             let used = used.get(&old.product).copied().unwrap_or(0);
-            return Err(Denied::LicencesExhausted { granted, used });
+            return Err(self.exhausted(&old.tenant, old.product, granted, used));
         }
         Ok(seat_set(Seat {
             expires_at: now.after(ttl_ms.into()),

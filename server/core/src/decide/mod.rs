@@ -5,6 +5,7 @@ mod displace;
 mod drain;
 mod lease;
 mod licence;
+mod licence_why;
 mod node;
 mod preview;
 mod quota;

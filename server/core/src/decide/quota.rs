@@ -6,7 +6,7 @@ use crate::command::{Decision, OnExcess, Outcome, QuotaName, ReleaseQuota, SetQu
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::explanation::{Change, Explanation, Rule};
-use crate::id::{NodeName, QuotaId, Timestamp};
+use crate::id::{HostResourceName, NodeName, QuotaId, Timestamp};
 use crate::limit::Limit;
 use crate::quota::{Quota, QuotaKey, QuotaType};
 use crate::state::State;
@@ -190,6 +190,17 @@ impl State {
                 return Err(Denied::NodeBound {
                     node: node.clone(),
                     tenant: bound.clone(),
+                    because: Some(Box::new(Explanation {
+                        tenants: vec![bound.clone()],
+                        nodes: vec![node.clone()],
+                        admit: Some(Change::AskOperator),
+                        ..Explanation::new(
+                            Rule::NodeDedicated,
+                            format!(
+                                "node {node} serves another tenant alone; take it from that quota first, or name another"
+                            ),
+                        )
+                    })),
                 });
             }
         }
@@ -222,11 +233,7 @@ impl State {
             let (before, asked) = (hosts(&bound), hosts(&after));
             let limit = self.host_limit(&key.tenant, &resource.resource);
             if asked > before && !limit.admits(asked, 0) {
-                return Err(Denied::HostLimit {
-                    resource: resource.resource.clone(),
-                    limit: limit.to_string(),
-                    asked,
-                });
+                return Err(over_host_limit(&resource.resource, limit, before, asked));
             }
         }
         Ok(())
@@ -298,6 +305,31 @@ impl State {
             quota: new.id,
             limit: least,
         }
+    }
+}
+
+/// More hosts of a kind than the tenant may have; `used` are bound to it.
+pub(super) fn over_host_limit(
+    resource: &HostResourceName,
+    limit: Limit,
+    used: u64,
+    asked: u64,
+) -> Denied {
+    let text = format!("{asked} hosts of {resource} would be bound, and {limit} may be");
+    Denied::HostLimit {
+        resource: resource.clone(),
+        limit: limit.to_string(),
+        asked,
+        because: Some(Box::new(Explanation {
+            limit: Some(limit),
+            used: Some(used),
+            asked: Some(asked),
+            admit: Some(Change::SetHostLimit {
+                resource: resource.clone(),
+                limit: asked,
+            }),
+            ..Explanation::new(Rule::HostLimit, text)
+        })),
     }
 }
 

@@ -12,7 +12,7 @@ use gpuquota_core::{Command, Preview};
 use proptest::prelude::*;
 
 use crate::drain::{NOTICE, at, draining, eight, ended, granted, lease, sweep};
-use crate::drain_plan::{Asked, asked, drained, due, named, world};
+use crate::drain_plan::{Asked, asked, drained, due, named, world_of};
 use crate::examples::{GPU, bought, name, on, put, until};
 use crate::world::{model, region, tenant};
 use crate::{Ledger, cases};
@@ -105,15 +105,13 @@ fn a_change_with_an_end_shows_what_it_does_now_and_what_its_end_does() {
     assert_eq!((named(&shown.plan.groups).len(), shown.at_end), (3, None));
 }
 
+// Plans take it that what is ending has ended when its turn comes, so nothing is waited for here for long.
 fn prompt(asks: &[Asked]) -> Ledger {
-    let mut ledger = world(asks, &[]);
     let settings = Settings {
-        drain_notice_ms: 1000,
         confirm_within_ms: 10,
         ..Settings::default()
     };
-    granted(&mut ledger, &Command::SetSettings(settings), at(990));
-    ledger
+    world_of(settings, asks, &[])
 }
 
 proptest! {

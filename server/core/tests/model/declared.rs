@@ -7,6 +7,7 @@ use gpuquota_core::command::{
     ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, SetCounter, SetTenant,
 };
 use gpuquota_core::device::LicenceState;
+use gpuquota_core::explanation::{Change, Explanation};
 use gpuquota_core::id::{
     Code, DisplayName, HardwareName, HostResourceName, LicenceQuotaId, ProductId, ProjectId,
     ResourceKind, SeatId, TenantName, TenantNumber, Timestamp,
@@ -205,6 +206,11 @@ fn check(ledger: &Ledger, now: Timestamp) {
 
 // What an answer to `command` must have respected, by the state before it.
 fn judge(before: &State, command: &Command, answer: &Answer, now: Timestamp) {
+    if let Answer::Denied(Denied::LicencesInUse { because, used, .. }) = answer {
+        let because = because.as_ref().unwrap();
+        assert_eq!(because.used, Some(*used));
+        enough(before, because, command, |_| Ok(()), now);
+    }
     let Command::CheckOutSeat(asked) = command else {
         return;
     };
@@ -220,11 +226,61 @@ fn judge(before: &State, command: &Command, answer: &Answer, now: Timestamp) {
         Answer::Denied(Denied::LicencesExhausted {
             granted: told,
             used: taken,
+            because: Some(because),
         }) => {
             assert_eq!((*told, *taken, free), (granted, used, false));
+            let own: u64 = because.own.iter().map(|holding| holding.count).sum();
+            assert_eq!(own, used, "{because:?}");
+            let admits = |after: &mut Ledger| match after.ask(command, now, None) {
+                Answer::Granted(_) => Ok(()),
+                Answer::Denied(denied) => Err(denied),
+            };
+            enough(before, because, command, admits, now);
         }
         Answer::Denied(_) => assert!(!free, "{answer:?}"),
     }
+}
+
+// The number that a denial names is enough, and one less is not.
+fn enough(
+    before: &State,
+    because: &Explanation,
+    command: &Command,
+    then: impl Fn(&mut Ledger) -> Result<(), Denied>,
+    now: Timestamp,
+) {
+    let Some(Change::SetLicences { quota, max }) = &because.admit else {
+        unreachable!("{because:?}");
+    };
+    let try_with = |max: u64| {
+        let max = u32::try_from(max).unwrap();
+        let change = match (quota, command) {
+            (Some(quota), _) => Command::ChangeLicenceQuota(ChangeLicenceQuota {
+                quota: *quota,
+                max: Some(max),
+                expires_at: Some(None),
+                is_active: Some(true),
+                expected: None,
+            }),
+            (None, Command::CheckOutSeat(asked)) => {
+                Command::CreateLicenceQuota(CreateLicenceQuota {
+                    tenant: before.tenant(&asked.tenant).unwrap().profile.number,
+                    product: asked.product,
+                    max,
+                    expires_at: None,
+                    is_active: true,
+                })
+            }
+            (None, _) => unreachable!("{because:?}"),
+        };
+        let mut after = Ledger::of(before.clone());
+        match after.ask(&change, now, None) {
+            Answer::Granted(_) => then(&mut after),
+            Answer::Denied(denied) => Err(denied),
+        }
+    };
+    assert_eq!(try_with(*max), Ok(()), "{because:?}");
+    assert!(try_with(max - 1).is_err(), "{because:?}");
 }
 
 proptest! {

@@ -149,10 +149,14 @@ fn report(ledger: &mut Ledger, number: u64, held: &BTreeSet<usize>, ms: i64) {
 
 // Four GPUs on each of three nodes, of which n1 and n2 are dedicated in part: quotas 1 and 2.
 pub(crate) fn world(asks: &[Asked], held: &[BTreeSet<usize>]) -> Ledger {
+    world_of(Settings::default(), asks, held)
+}
+
+pub(crate) fn world_of(settings: Settings, asks: &[Asked], held: &[BTreeSet<usize>]) -> Ledger {
     let mut ledger = with_nodes(&["n0", "n1", "n2"]);
     let settings = Settings {
         drain_notice_ms: 1000,
-        ..Settings::default()
+        ..settings
     };
     granted(&mut ledger, &Command::SetSettings(settings), START);
     ledger.put(put(bought("a", GPU), 6)).unwrap();

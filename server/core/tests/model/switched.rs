@@ -1,6 +1,7 @@
 //! Quotas that are put out of force and back into it.
 
 use gpuquota_core::command::{OnExcess, SwitchQuota};
+use gpuquota_core::explanation::Rule;
 use gpuquota_core::id::QuotaId;
 use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::plan::DrainEnd;
@@ -87,7 +88,8 @@ fn nodes_are_bound_only_while_their_quota_is_active() {
     );
     let refused = ledger.ask(&of_b(true), at(6), None);
     assert!(
-        matches!(&refused, Answer::Denied(Denied::NodeBound { .. })),
+        matches!(&refused, Answer::Denied(Denied::NodeBound { because: Some(because), .. })
+            if because.rule == Rule::NodeDedicated && because.tenants == [tenant("c")]),
         "{refused:?}"
     );
     assert!(ledger.refold() == ledger.state);

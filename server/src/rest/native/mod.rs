@@ -18,7 +18,7 @@ pub(super) mod tenants;
 pub(super) mod tokens;
 pub(super) mod usage;
 pub(super) mod violations;
-mod wire;
+pub(super) mod wire;
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -37,9 +37,9 @@ struct ViolationBody<'a> {
     node: NodeName,
     #[schema(value_type = names::DeviceKey)]
     device: DeviceKey,
-    /// Since when it is held, or idle.
-    #[schema(value_type = names::Time)]
-    since: String,
+    /// Since when it is held, or idle; null: not known.
+    #[schema(value_type = Option<names::Time>, required)]
+    since: Option<String>,
     /// The lease of a ghost; null of anything else.
     #[schema(value_type = Option<names::LeaseId>, required)]
     lease: Option<LeaseId>,
@@ -81,7 +81,7 @@ fn violations(state: &State, now: Timestamp, seen: impl Fn(&TenantName) -> bool)
                 tenant,
                 node: violation.node,
                 device: violation.device,
-                since: time::format(since.copied().unwrap_or_default()),
+                since: since.copied().map(time::format),
                 lease: None,
             });
         }
@@ -92,7 +92,7 @@ fn violations(state: &State, now: Timestamp, seen: impl Fn(&TenantName) -> bool)
         tenant: &ghost.lease.terms.tenant,
         node: ghost.node.clone(),
         device: ghost.device.clone(),
-        since: time::format(ghost.since),
+        since: Some(time::format(ghost.since)),
         lease: Some(ghost.lease.id),
     }));
     rows.sort_by_key(|row| row.tenant);

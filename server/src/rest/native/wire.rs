@@ -12,7 +12,7 @@ use crate::rest::status::{Kind, Problem};
 
 /// A limit on the wire: a count, -1 for unlimited, null for none set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LimitField(pub(super) Option<Limit>);
+pub(in crate::rest) struct LimitField(pub(in crate::rest) Option<Limit>);
 
 impl LimitField {
     /// Reads a limit that may be left out.

@@ -16,11 +16,13 @@ use utoipa::openapi::{
     OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, Response, ResponseBuilder, Server,
 };
 
+use super::body::collect;
 use super::faults::{self, DIALECTS};
 use super::operation::Operation;
 use super::problems::{self, header};
 use crate::auth::Access;
 use crate::rest::credential::Carrier;
+use crate::rest::explain::ExplainBody;
 use crate::rest::routes::{Dialect, ROUTES, Route};
 
 const ABOUT: &str = "\
@@ -111,6 +113,9 @@ fn tag(dialect: Dialect) -> (&'static str, &'static str) {
 
 fn components() -> Components {
     let mut components = Components::new();
+    let mut explained = Vec::new();
+    collect::<ExplainBody>(&mut explained);
+    components.schemas.extend(explained);
     for dialect in DIALECTS {
         let name = faults::schema_name(dialect);
         components

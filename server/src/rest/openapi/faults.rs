@@ -1,8 +1,12 @@
 //! The shape of each dialect's errors.
 
-use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type,
+};
 
+use super::body::reference;
 use super::problems::KINDS;
+use crate::rest::explain::ExplainBody;
 use crate::rest::routes::Dialect;
 
 /// All dialects.
@@ -73,9 +77,13 @@ fn native() -> ObjectBuilder {
     let kind = text("What kind of error, for programs.").enum_values(Some(kinds));
     object([("kind", kind), ("message", message())]).property(
         "explain",
-        ObjectBuilder::new()
-            .schema_type(Type::Object)
-            .description(Some("The ledger's explanation of a denial, with its numbers; only there when the ledger denied.")),
+        AnyOfBuilder::new()
+            .item(reference::<ExplainBody>())
+            .item(ObjectBuilder::new().schema_type(Type::Object))
+            .description(Some(
+                "Only there when the ledger denied: a tree with its figures where a limit, or what is in use, stands against \
+                 it; else the rule and what it is about.",
+            )),
     )
 }
 

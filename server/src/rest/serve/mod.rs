@@ -5,6 +5,7 @@
 //! An offered `Upgrade: h2c` is answered as HTTP/1.1.
 
 mod https;
+mod lingering;
 mod stalled;
 
 use std::net::SocketAddr;
@@ -26,7 +27,10 @@ use tower::ServiceExt as _;
 use super::reached::Endpoint;
 use crate::tls::Certificates;
 use https::Https;
+use lingering::Lingering;
 use stalled::Stalling;
+
+pub(super) use lingering::Unread;
 
 /// Request line and headers at most, bytes; a token of 40000 characters fits.
 const LONGEST_HEAD: usize = 48 * 1024;
@@ -149,10 +153,13 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (address, endpoint, router) = (self.address, self.endpoint, self.router);
+        let unread = Unread::default();
+        let marked = unread.clone();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(address));
             extensions.insert(scheme.clone());
+            extensions.insert(marked.clone());
             if let Some(endpoint) = endpoint {
                 extensions.insert(endpoint);
             }
@@ -165,6 +172,7 @@ impl Connection {
             .max_buf_size(LONGEST_HEAD)
             .half_close(false);
         let stream = Stalling::new(stream, self.limits.write_deadline);
+        let stream = Lingering::new(stream, unread);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!(error = %error, peer.address = %address, "connection ended");

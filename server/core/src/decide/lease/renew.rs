@@ -31,6 +31,15 @@ impl State {
             return Err(Denied::LeaseOver {
                 lease: id,
                 state: lease.state().to_owned(),
+                because: Some(Box::new(Explanation {
+                    admit: Some(Change::AskFor {
+                        count: lease.terms.count.into(),
+                    }),
+                    ..Explanation::new(
+                        Rule::LeaseOver,
+                        format!("lease {} is {}; ask for a new one", id.0, lease.state()),
+                    )
+                })),
             });
         }
         let expires_at = ttl_ms.map(|ttl| now.after(ttl));

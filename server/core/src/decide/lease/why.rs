@@ -140,10 +140,9 @@ impl State {
                 device: Some(key.clone()),
                 node: device.map(|device| device.node.clone()),
                 lease: lease.map(|lease| lease.id),
+                seat: None,
                 count: 1,
-                since: held
-                    .or(lease.map(|lease| lease.granted_at))
-                    .unwrap_or_default(),
+                since: held.or(lease.map(|lease| lease.granted_at)),
                 until: lease.and_then(Lease::ends_at),
             });
         }
@@ -157,8 +156,9 @@ impl State {
             device: None,
             node: None,
             lease: Some(lease.id),
+            seat: None,
             count: lease.unplaced(),
-            since: lease.granted_at,
+            since: Some(lease.granted_at),
             until: lease.ends_at(),
         }));
         own.sort_by_key(|holding| (holding.until.is_none(), holding.until, holding.since));
