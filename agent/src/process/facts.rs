@@ -86,6 +86,11 @@ impl FactsCache {
         }
     }
 
+    /// More users whose executables matter.
+    pub fn set_system_uids(&mut self, system_uids: &[u32]) {
+        system_uids.clone_into(&mut self.system_uids);
+    }
+
     /// Facts at `now_ms` of a process that the driver listed at `listed_ms` or later. One that began after that is
     /// another process, to which the pid of the listed one went. Asked again within the same look, for another GPU, the
     /// answer is the same.

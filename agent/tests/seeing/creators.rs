@@ -28,7 +28,7 @@ fn nobodys(reason: Reason) -> Owner {
 fn socket_rules(node: &Node, table: &str, rule: &str) -> String {
     let socket = node.path().join("socket");
     format!(
-        "[creators.{table}]\nsocket = {socket:?}\ntrust_labels = true\n[[rule]]\n{rule}\n[[rule]]\nuid_range = [0, 4294967295]\ntenant = \"by-uid\"\n"
+        "[creators.{table}]\nsocket = {socket:?}\ntrust_labels = true\n[[rule]]\n{rule}\n[[rule]]\nuid_range = [0, 4294967295]\ntenant = \"by-uid\"\nalso_in_containers = true\n"
     )
 }
 
