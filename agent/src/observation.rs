@@ -311,11 +311,13 @@ pub enum Reason {
     ForeignPidNamespace,
     /// A rule that may be about it names a user or group that this host does not know yet.
     Unresolved,
+    /// Who answers for its job names another user than the process's own.
+    JobContradicts,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoRule,
         Self::Gone,
         Self::Denied,
@@ -327,6 +329,7 @@ impl Reason {
         Self::JobUnknown,
         Self::ForeignPidNamespace,
         Self::Unresolved,
+        Self::JobContradicts,
     ];
 
     /// As in metrics and JSON.
@@ -344,6 +347,7 @@ impl Reason {
             Self::JobUnknown => "job_unknown",
             Self::ForeignPidNamespace => "foreign_pid_namespace",
             Self::Unresolved => "unresolved",
+            Self::JobContradicts => "job_contradicts",
         }
     }
 }

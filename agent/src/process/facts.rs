@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::cgroup::{self, Membership};
+use super::group::group_of;
 use super::procfs::{Ids, ProcessFolder, Silence, start_time};
 use super::workload::{self, Workload};
 
@@ -138,6 +139,7 @@ impl FactsCache {
         if let Some(entry) = known
             && let State::Lives(facts) = entry.state
             && now_ms.saturating_sub(entry.read_ms) < REFRESH_MS
+            && facts.start_time.saturating_mul(TICK_MS) <= listed_ms
             && start_time(pid)? == facts.start_time
         {
             return Ok((entry.read_ms, facts));
@@ -160,6 +162,10 @@ impl FactsCache {
         let ids = folder.ids()?;
         let cgroup = folder.cgroup()?;
         let uids = ids.uids;
+        let mut workload = workload::workload(&cgroup);
+        if let Some(job) = &mut workload.job {
+            job.group = workload::job_folder(&cgroup).and_then(|folder| group_of(&folder));
+        }
         let of_system = uids.real == uids.effective && self.system_uids.contains(&uids.real);
         Ok(ProcessFacts {
             pid,
@@ -167,7 +173,7 @@ impl FactsCache {
             ids,
             login_uid: folder.login_uid(),
             membership: cgroup::membership(&cgroup),
-            workload: workload::workload(&cgroup),
+            workload,
             host_executable: if of_system {
                 self.host_executable(folder)
             } else {
@@ -244,6 +250,9 @@ mod tests {
         let listed_ms = crate::clock::boottime_ms();
         let told = cache.ask(pid, listed_ms, 2_000);
         assert!(matches!(told, Told::Facts(_)), "{told:?}");
+        cache.end_look();
+        // What is known of it by now does not make it the one of an older list.
+        assert_eq!(cache.ask(pid, 1, 2_001), Told::JustGone);
         child.kill().unwrap();
         child.wait().unwrap();
     }

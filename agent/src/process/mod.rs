@@ -2,5 +2,6 @@
 
 pub mod cgroup;
 pub mod facts;
+pub mod group;
 pub mod procfs;
 pub mod workload;

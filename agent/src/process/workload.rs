@@ -9,6 +9,7 @@
 //! pods, that kind is not believed at all.
 
 use super::cgroup::{self, Believed};
+use super::group::GroupId;
 
 /// What root's managers say of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,17 @@ pub struct Job {
     pub id: JobId,
     /// Its user where the path says so, as slurmd's cgroup v1 layout does.
     pub uid: Option<u32>,
+    /// Its group, where somebody has looked: numbers of jobs are given again.
+    pub group: Option<GroupId>,
+}
+
+/// Where the group of a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFolder {
+    /// The controllers of the hierarchy as the kernel writes them; empty: the unified one.
+    pub controllers: String,
+    /// The path in it, down to the job.
+    pub path: String,
 }
 
 /// A job's number, or the SLUID by which Slurm 26.05 and later names the folders: `s` and 13 letters or digits.
@@ -132,6 +144,24 @@ pub fn workload(text: &[u8]) -> Workload {
         container: container.agreed(),
         pod: pod.agreed(),
     }
+}
+
+/// The folder of the job that [`workload`] tells of.
+#[must_use]
+pub fn job_folder(text: &[u8]) -> Option<JobFolder> {
+    text.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.splitn(3, |byte| *byte == b':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let job = of_path(path).job?;
+        let ends = (1..=path.len()).filter(|end| matches!(path.get(*end), None | Some(b'/')));
+        let mut outer = ends.filter_map(|end| path.get(..end));
+        let folder = outer.find(|outer| of_path(outer).job.as_ref() == Some(&job))?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_owned()).ok();
+        Some(JobFolder {
+            controllers: text(controllers)?,
+            path: text(folder)?,
+        })
+    })
 }
 
 /// What the lines say so far.
@@ -248,6 +278,7 @@ fn slurm_v1(user: &str, job: &str) -> Option<Job> {
     Some(Job {
         id,
         uid: Some(uid.parse().ok()?),
+        group: None,
     })
 }
 
@@ -288,7 +319,11 @@ fn of_systemd(believed: &Believed<'_>) -> Workload {
         // Its own daemon sits in a folder `system`, which names no job.
         let id = below(0).and_then(JobId::parse);
         return Workload {
-            job: id.map(|id| Job { id, uid: None }),
+            job: id.map(|id| Job {
+                id,
+                uid: None,
+                group: None,
+            }),
             ..Workload::default()
         };
     }

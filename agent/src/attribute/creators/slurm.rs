@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::cache::{Facts, Key};
+use super::cache::{Facts, JobKey, Key};
 use super::{Creator, Patience};
 use crate::attribute::users;
 use crate::observation::Reason;
@@ -58,11 +58,18 @@ impl Creator for Slurm {
 
     async fn tell(&mut self, key: &Key) -> Result<Facts, Reason> {
         match key {
-            Key::Job(job, None) => {
-                let answer = timeout(self.patience.command, self.run(job.as_str())).await;
-                answer.unwrap_or(Err(Reason::RuntimeUnreachable))
+            Key::Job(JobKey { id, uid: None, .. }) => {
+                let answer = timeout(self.patience.command, self.run(id.as_str())).await;
+                let facts = answer.unwrap_or(Err(Reason::RuntimeUnreachable))?;
+                let user = facts.user.clone();
+                // A directory service that is away does not make the answer wrong: without an id nothing is compared.
+                let uid = tokio::task::spawn_blocking(move || uid_of(user.as_deref()?)).await;
+                Ok(Facts {
+                    uid: uid.ok().flatten(),
+                    ..facts
+                })
             }
-            Key::Job(_, Some(uid)) => {
+            Key::Job(JobKey { uid: Some(uid), .. }) => {
                 let uid = *uid;
                 let name = tokio::task::spawn_blocking(move || users::name_of(uid)).await;
                 let user = name.ok().flatten().ok_or(Reason::JobUnknown)?;
@@ -74,6 +81,11 @@ impl Creator for Slurm {
             Key::Container(_) | Key::Pod(_) => Err(Reason::JobUnknown),
         }
     }
+}
+
+/// Slurm writes a number where it does not know the name.
+fn uid_of(user: &str) -> Option<u32> {
+    user.parse().ok().or_else(|| users::uid_of(user))
 }
 
 /// Lines `USER ACCOUNT`, all the same: an array's tasks have one line each.

@@ -206,6 +206,7 @@ fn facts() -> Known {
     let text = |text: &str| Some(text.to_owned());
     Some(Ok(Arc::new(Facts {
         user: text("ann"),
+        uid: None,
         account: text("phys"),
         namespace: text("team-b"),
         name: text("web-1"),

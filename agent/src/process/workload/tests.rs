@@ -18,6 +18,7 @@ fn job(id: &str, uid: Option<u32>) -> Workload {
         job: Some(Job {
             id: JobId(id.to_owned()),
             uid,
+            group: None,
         }),
         ..Workload::default()
     }
@@ -188,6 +189,37 @@ fn controllers_that_contradict_each_other_are_not_believed() {
     assert_eq!(workload(v1.as_bytes()), both);
     let apart = format!("{v1}3:cpuset:/slurm/uid_8/job_2\n");
     assert_eq!(workload(apart.as_bytes()), container(Runtime::Docker));
+}
+
+#[test]
+fn the_folder_of_a_job_ends_with_the_job() {
+    let folder = |text: &str| {
+        let folder = job_folder(text.as_bytes())?;
+        Some((folder.controllers, folder.path))
+    };
+    for (text, controllers, path) in [
+        (
+            "3:x:/a\n2:cpu,memory:/slurm_gpu01/uid_1/job_7/step_0/task_0\n0::/\n",
+            "cpu,memory",
+            "/slurm_gpu01/uid_1/job_7",
+        ),
+        (
+            "0::/system.slice/slurmstepd.scope/job_7/step_0/job_8\n",
+            "",
+            "/system.slice/slurmstepd.scope/job_7",
+        ),
+        (
+            "0::/system.slice/gpu_slurmstepd.scope/s5K1KKYAYG5D00\n",
+            "",
+            "/system.slice/gpu_slurmstepd.scope/s5K1KKYAYG5D00",
+        ),
+    ] {
+        let expected = (controllers.to_owned(), path.to_owned());
+        assert_eq!(folder(text), Some(expected), "{text}");
+    }
+    for none in ["", "0::/", "0::/x.slice/job_7", "/slurm/uid_1/job_7"] {
+        assert_eq!(folder(none), None, "{none}");
+    }
 }
 
 /// Whoever made it chose the users in it, also where nothing tells which container it is.
