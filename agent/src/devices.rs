@@ -149,7 +149,7 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
     let unidentified = sampler.stats().unidentified;
     sampler.shutdown().await;
     let open_nodes = if is_blind(&observation.nvml) {
-        keeper::look(&options.proc_root, &mut observer, now_ms)
+        keeper::look(&options.proc_root, &mut observer, boottime_ms())
     } else {
         Vec::new()
     };

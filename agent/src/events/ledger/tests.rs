@@ -184,13 +184,13 @@ fn an_xid_is_a_tenants_only_where_no_other_can_have_caused_it() {
     }
     let nobodys = (String::new(), Class::Application, 6);
     assert!(!ledger.is_undecided());
-    assert_eq!(tenants(&ledger), [nobodys.clone()]);
+    assert_eq!(tenants(&ledger), std::slice::from_ref(&nobodys));
     ledger.heard(&event("GPU-m", 13, Some((1, 0)), 4), Some(&before), at(0));
     ledger.heard(&event("GPU-m", 43, Some((2, 1)), 1), Some(&before), at(0));
     ledger.heard(&event("GPU-x", 79, None, 1), Some(&before), at(0));
     // Not before a reading afterwards says the same.
     ledger.decide(&before, at(0));
-    assert_eq!(tenants(&ledger), [nobodys.clone()]);
+    assert_eq!(tenants(&ledger), std::slice::from_ref(&nobodys));
     ledger.decide(&node_at(1), at(2));
     let expected = [
         nobodys,
