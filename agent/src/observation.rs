@@ -313,11 +313,13 @@ pub enum Reason {
     Unresolved,
     /// Who answers for its job names another user than the process's own.
     JobContradicts,
+    /// What is said of its container or pod is too large or not understood; others are not affected.
+    AnswerUnreadable,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoRule,
         Self::Gone,
         Self::Denied,
@@ -330,6 +332,7 @@ impl Reason {
         Self::ForeignPidNamespace,
         Self::Unresolved,
         Self::JobContradicts,
+        Self::AnswerUnreadable,
     ];
 
     /// As in metrics and JSON.
@@ -348,6 +351,7 @@ impl Reason {
             Self::ForeignPidNamespace => "foreign_pid_namespace",
             Self::Unresolved => "unresolved",
             Self::JobContradicts => "job_contradicts",
+            Self::AnswerUnreadable => "answer_unreadable",
         }
     }
 }

@@ -66,22 +66,29 @@ async fn rule_08_hostile_answers_name_nobody_and_a_good_one_heals() {
     let Some(mut look) = look else { return };
     let socket = look.node.path().join("socket");
     let unreachable = nobodys(Reason::RuntimeUnreachable);
-    for (once, again) in [
-        (&b""[..], &b""[..]),
-        (b"\x00\xff\x00 garbage\r\n\r\n", b""),
+    let unreadable = nobodys(Reason::AnswerUnreadable);
+    for (once, again, told) in [
+        (&b""[..], &b""[..], &unreachable),
+        (b"\x00\xff\x00 garbage\r\n\r\n", b"", &unreachable),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"Id\":1}\n",
             b"",
+            &unreadable,
         ),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
             &[b' '; 65536],
+            &unreadable,
         ),
-        (b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 65536]),
-        (b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 65536], &unreachable),
+        (
+            b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+            b"",
+            &unreachable,
+        ),
     ] {
         let hostile = hostile(&socket, once, again);
-        assert_eq!(look.owner_by(&hostile).await, unreachable);
+        assert_eq!(look.owner_by(&hostile).await, *told);
     }
     let _docker = docker(&socket, &id, &[("tenant", "../x")]);
     look.until(&nobodys(Reason::NoRule)).await;
@@ -112,7 +119,8 @@ async fn hostile_grpc_answers_name_nobody() {
         ..Cri::default()
     };
     let cri = cri.serve(&socket);
-    assert_eq!(look.owner_by(&cri).await, unreachable);
+    let unreadable = nobodys(Reason::AnswerUnreadable);
+    assert_eq!(look.owner_by(&cri).await, unreadable);
 }
 
 #[tokio::test]

@@ -276,6 +276,11 @@ fn labels_wanted(
     labels.into_iter().filter(counts).collect()
 }
 
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;
+
 /// Nobody can be asked.
 #[cfg(test)]
 #[derive(Debug)]
