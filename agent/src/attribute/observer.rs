@@ -15,11 +15,14 @@ use super::vm::VmRules;
 use crate::gpu::sampler::Collected;
 use crate::observation::{Observation, Owner, Reason};
 use crate::process::facts::{FactsCache, Told};
-use crate::process::procfs::pids_are_the_hosts;
+use crate::process::procfs::{Ids, pids_are_the_hosts};
+use crate::process::subordinate::{Lent, Subordinate};
 use crate::registered::Registered;
 
 /// `/proc` could be mounted anew while the agent runs; looks between two checks that it is the host's.
 const RECHECK_LOOKS: u32 = 60;
+/// Where the host says which ids it lends.
+const ETC: &str = "/etc";
 
 /// Turns readings into observations.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub struct Observer {
     models: BTreeMap<String, String>,
     vms: VmRules,
     facts: FactsCache,
+    subordinate: Subordinate,
     registered: Option<Registered>,
     creators: Resolver,
     /// While users or groups of the rules are not known.
@@ -74,6 +78,7 @@ impl Observer {
         }
         Ok(Self {
             facts: FactsCache::new(attributor.system_uids().to_vec()),
+            subordinate: Subordinate::read(Path::new(ETC)),
             registered: dir
                 .filter(|_| attributor.uses_registered())
                 .map(Registered::new),
@@ -159,6 +164,7 @@ impl Observer {
         }
         if self.looks.is_multiple_of(RECHECK_LOOKS) {
             self.foreign |= !pids_are_the_hosts();
+            self.subordinate = Subordinate::read(Path::new(ETC));
         }
         self.looks = self.looks.wrapping_add(1);
         self.take_names();
@@ -168,6 +174,7 @@ impl Observer {
             models,
             vms,
             facts,
+            subordinate,
             registered,
             creators,
             foreign,
@@ -184,8 +191,15 @@ impl Observer {
                     let registered = registered
                         .as_ref()
                         .and_then(|table| table.tenant(pid, facts.start_time));
+                    let Ids { uids, gid } = facts.ids;
+                    let lent = if facts.own_user_namespace {
+                        subordinate.lent(uids.real, gid)
+                    } else {
+                        Lent::default()
+                    };
                     let owner = attributor.attribute(&Evidence {
                         ids: facts.ids,
+                        lent,
                         login_uid: facts.login_uid,
                         membership: &facts.membership,
                         workload: &facts.workload,

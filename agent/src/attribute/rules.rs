@@ -12,6 +12,7 @@ use super::users::{local_gid_of, local_uid_of};
 use crate::observation::{Owner, Reason, Source};
 use crate::process::cgroup::Membership;
 use crate::process::procfs::{Ids, Uids};
+use crate::process::subordinate::Lent;
 use crate::process::workload::Workload;
 
 /// What is known of one process.
@@ -19,6 +20,8 @@ use crate::process::workload::Workload;
 pub struct Evidence<'e> {
     /// User and group ids.
     pub ids: Ids,
+    /// Which of them were chosen within what this host lent a user for a namespace of its own.
+    pub lent: Lent,
     /// Who logged in.
     pub login_uid: Option<u32>,
     /// Slices and unit.
@@ -209,9 +212,11 @@ fn apply(rule: &CheckedRule, evidence: &Evidence<'_>) -> Option<Owner> {
         }
         // The real user: a set-uid program does not turn its caller into its owner.
         Test::Uids(first, last) => (ids_count(rule, evidence)
+            && !evidence.lent.uid
             && (*first..=*last).contains(&evidence.ids.uids.real))
         .then(|| tenant(fixed(), Source::User)),
         Test::Gids(first, last) => (ids_count(rule, evidence)
+            && !evidence.lent.gid
             && (*first..=*last).contains(&evidence.ids.gid))
         .then(|| tenant(fixed(), Source::Group)),
         Test::LoginUids(first, last) => (*first..=*last)
@@ -220,7 +225,11 @@ fn apply(rule: &CheckedRule, evidence: &Evidence<'_>) -> Option<Owner> {
         // It may be this very user's: what a later rule says would be a guess.
         Test::User(_) | Test::Group(_) => {
             let name = named_id(&rule.test).filter(|_| ids_count(rule, evidence))?;
-            Some(Owner::Unresolved(name))
+            let lent = match name.kind {
+                NameKind::User => evidence.lent.uid,
+                NameKind::Group => evidence.lent.gid,
+            };
+            (!lent).then_some(Owner::Unresolved(name))
         }
         Test::LoginUser(_) => {
             login_uid(evidence)?;
@@ -294,8 +303,12 @@ fn ask(made: &Made, evidence: &Evidence<'_>) -> Known {
     } = evidence.workload;
     match made {
         Made::SlurmUser | Made::SlurmAccount => {
-            let real = evidence.ids.uids.real;
-            evidence.creators.job(job.as_ref()?, real)
+            let (job, real) = (job.as_ref()?, evidence.ids.uids.real);
+            // Nothing would tell the job's user from who lends the id.
+            if job.uid.is_none() && evidence.lent.uid {
+                return Some(Err(Reason::JobContradicts));
+            }
+            evidence.creators.job(job, real)
         }
         Made::PodNamespace | Made::PodLabel(_) => evidence.creators.pod(pod.as_ref()?),
         Made::ContainerName | Made::ContainerLabel(_) => {

@@ -22,6 +22,8 @@ pub struct ProcessFacts {
     pub start_time: u64,
     /// User and group ids.
     pub ids: Ids,
+    /// Whether it lives in a user namespace of its own.
+    pub own_user_namespace: bool,
     /// Who logged in.
     pub login_uid: Option<u32>,
     /// Slices and unit.
@@ -171,6 +173,7 @@ impl FactsCache {
             pid,
             start_time,
             ids,
+            own_user_namespace: folder.in_own_user_namespace(),
             login_uid: folder.login_uid(),
             membership: cgroup::membership(&cgroup),
             workload,

@@ -4,4 +4,5 @@ pub mod cgroup;
 pub mod facts;
 pub mod group;
 pub mod procfs;
+pub mod subordinate;
 pub mod workload;

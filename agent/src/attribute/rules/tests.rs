@@ -37,6 +37,7 @@ fn owner(attributor: &Attributor, path: &str, uid: u32) -> Owner {
     let membership = membership(format!("0::{path}\n").as_bytes());
     attributor.attribute(&Evidence {
         ids: ids(uid, uid),
+        lent: Lent::default(),
         login_uid: None,
         workload: &NOTHING,
         creators: &Nobody,
@@ -127,6 +128,7 @@ fn a_system_daemon_is_known_by_user_and_executable() {
     ] {
         let owner = rules.attribute(&Evidence {
             ids: ids(real, effective),
+            lent: Lent::default(),
             login_uid: None,
             workload: &NOTHING,
             creators: &Nobody,
@@ -147,6 +149,7 @@ fn the_registered_table_counts_only_when_configured() {
     let membership = Membership::default();
     let evidence = |registered| Evidence {
         ids: ids(1, 1),
+        lent: Lent::default(),
         login_uid: None,
         workload: &NOTHING,
         creators: &Nobody,
@@ -193,6 +196,7 @@ fn made(rule: &str, path: &str, known: Known) -> Owner {
     let cgroup = format!("0::{path}\n");
     attributor(&text).attribute(&Evidence {
         ids: ids(1, 1),
+        lent: Lent::default(),
         login_uid: None,
         membership: &membership(cgroup.as_bytes()),
         workload: &workload(cgroup.as_bytes()),
@@ -303,6 +307,7 @@ fn groups_are_real_ones_and_logins_count_where_logins_are() {
         let membership = membership(format!("0::{path}\n").as_bytes());
         rules.attribute(&Evidence {
             ids: ids(0, 0),
+            lent: Lent::default(),
             login_uid,
             membership: &membership,
             workload: &NOTHING,

@@ -20,6 +20,7 @@ fn rule_08_a_user_or_group_that_is_not_known_yet_decides_for_nobody() {
         let text = format!("0::{path}\n");
         rules.attribute(&Evidence {
             ids: ids(uid, uid),
+            lent: Lent::default(),
             login_uid,
             workload: &workload(text.as_bytes()),
             creators: &Nobody,
@@ -61,6 +62,7 @@ fn rule_08_ids_inside_of_containers_are_their_makers_choice() {
         let text = format!("0::{path}\n");
         attributor(&rules.replace("FLAG", flag)).attribute(&Evidence {
             ids: ids(uid, uid),
+            lent: Lent::default(),
             login_uid: None,
             workload: &workload(text.as_bytes()),
             creators: &Nobody,
@@ -81,4 +83,36 @@ fn rule_08_ids_inside_of_containers_are_their_makers_choice() {
         assert_eq!(owner_in(&path, flag, 1), of("g", Source::Group), "{path}");
     }
     assert_eq!(owner_in("/", "", 1000), of("u", Source::User));
+}
+
+/// Case 70: in a rootless container its maker chooses among the ids that the host lent it, which may be other users' ids too.
+#[test]
+fn rule_08_ids_that_the_host_lends_are_nobodys_own() {
+    let rules = attributor(
+        "[[rule]]\nslurm_user = \"{tenant}\"\n[[rule]]\nuid_range = [100000, 100999]\ntenant = \"u\"\n\
+         [[rule]]\ngid_range = [7, 7]\ntenant = \"g\"\n[[rule]]\nuser = \"ann\"\ntenant = \"a\"\n",
+    );
+    let owner_of = |path: &str, uid, gid| {
+        let text = format!("0::{path}\n");
+        rules.attribute(&Evidence {
+            ids: ids(100_005, 100_005),
+            lent: Lent { uid, gid },
+            login_uid: None,
+            workload: &workload(text.as_bytes()),
+            creators: &Told(facts()),
+            membership: &membership(text.as_bytes()),
+            host_executable: None,
+            registered: None,
+        })
+    };
+    let own = "/user.slice/user-1000.slice/user@1000.service/x.scope";
+    assert_eq!(owner_of(own, false, false), of("u", Source::User));
+    assert_eq!(owner_of(own, true, false), of("g", Source::Group));
+    assert_eq!(owner_of(own, true, true), NOBODY);
+    let job = "/system.slice/slurmstepd.scope/job_7/step_0";
+    assert_eq!(owner_of(job, false, false), of("ann", Source::SlurmUser));
+    let contradicts = Owner::Unattributed(Reason::JobContradicts);
+    assert_eq!(owner_of(job, true, false), contradicts);
+    let told = "/slurm/uid_1/job_7";
+    assert_eq!(owner_of(told, true, false), of("ann", Source::SlurmUser));
 }
