@@ -26,7 +26,9 @@ fn sleeper() -> Sleeper {
 /// An observer to which every process of this test's user is a tenant's.
 fn observer() -> Observer {
     let uid = rustix::process::geteuid().as_raw();
-    let text = format!("[[rule]]\nuid_range = [{uid}, {uid}]\ntenant = \"team-a\"\n");
+    let text = format!(
+        "[[rule]]\nuid_range = [{uid}, {uid}]\ntenant = \"team-a\"\nalso_in_containers = true\n"
+    );
     let config: AttributionConfig = toml::from_str(&text).unwrap();
     Observer::new(&config, None).unwrap()
 }
