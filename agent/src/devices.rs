@@ -120,6 +120,7 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
         },
     }
     let mut observer = Observer::new(&attribution, state.as_deref())?;
+    observer.names_asked(ANSWERS_DEADLINE).await;
     let quiet = || Quiet::load(state.as_deref()?, &boot_id().ok()?, boottime_ms());
     let closed = absent
         .map(NvmlState::Absent)
@@ -148,7 +149,7 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
     let unidentified = sampler.stats().unidentified;
     sampler.shutdown().await;
     let open_nodes = if is_blind(&observation.nvml) {
-        keeper::look(&options.proc_root, &mut observer, now_ms)
+        keeper::look(&options.proc_root, &mut observer, boottime_ms())
     } else {
         Vec::new()
     };
@@ -217,6 +218,9 @@ struct ProcessRow<'o> {
     source: Option<&'static str>,
     /// Why it is nobody's.
     reason: Option<&'static str>,
+    /// The user or group of a rule that lacks an id, when that is the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
     used_memory_bytes: Option<u64>,
     used_memory_quality: &'static str,
     /// Of the device's SMs.
@@ -293,6 +297,7 @@ impl<'o> ProcessRow<'o> {
             tenant: process.owner.tenant(),
             source: process.owner.source_text(),
             reason: process.owner.reason().map(Reason::as_str),
+            detail: process.owner.lacks().map(ToString::to_string),
             used_memory_bytes: process.used_memory_bytes,
             used_memory_quality: quality(process.used_memory_bytes),
             sm_percent: process.sm.percent(),

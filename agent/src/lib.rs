@@ -9,6 +9,8 @@ pub mod devices;
 pub mod doctor;
 pub mod events;
 pub mod facts;
+#[cfg(test)]
+mod fuzz;
 pub mod gpu;
 pub mod metrics;
 pub mod notify;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
 
+use crate::attribute::NamedId;
 use crate::gpu::gauges::{Activity, Gauges};
 use crate::gpu::reading::{Glow, GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
 
@@ -132,8 +133,7 @@ impl Device {
     /// At least one process, or the VM, belongs to no known tenant.
     #[must_use]
     pub fn unattributed(&self) -> bool {
-        self.owners()
-            .any(|owner| matches!(owner, Owner::Unattributed(_)))
+        self.owners().any(|owner| owner.reason().is_some())
     }
 }
 
@@ -187,6 +187,8 @@ pub enum Owner {
     System,
     /// Nobody that the rules know.
     Unattributed(Reason),
+    /// Nobody for now: a rule that may be about it names a user or group whose id is not known yet.
+    Unresolved(NamedId),
 }
 
 impl Owner {
@@ -195,7 +197,7 @@ impl Owner {
     pub fn tenant(&self) -> Option<&str> {
         match self {
             Self::Tenant { name, .. } => Some(name),
-            Self::System | Self::Unattributed(_) => None,
+            Self::System | Self::Unattributed(_) | Self::Unresolved(_) => None,
         }
     }
 
@@ -205,7 +207,7 @@ impl Owner {
         match self {
             Self::Tenant { source, .. } => Some(source.as_str()),
             Self::System => Some("system"),
-            Self::Unattributed(_) => None,
+            Self::Unattributed(_) | Self::Unresolved(_) => None,
         }
     }
 
@@ -214,7 +216,19 @@ impl Owner {
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Self::Unattributed(reason) => Some(*reason),
+            Self::Unresolved(_) => Some(Reason::Unresolved),
             Self::Tenant { .. } | Self::System => None,
+        }
+    }
+}
+
+impl Owner {
+    /// The user or group without which it cannot be told whose it is.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&NamedId> {
+        match self {
+            Self::Unresolved(name) => Some(name),
+            Self::Tenant { .. } | Self::System | Self::Unattributed(_) => None,
         }
     }
 }
@@ -295,11 +309,17 @@ pub enum Reason {
     JobUnknown,
     /// The agent is not in the host's pid namespace: the driver's pids are other processes here.
     ForeignPidNamespace,
+    /// A rule that may be about it names a user or group that this host does not know yet.
+    Unresolved,
+    /// Who answers for its job names another user than the process's own.
+    JobContradicts,
+    /// What is said of its container or pod is too large or not understood; others are not affected.
+    AnswerUnreadable,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::NoRule,
         Self::Gone,
         Self::Denied,
@@ -310,6 +330,9 @@ impl Reason {
         Self::PodUnknown,
         Self::JobUnknown,
         Self::ForeignPidNamespace,
+        Self::Unresolved,
+        Self::JobContradicts,
+        Self::AnswerUnreadable,
     ];
 
     /// As in metrics and JSON.
@@ -326,6 +349,9 @@ impl Reason {
             Self::PodUnknown => "pod_unknown",
             Self::JobUnknown => "job_unknown",
             Self::ForeignPidNamespace => "foreign_pid_namespace",
+            Self::Unresolved => "unresolved",
+            Self::JobContradicts => "job_contradicts",
+            Self::AnswerUnreadable => "answer_unreadable",
         }
     }
 }

@@ -268,16 +268,27 @@ fn read_trusted(dir: &Path) -> Result<(Vec<Entry>, Stamp), Distrust> {
     let mut text = String::new();
     file.read_to_string(&mut text)
         .map_err(|error| problem(&path, &error))?;
+    let entries = parse(&text).map_err(|what| problem(&path, &what))?;
+    Ok((entries, Stamp::of(&facts, &folder)))
+}
+
+/// All of a table or nothing: what is not understood may be the entry that takes a process from a tenant.
+fn parse(text: &str) -> Result<Vec<Entry>, String> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let entries: Result<Vec<Entry>, _> = lines.map(serde_json::from_str).collect();
-    let entries = entries.map_err(|error| problem(&path, &error))?;
-    match entries.iter().find(|entry| !is_tenant_name(&entry.tenant)) {
-        Some(entry) => Err(problem(
-            &path,
-            &format!("{:?} is no tenant name", entry.tenant),
-        )),
-        None => Ok((entries, Stamp::of(&facts, &folder))),
+    let entries = entries.map_err(|error| error.to_string())?;
+    let mut tenants = HashMap::new();
+    for entry in &entries {
+        if !is_tenant_name(&entry.tenant) {
+            return Err(format!("{:?} is no tenant name", entry.tenant));
+        }
+        let life = (&entry.boot_id, entry.pid, entry.start_time);
+        let tenant = tenants.entry(life).or_insert(&entry.tenant);
+        if *tenant != &entry.tenant {
+            return Err(format!("process {} has two tenants", entry.pid));
+        }
     }
+    Ok(entries)
 }
 
 fn check_owner(facts: &fs::Metadata) -> Result<(), String> {

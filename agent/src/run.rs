@@ -42,6 +42,8 @@ const SAMPLE_DEADLINES: u32 = 4;
 const WORKER_DEADLINE: Duration = Duration::from_millis(3500);
 /// The uplink gets this long to flush and say goodbye; it keeps shorter ones itself.
 const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
+/// Users of a directory service that answers are known before the first look.
+const NAMES_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the kubelet must be asked which pod was given which device.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -80,7 +82,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let state = StateFolder::open(&config.state)?;
-    let observer = Observer::new(&config.attribution, Some(state.path()))?;
+    let mut observer = Observer::new(&config.attribution, Some(state.path()))?;
+    observer.names_asked(NAMES_DEADLINE).await;
     let listener = TcpListener::bind(config.metrics)
         .await
         .map_err(|source| RunError::Listen {
@@ -303,6 +306,7 @@ impl Watch {
             sampler: self.sampler.stats(),
             trouble,
             open_nodes,
+            unresolved: self.observer.unresolved(),
         });
     }
 }

@@ -3,6 +3,7 @@
 
 mod config;
 mod creators;
+mod names;
 mod observe;
 mod observer;
 mod pattern;
@@ -16,6 +17,7 @@ pub use creators::{
     Creators, CreatorsConfig, Facts, Granted, Known, KubeletTable, Patience, PodPlace,
     RuntimeTable, SlurmTable, granted,
 };
+pub use names::{NameKind, NamedId};
 pub use observe::{Found, Names, observe};
 pub use observer::Observer;
 pub use pattern::PatternError;

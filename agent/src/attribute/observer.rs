@@ -1,11 +1,13 @@
 //! Asks the kernel, and whoever made a workload, about each process of a reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::AttributionConfig;
 use super::creators::{Patience, Resolver};
+use super::names::{Asker, EVERY, NamedId};
 use super::observe::{Names, observe};
 use super::rule::ConfigError;
 use super::rules::{Attributor, Evidence};
@@ -13,11 +15,14 @@ use super::vm::VmRules;
 use crate::gpu::sampler::Collected;
 use crate::observation::{Observation, Owner, Reason};
 use crate::process::facts::{FactsCache, Told};
-use crate::process::procfs::pids_are_the_hosts;
+use crate::process::procfs::{Ids, pids_are_the_hosts};
+use crate::process::subordinate::{Lent, Subordinate};
 use crate::registered::Registered;
 
 /// `/proc` could be mounted anew while the agent runs; looks between two checks that it is the host's.
 const RECHECK_LOOKS: u32 = 60;
+/// Where the host says which ids it lends.
+const ETC: &str = "/etc";
 
 /// Turns readings into observations.
 #[derive(Debug)]
@@ -26,8 +31,12 @@ pub struct Observer {
     models: BTreeMap<String, String>,
     vms: VmRules,
     facts: FactsCache,
+    subordinate: Subordinate,
     registered: Option<Registered>,
     creators: Resolver,
+    /// While users or groups of the rules are not known.
+    names: Option<Asker>,
+    unresolved: Arc<BTreeSet<NamedId>>,
     /// What the driver calls a pid is another process here, or may be.
     foreign: bool,
     looks: u32,
@@ -53,12 +62,13 @@ impl Observer {
         patience: Patience,
     ) -> Result<Self, ConfigError> {
         let attributor = Attributor::new(config)?;
-        for user in attributor.unresolved() {
-            tracing::warn!(
-                user,
-                "an attribution rule names a user or group that this host does not know; it matches nobody"
-            );
-        }
+        let unresolved = attributor.unresolved();
+        let names = Asker::start(
+            unresolved.clone(),
+            &attributor.unknown(),
+            EVERY,
+            NamedId::look_up,
+        );
         let foreign = !pids_are_the_hosts();
         if foreign {
             tracing::error!(
@@ -68,6 +78,7 @@ impl Observer {
         }
         Ok(Self {
             facts: FactsCache::new(attributor.system_uids().to_vec()),
+            subordinate: Subordinate::read(Path::new(ETC)),
             registered: dir
                 .filter(|_| attributor.uses_registered())
                 .map(Registered::new),
@@ -75,9 +86,58 @@ impl Observer {
             vms: VmRules::new(&config.vms)?,
             creators: Resolver::new(&config.creators, &attributor.wanted(), patience),
             attributor,
+            names,
+            unresolved: Arc::new(unresolved),
             foreign,
             looks: 0,
         })
+    }
+
+    /// Users and groups of the rules whose ids are not known yet; a process that one of these rules may be about is nobody's.
+    #[must_use]
+    pub fn unresolved(&self) -> Arc<BTreeSet<NamedId>> {
+        Arc::clone(&self.unresolved)
+    }
+
+    /// Waits until each user and group that this host's own files do not have was asked for once, but not longer than this.
+    /// Whether any was.
+    pub async fn names_asked(&mut self, longest: Duration) -> bool {
+        let Some(names) = &self.names else {
+            return false;
+        };
+        let asked = !names.went_round();
+        let round = async {
+            while !names.went_round() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(longest, round).await;
+        self.take_names();
+        for name in self.unresolved.iter() {
+            tracing::warn!(
+                %name,
+                "an attribution rule names what this host does not know; it is asked again each minute, and until then what the \
+                 rule may be about is nobody's"
+            );
+        }
+        asked
+    }
+
+    fn take_names(&mut self) {
+        let Some(names) = &self.names else { return };
+        let ended = names.ended();
+        let found = names.take();
+        if !found.is_empty() {
+            for (name, id) in found {
+                tracing::info!(%name, id, "of an attribution rule is known");
+                self.attributor.resolve(&name, id);
+            }
+            self.unresolved = Arc::new(self.attributor.unresolved());
+            self.facts.set_system_uids(self.attributor.system_uids());
+        }
+        if ended {
+            self.names = None;
+        }
     }
 
     /// Why the table of registered processes is ignored, if it is.
@@ -104,14 +164,17 @@ impl Observer {
         }
         if self.looks.is_multiple_of(RECHECK_LOOKS) {
             self.foreign |= !pids_are_the_hosts();
+            self.subordinate = Subordinate::read(Path::new(ETC));
         }
         self.looks = self.looks.wrapping_add(1);
+        self.take_names();
         self.creators.look(at_boottime_ms);
         let Self {
             attributor,
             models,
             vms,
             facts,
+            subordinate,
             registered,
             creators,
             foreign,
@@ -128,8 +191,15 @@ impl Observer {
                     let registered = registered
                         .as_ref()
                         .and_then(|table| table.tenant(pid, facts.start_time));
+                    let Ids { uids, gid } = facts.ids;
+                    let lent = if facts.own_user_namespace {
+                        subordinate.lent(uids.real, gid)
+                    } else {
+                        Lent::default()
+                    };
                     let owner = attributor.attribute(&Evidence {
                         ids: facts.ids,
+                        lent,
                         login_uid: facts.login_uid,
                         membership: &facts.membership,
                         workload: &facts.workload,

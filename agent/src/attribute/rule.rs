@@ -43,6 +43,8 @@ pub struct Rule {
     pub login_uid_range: Option<[u32; 2]>,
     /// Whose the process is, where the pattern does not say.
     pub tenant: Option<String>,
+    /// Whether a rule by user or group counts in containers and pods as well, where whoever makes the container chooses both.
+    pub also_in_containers: bool,
 }
 
 /// Why a configuration is refused. `number` counts the rules from 1.
@@ -70,6 +72,14 @@ pub enum ConfigError {
     /// A rule by user or group without a tenant.
     #[error("attribution rule {number} needs tenant = \"…\"")]
     NoTenant {
+        /// Which rule.
+        number: usize,
+    },
+    /// Only what a container's maker chooses has two meanings.
+    #[error(
+        "attribution rule {number}: also_in_containers is for user, uid, uid_range, group and gid_range only"
+    )]
+    AlsoInContainers {
         /// Which rule.
         number: usize,
     },
@@ -196,6 +206,7 @@ impl Made {
 pub(super) struct CheckedRule {
     pub(super) test: Test,
     pub(super) tenant: Option<String>,
+    pub(super) also_in_containers: bool,
 }
 
 impl Rule {
@@ -219,6 +230,13 @@ impl Rule {
         {
             return Err(ConfigError::NobodyToAsk { number, what });
         }
+        let by_id = matches!(
+            test,
+            Test::User(_) | Test::Uids(..) | Test::Group(_) | Test::Gids(..)
+        );
+        if self.also_in_containers && !by_id {
+            return Err(ConfigError::AlsoInContainers { number });
+        }
         match &self.tenant {
             None if !named => Err(ConfigError::NoTenant { number }),
             Some(name) if !is_tenant_name(name) => Err(ConfigError::TenantName {
@@ -228,6 +246,7 @@ impl Rule {
             tenant => Ok(CheckedRule {
                 test,
                 tenant: tenant.clone(),
+                also_in_containers: self.also_in_containers,
             }),
         }
     }

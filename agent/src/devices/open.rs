@@ -34,7 +34,7 @@ pub(super) fn print(nodes: &[OpenNode]) -> io::Result<()> {
             let whose = match &process.owner {
                 Owner::Tenant { name, .. } => name,
                 Owner::System => "system",
-                Owner::Unattributed(_) => "nobody's",
+                Owner::Unattributed(_) | Owner::Unresolved(_) => "nobody's",
             };
             write!(out, " {} ({whose})", process.pid)?;
         }

@@ -107,6 +107,7 @@ pub(super) fn holders(device: &Device) -> String {
             Owner::Tenant { name, source } => format!("{name}({})", source.as_str()),
             Owner::System => "(system)".to_owned(),
             Owner::Unattributed(reason) => format!("(nobody's: {})", reason.as_str()),
+            Owner::Unresolved(name) => format!("(nobody's: the id of {name} is not known)"),
         };
         *counts.entry(name).or_default() += 1;
     }

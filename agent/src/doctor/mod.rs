@@ -5,6 +5,7 @@ mod bypass;
 mod driver;
 mod files;
 mod node;
+mod rules;
 mod server;
 
 use std::io::{self, Write as _};
@@ -154,6 +155,7 @@ async fn examine(options: &DoctorOptions) -> Vec<Finding> {
     }
     findings.extend(driver::examine(&root, config.as_ref(), options).await);
     findings.extend(node::examine(&root, config.as_ref()));
+    findings.extend(rules::examine(config.as_ref()).await);
     findings.extend(server::examine(config.as_ref()).await);
     findings.extend(bypass::examine(&root));
     findings

@@ -10,6 +10,10 @@ use crate::observation::{DeviceKey, Observation};
 use super::nvrm::Trouble;
 use super::xid::{Class, classify};
 
+mod blame;
+
+use blame::{Docket, Suspect, Told, suspect};
+
 /// What one witness tells after the other is news once this has gone by since either spoke last.
 const SAME_MS: u64 = 5_000;
 /// Rows of one kind; a node has tens.
@@ -75,6 +79,7 @@ pub struct Ledger {
     layouts: BTreeMap<String, Times>,
     others: BTreeMap<(String, u64), Times>,
     tenants: BTreeMap<(String, Class), u64>,
+    docket: Docket,
     /// By GPU and GPU instance, where the witness names one.
     last: BTreeMap<(String, Option<u32>), Last>,
     dropped: u64,
@@ -100,14 +105,14 @@ impl Ledger {
         } = event;
         match event.what {
             Happening::Xid(xid) => {
-                self.add_xid(
-                    (uuid, xid),
-                    (*gi, *ci),
-                    *count,
-                    Witness::Driver,
-                    before,
-                    now,
-                );
+                let told = Told {
+                    uuid,
+                    xid,
+                    place: (*gi, *ci),
+                    pid: None,
+                    count: *count,
+                };
+                self.add_xid(&told, Witness::Driver, before, now);
             }
             Happening::MigChange => self.count(|own| &mut own.layouts, uuid.clone(), *count, now),
             Happening::Other(kind) => {
@@ -126,8 +131,14 @@ impl Ledger {
     ) {
         let uuid = uuid.map_or_else(|| unnamed(trouble.gpu), str::to_owned);
         if let Some(xid) = trouble.xid {
-            let place = (trouble.gi, trouble.ci);
-            self.add_xid((&uuid, xid), place, 1, Witness::KernelLog, before, now);
+            let told = Told {
+                uuid: &uuid,
+                xid,
+                place: (trouble.gi, trouble.ci),
+                pid: trouble.pid,
+                count: 1,
+            };
+            self.add_xid(&told, Witness::KernelLog, before, now);
         }
         if trouble.fell_off {
             let room = self.falls.len() < MOST_ROWS;
@@ -191,7 +202,7 @@ impl Ledger {
             .map(|((uuid, kind), times)| (uuid.as_str(), *kind, times))
     }
 
-    /// XIDs of tenants that held the GPU, or the instance, alone.
+    /// XIDs by whose they are; an empty name: it cannot be told.
     pub fn tenants(&self) -> impl Iterator<Item = (&str, Class, u64)> {
         self.tenants
             .iter()
@@ -204,51 +215,83 @@ impl Ledger {
         self.dropped
     }
 
-    fn add_xid(
-        &mut self,
-        (uuid, xid): (&str, u64),
-        place: (Option<u32>, Option<u32>),
-        count: u64,
-        by: Witness,
-        before: Option<&Observation>,
-        now: Now,
-    ) {
+    /// Whose the XIDs are that wait for a reading after them. `after`: the newest one; `now`: the time of this pass.
+    pub fn decide(&mut self, after: &Observation, now: Now) {
+        for (tenant, class, count) in self.docket.decide(after, now.boottime_ms) {
+            self.charge(tenant, class, count);
+        }
+    }
+
+    /// Whether any waits.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        !self.docket.is_empty()
+    }
+
+    fn add_xid(&mut self, told: &Told<'_>, by: Witness, before: Option<&Observation>, now: Now) {
+        let Told {
+            uuid, xid, place, ..
+        } = *told;
         let key = (uuid.to_owned(), xid);
         if self.xids.len() >= MOST_ROWS && !self.xids.contains_key(&key) {
             self.remember(uuid, place.0, xid, before);
-            self.drop(count);
+            self.drop(told.count);
             return;
         }
         let times = self.xids.entry(key).or_default();
         let first = times.count == 0 || now.boottime_ms.saturating_sub(times.told_ms) > SAME_MS;
-        let new = times.add(count, by, now);
+        let new = times.add(told.count, by, now);
         // The second witness may know the instance where the first did not.
         if new > 0 || place.0.is_some() {
             self.remember(uuid, place.0, xid, before);
         }
+        let suspect = suspect(told, before, now.boottime_ms);
         if new == 0 {
+            // It may know the process, too.
+            if told.pid.is_some()
+                && let Some(class) = self.docket.take(told)
+            {
+                let certain = match suspect {
+                    Suspect::Certain(tenant) => Some(tenant),
+                    Suspect::Alone(_) | Suspect::Nobody => None,
+                };
+                self.charge(certain, class, told.count);
+            }
             return;
         }
         let class = classify(xid);
-        let tenant = before.and_then(|before| only_holder(before, uuid, place));
         if first {
             let class = class.as_str();
             tracing::warn!(
                 gpu.uuid = uuid,
                 xid,
                 class,
-                tenant,
+                ?suspect,
                 ?by,
                 "the driver reports an XID"
             );
         }
-        if let Some(tenant) = tenant {
-            let key = (tenant.to_owned(), class);
-            if self.tenants.len() < MOST_ROWS || self.tenants.contains_key(&key) {
-                let own = self.tenants.entry(key).or_default();
-                *own = own.saturating_add(new);
+        let told = Told {
+            count: new,
+            ..*told
+        };
+        match suspect {
+            Suspect::Certain(tenant) => self.charge(Some(tenant), class, new),
+            Suspect::Alone(tenant) => {
+                if !self.docket.wait(&told, class, tenant, now.boottime_ms) {
+                    self.charge(None, class, new);
+                }
             }
+            Suspect::Nobody => self.charge(None, class, new),
         }
+    }
+
+    fn charge(&mut self, tenant: Option<String>, class: Class, count: u64) {
+        let key = (tenant.unwrap_or_default(), class);
+        let room = self.tenants.len() < MOST_ROWS || self.tenants.contains_key(&key);
+        let key = if room { key } else { (String::new(), class) };
+        let own = self.tenants.entry(key).or_default();
+        *own = own.saturating_add(count);
     }
 
     fn remember(&mut self, uuid: &str, gi: Option<u32>, xid: u64, before: Option<&Observation>) {
@@ -277,30 +320,6 @@ impl Ledger {
             .or_default()
             .add(count, Witness::Driver, now);
     }
-}
-
-/// The one tenant that held what the event is about: the instance where it names one, else the whole GPU.
-fn only_holder<'o>(
-    before: &'o Observation,
-    uuid: &str,
-    place: (Option<u32>, Option<u32>),
-) -> Option<&'o str> {
-    let about = |key: &DeviceKey| match (key, place) {
-        (DeviceKey::Mig(gpu, gi, ci), (Some(at), part)) => {
-            gpu == uuid && *gi == at && part.is_none_or(|part| part == *ci)
-        }
-        (DeviceKey::Gpu(gpu), (None, _)) => gpu == uuid,
-        _ => false,
-    };
-    let mut tenants = std::collections::BTreeSet::new();
-    for (_, device) in before.devices.iter().filter(|(key, _)| about(key)) {
-        if device.partitioned || device.unattributed() {
-            return None;
-        }
-        tenants.extend(device.tenants());
-    }
-    let only = tenants.pop_first();
-    only.filter(|_| tenants.is_empty())
 }
 
 /// A GPU that was never read has no UUID.

@@ -18,6 +18,8 @@ pub struct Trouble {
     pub gi: Option<u32>,
     /// Compute instance that it is about.
     pub ci: Option<u32>,
+    /// Host pid of the process that the module says it is about.
+    pub pid: Option<u32>,
     /// It fell off the bus.
     pub fell_off: bool,
 }
@@ -56,16 +58,27 @@ fn xid(rest: &str) -> Option<Trouble> {
             _ => {}
         }
     }
-    let number = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    let length = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = rest.split_at_checked(length)?;
     let number = number.parse().ok()?;
     Some(Trouble {
         gpu,
         xid: Some(number),
         gi,
         ci,
+        pid: pid_behind(rest),
         // The text behind the number holds the name of a process, which anybody chooses.
         fell_off: number == XID_FELL_OFF,
     })
+}
+
+/// `, pid=1234,` right behind the number: what comes after it, the process chooses. `'<unknown>'` is none.
+fn pid_behind(rest: &str) -> Option<u32> {
+    let rest = rest.strip_prefix(", pid=")?;
+    let (pid, _) = rest.split_once(',').unwrap_or((rest, ""));
+    let pid = pid.trim_matches('\'');
+    let digits = pid.bytes().all(|b| b.is_ascii_digit());
+    pid.parse().ok().filter(|pid| digits && *pid > 0)
 }
 
 fn fallen(said: &str) -> Option<Trouble> {
@@ -79,6 +92,7 @@ fn fallen(said: &str) -> Option<Trouble> {
         xid: None,
         gi: None,
         ci: None,
+        pid: None,
         fell_off: true,
     })
 }
@@ -103,7 +117,14 @@ mod tests {
                 xid,
                 gi,
                 ci,
+                pid: None,
                 fell_off,
+            })
+        };
+        let by = |pid, trouble: Option<Trouble>| {
+            Some(Trouble {
+                pid: Some(pid),
+                ..trouble?
             })
         };
         for (text, expected) in [
@@ -117,11 +138,11 @@ mod tests {
             ),
             (
                 "NVRM: Xid (PCI:0000:3b:00 GPU-I:05): 94, pid=7194, Contained: CE User Channel (0x9)",
-                trouble(Some(94), Some(5), None, false),
+                by(7194, trouble(Some(94), Some(5), None, false)),
             ),
             (
                 "NVRM: Xid (PCI:0000:3b:00 GPU-I:01 GPU-CI:02): 31, pid=9, name=GPU has fallen off the bus",
-                trouble(Some(31), Some(1), Some(2), false),
+                by(9, trouble(Some(31), Some(1), Some(2), false)),
             ),
             (
                 "NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.\n SUBSYSTEM=pci\n DEVICE=+pci:0000:3b:00.0",
@@ -141,6 +162,29 @@ mod tests {
                 expected,
                 "{text}"
             );
+        }
+    }
+
+    /// Only what stands where the module writes it is a pid; what a process calls itself is none.
+    #[test]
+    fn a_pid_is_what_stands_right_behind_the_number() {
+        let pid = |text: &str| {
+            let record = format!("3,1,1,-;NVRM: Xid (PCI:0000:3b:00): 31{text}");
+            parse(&record).unwrap().pid
+        };
+        assert_eq!(pid(", pid=7, name=x"), Some(7));
+        assert_eq!(pid(", pid='7', name=x"), Some(7));
+        for none in [
+            "",
+            ", pid='<unknown>', name=, pid=7,",
+            ", name=x, pid=7, y",
+            ", pid=0, name=x",
+            ", pid=+7, name=x",
+            ", pid=7x, name=x",
+            ", pid=99999999999, name=x",
+            " pid=7,",
+        ] {
+            assert_eq!(pid(none), None, "{none}");
         }
     }
 
@@ -165,7 +209,7 @@ mod tests {
         #[test]
         fn the_name_of_a_process_changes_nothing(name in "[ -~]{0,60}", xid in 0_u64..1000) {
             let found = parse(&format!("3,1,1,-;NVRM: Xid (PCI:0000:3b:00): {xid}, pid=1, name={name}, x")).unwrap();
-            prop_assert_eq!((found.gpu, found.xid, found.gi), (GPU, Some(xid), None));
+            prop_assert_eq!((found.gpu, found.xid, found.gi, found.pid), (GPU, Some(xid), None, Some(1)));
         }
     }
 }

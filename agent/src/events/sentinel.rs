@@ -57,6 +57,11 @@ impl Sentinel {
 
     /// Takes what is new. `before`: who held what before this pass.
     pub fn pass(&mut self, sampler: &mut Sampler, before: Option<&Observation>, now: Now) -> Shown {
+        if self.shown.ledger.is_undecided()
+            && let Some(after) = before
+        {
+            Arc::make_mut(&mut self.shown.ledger).decide(after, now);
+        }
         let news = sampler.take_news();
         if news.state != self.shown.events {
             tracing::info!(state = ?news.state, "events of the driver");

@@ -9,6 +9,7 @@ mod own;
 pub mod snapshot;
 mod text;
 mod trouble;
+mod unresolved;
 
 #[cfg(test)]
 mod tests;

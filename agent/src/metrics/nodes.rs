@@ -18,7 +18,7 @@ pub(super) fn add(families: &mut Families, nodes: &[OpenNode]) {
             let tenant = match &process.owner {
                 Owner::Tenant { name, .. } => name.as_str(),
                 Owner::System => continue,
-                Owner::Unattributed(_) => "",
+                Owner::Unattributed(_) | Owner::Unresolved(_) => "",
             };
             *counts.entry(tenant).or_default() += 1.0;
         }

@@ -1,10 +1,11 @@
 //! What a scrape sees: the newest observation and the counters around it, left here by the sampling loop.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::attribute::Granted;
+use crate::attribute::{Granted, NamedId};
 use crate::events::sentinel::Shown;
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::Observation;
@@ -36,6 +37,8 @@ pub struct Pass {
     pub trouble: Shown,
     /// Who has device nodes open, while NVML cannot be asked.
     pub open_nodes: Arc<Vec<OpenNode>>,
+    /// Users and groups of attribution rules whose ids are not known.
+    pub unresolved: Arc<BTreeSet<NamedId>>,
 }
 
 /// Where the loop leaves a pass and scrapes find it. A scrape never waits for NVML, the disk or the server.

@@ -123,6 +123,7 @@ fn board_at(observation: Observation, at: u64) -> Board {
         },
         trouble: Shown::default(),
         open_nodes: Arc::default(),
+        unresolved: Arc::new([crate::attribute::NamedId::user("ann")].into()),
     });
     board
 }
@@ -139,6 +140,7 @@ fn rows_are_those_of_the_observation() {
         "gpuquota_collect_age_seconds 0.5",
         "gpuquota_worker_restarts_total 2",
         "gpuquota_workers_abandoned 0",
+        r#"gpuquota_unresolved_names{kind="user",name="ann"} 1"#,
         "gpuquota_driver_unresponsive 0",
         r#"gpuquota_nvml_state{state="ok"} 1"#,
         r#"gpuquota_nvml_state{state="absent"} 0"#,

@@ -14,7 +14,7 @@ use crate::observation::{
 use crate::report::wire::{health_text, nvml_text};
 
 use super::snapshot::{Reporting, View};
-use super::{gpus, machine, nodes, own, trouble};
+use super::{gpus, machine, nodes, own, trouble, unresolved};
 
 const NVML_STATES: [&str; 7] = [
     "ok",
@@ -43,6 +43,7 @@ pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
     }
     machine::add(&mut families);
     nodes::add(&mut families, &view.pass.open_nodes);
+    unresolved::add(&mut families, &view.pass.unresolved);
     trouble::add(&mut families, &view.pass.trouble);
     own::add(&mut families);
     families.text()
@@ -248,7 +249,7 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
             let whose = match &process.owner {
                 Owner::Tenant { name, source } => (name.as_str(), source.as_str()),
                 Owner::System => ("", "system"),
-                Owner::Unattributed(_) => ("", "unattributed"),
+                Owner::Unattributed(_) | Owner::Unresolved(_) => ("", "unattributed"),
             };
             pids.entry(whose).or_default().insert(process.pid);
         }
@@ -268,7 +269,7 @@ fn about_nobodys(families: &mut Families, observation: &Observation) {
     let mut nobodys: BTreeMap<Reason, BTreeSet<u32>> = BTreeMap::new();
     for (_, device) in answering(observation) {
         for process in &device.processes {
-            if let Owner::Unattributed(reason) = process.owner {
+            if let Some(reason) = process.owner.reason() {
                 nobodys.entry(reason).or_default().insert(process.pid);
             }
         }

@@ -29,7 +29,7 @@ pub(super) fn add(families: &mut Families, shown: &Shown) {
     }
     let mut tenants = families.counter(
         "gpuquota_tenant_xid_errors_total",
-        "XIDs on GPUs and instances that this tenant held alone; class is application, reset_needed or other.",
+        "XIDs by whose they are: the process that the kernel log names, or the one tenant on the GPU or instance before and after. Empty: it cannot be told. class is application, reset_needed or other.",
     );
     for (tenant, class, count) in ledger.tenants() {
         tenants.row(

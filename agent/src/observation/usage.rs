@@ -110,7 +110,7 @@ impl Device {
 /// processes of nobody known are all that can be told.
 #[must_use]
 pub fn unattributed_bytes(devices: &[&Device]) -> Option<u64> {
-    let nobodys = |owner: &Owner| matches!(owner, Owner::Unattributed(_));
+    let nobodys = |owner: &Owner| owner.reason().is_some();
     let sum = |whose: &dyn Fn(&Owner) -> bool| -> Option<u64> {
         devices.iter().map(|device| device.memory_of(whose)).sum()
     };

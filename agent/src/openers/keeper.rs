@@ -39,11 +39,13 @@ pub fn is_blind(nvml: &NvmlState) -> bool {
     }
 }
 
-/// One look: scans `/proc` at `root` and says whose the processes are.
+/// One look at `now_ms`: scans `/proc` at `root` and says whose the processes are.
 pub fn look(root: &Path, observer: &mut Observer, now_ms: u64) -> Vec<OpenNode> {
-    attributed(&scan(root), &uuids(root), observer, now_ms)
+    attributed(&scan(root), &uuids(root), observer, now_ms, now_ms)
 }
 
+/// A scan, the GPUs' names, and when it began.
+type Scanned = (u64, Openers, BTreeMap<u32, String>);
 type Seen = BTreeSet<(u32, u32, Option<u64>)>;
 
 /// The keeper.
@@ -52,7 +54,7 @@ pub struct Keeper {
     root: PathBuf,
     every_ms: u64,
     next_ms: u64,
-    scan: Option<JoinHandle<(Openers, BTreeMap<u32, String>)>>,
+    scan: Option<JoinHandle<Scanned>>,
     nodes: Arc<Vec<OpenNode>>,
     /// Seen by the newest scan, and by the one before as well.
     once: Seen,
@@ -92,26 +94,21 @@ impl Keeper {
             return Arc::clone(&self.nodes);
         }
         if let Some(ended) = self.scan.take_if(|scan| scan.is_finished())
-            && let Ok((found, uuids)) = ended.await
+            && let Ok((began_ms, found, uuids)) = ended.await
         {
-            self.take(&found, &uuids, observer, now_ms);
+            let nodes = attributed(&found, &uuids, observer, began_ms, now_ms);
+            self.take(&found, nodes);
         }
         if self.scan.is_none() && now_ms >= self.next_ms {
             self.next_ms = now_ms.saturating_add(self.every_ms);
             let root = self.root.clone();
-            self.scan = Some(spawn_blocking(move || (scan(&root), uuids(&root))));
+            self.scan = Some(spawn_blocking(move || (now_ms, scan(&root), uuids(&root))));
         }
         self.add_to(observation);
         Arc::clone(&self.nodes)
     }
 
-    fn take(
-        &mut self,
-        found: &Openers,
-        uuids: &BTreeMap<u32, String>,
-        observer: &mut Observer,
-        now_ms: u64,
-    ) {
+    fn take(&mut self, found: &Openers, nodes: Vec<OpenNode>) {
         if found.cut || found.denied > 0 {
             tracing::debug!(
                 found.cut,
@@ -119,7 +116,6 @@ impl Keeper {
                 "not every process could be looked at"
             );
         }
-        let nodes = attributed(found, uuids, observer, now_ms);
         let seen: Seen = nodes
             .iter()
             .flat_map(|node| {
@@ -155,11 +151,13 @@ impl Keeper {
     }
 }
 
-/// Whose the processes are, by the observer's own way: as if a driver had listed them.
+/// Whose the processes are, by the observer's own way: as if a driver had listed them when the scan began. What began later is
+/// another process, to which the pid has gone.
 fn attributed(
     found: &Openers,
     uuids: &BTreeMap<u32, String>,
     observer: &mut Observer,
+    began_ms: u64,
     now_ms: u64,
 ) -> Vec<OpenNode> {
     let minors: BTreeSet<u32> = found.minors.values().flatten().copied().collect();
@@ -179,7 +177,7 @@ fn attributed(
             gpus: minors.iter().map(gpu).collect(),
             ..Reading::default()
         }),
-        asked_boottime_ms: now_ms,
+        asked_boottime_ms: began_ms,
     };
     let mut seen = observer.observe(collected, None, now_ms);
     let node = |minor: u32| {

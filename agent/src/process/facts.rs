@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::cgroup::{self, Membership};
+use super::group::group_of;
 use super::procfs::{Ids, ProcessFolder, Silence, start_time};
 use super::workload::{self, Workload};
 
@@ -21,6 +22,8 @@ pub struct ProcessFacts {
     pub start_time: u64,
     /// User and group ids.
     pub ids: Ids,
+    /// Whether it lives in a user namespace of its own.
+    pub own_user_namespace: bool,
     /// Who logged in.
     pub login_uid: Option<u32>,
     /// Slices and unit.
@@ -86,6 +89,11 @@ impl FactsCache {
         }
     }
 
+    /// More users whose executables matter.
+    pub fn set_system_uids(&mut self, system_uids: &[u32]) {
+        system_uids.clone_into(&mut self.system_uids);
+    }
+
     /// Facts at `now_ms` of a process that the driver listed at `listed_ms` or later. One that began after that is
     /// another process, to which the pid of the listed one went. Asked again within the same look, for another GPU, the
     /// answer is the same.
@@ -133,6 +141,7 @@ impl FactsCache {
         if let Some(entry) = known
             && let State::Lives(facts) = entry.state
             && now_ms.saturating_sub(entry.read_ms) < REFRESH_MS
+            && facts.start_time.saturating_mul(TICK_MS) <= listed_ms
             && start_time(pid)? == facts.start_time
         {
             return Ok((entry.read_ms, facts));
@@ -155,14 +164,19 @@ impl FactsCache {
         let ids = folder.ids()?;
         let cgroup = folder.cgroup()?;
         let uids = ids.uids;
+        let mut workload = workload::workload(&cgroup);
+        if let Some(job) = &mut workload.job {
+            job.group = workload::job_folder(&cgroup).and_then(|folder| group_of(&folder));
+        }
         let of_system = uids.real == uids.effective && self.system_uids.contains(&uids.real);
         Ok(ProcessFacts {
             pid,
             start_time,
             ids,
+            own_user_namespace: folder.in_own_user_namespace(),
             login_uid: folder.login_uid(),
             membership: cgroup::membership(&cgroup),
-            workload: workload::workload(&cgroup),
+            workload,
             host_executable: if of_system {
                 self.host_executable(folder)
             } else {
@@ -239,6 +253,9 @@ mod tests {
         let listed_ms = crate::clock::boottime_ms();
         let told = cache.ask(pid, listed_ms, 2_000);
         assert!(matches!(told, Told::Facts(_)), "{told:?}");
+        cache.end_look();
+        // What is known of it by now does not make it the one of an older list.
+        assert_eq!(cache.ask(pid, 1, 2_001), Told::JustGone);
         child.kill().unwrap();
         child.wait().unwrap();
     }

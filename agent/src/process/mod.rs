@@ -2,5 +2,7 @@
 
 pub mod cgroup;
 pub mod facts;
+pub mod group;
 pub mod procfs;
+pub mod subordinate;
 pub mod workload;

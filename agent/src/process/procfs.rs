@@ -123,6 +123,13 @@ impl ProcessFolder {
         parse_login_uid(&self.read("loginuid").ok()?)
     }
 
+    /// Whether it lives in a user namespace of its own, where its ids are chosen within what was lent to its maker. A kernel
+    /// without such has no `uid_map`.
+    #[must_use]
+    pub fn in_own_user_namespace(&self) -> bool {
+        self.read("uid_map").is_ok_and(|map| !maps_all(&map))
+    }
+
     /// The text of `cgroup`.
     ///
     /// # Errors
@@ -234,6 +241,12 @@ fn numbers(line: &[u8]) -> Option<impl Iterator<Item = Option<u32>>> {
     Some(words.map(|word| word.parse().ok()))
 }
 
+/// `FIRST_INSIDE FIRST_OUTSIDE COUNT` in each line (user_namespaces(7)); the first namespace has one for all ids.
+fn maps_all(text: &[u8]) -> bool {
+    let words = std::str::from_utf8(text).map(str::split_ascii_whitespace);
+    words.is_ok_and(|words| words.eq(["0", "0", "4294967295"]))
+}
+
 /// One number; 4294967295 is nobody.
 fn parse_login_uid(text: &[u8]) -> Option<u32> {
     let uid = std::str::from_utf8(text).ok()?.trim_end().parse().ok()?;
@@ -300,6 +313,15 @@ mod tests {
         }
         for (text, uid) in [("1000\n", Some(1000)), ("0", Some(0)), ("4294967295", None)] {
             assert_eq!(parse_login_uid(text.as_bytes()), uid, "{text}");
+        }
+        assert!(maps_all(b"         0          0 4294967295\n"));
+        for other in [
+            "0 1000 1\n",
+            "0 0 4294967294\n",
+            "0 1000 1\n1 100000 65536\n",
+            "",
+        ] {
+            assert!(!maps_all(other.as_bytes()), "{other}");
         }
         for broken in ["", "-1", "4294967296", "a", "1 2"] {
             assert_eq!(parse_login_uid(broken.as_bytes()), None, "{broken}");

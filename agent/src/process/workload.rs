@@ -9,6 +9,7 @@
 //! pods, that kind is not believed at all.
 
 use super::cgroup::{self, Believed};
+use super::group::GroupId;
 
 /// What root's managers say of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,9 @@ pub struct Workload {
     pub container: Option<Container>,
     /// The Kubernetes pod, also where no container is named.
     pub pod: Option<PodUid>,
+    /// Some path is that of a container or pod, also where it cannot be told which, or of which kind: whoever made it chose
+    /// the users in it.
+    pub contained: bool,
 }
 
 /// A Slurm job on this node.
@@ -28,6 +32,17 @@ pub struct Job {
     pub id: JobId,
     /// Its user where the path says so, as slurmd's cgroup v1 layout does.
     pub uid: Option<u32>,
+    /// Its group, where somebody has looked: numbers of jobs are given again.
+    pub group: Option<GroupId>,
+}
+
+/// Where the group of a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFolder {
+    /// The controllers of the hierarchy as the kernel writes them; empty: the unified one.
+    pub controllers: String,
+    /// The path in it, down to the job.
+    pub path: String,
 }
 
 /// A job's number, or the SLUID by which Slurm 26.05 and later names the folders: `s` and 13 letters or digits.
@@ -114,18 +129,39 @@ impl PodUid {
 #[must_use]
 pub fn workload(text: &[u8]) -> Workload {
     let (mut job, mut container, mut pod) = (Said::default(), Said::default(), Said::default());
+    let mut contained = false;
     for line in text.split(|byte| *byte == b'\n') {
         let Some(path) = path_of(line) else { continue };
         let found = of_path(path);
         job.hear(found.job);
         container.hear(found.container);
+        contained |= found.contained;
         pod.hear(found.pod);
     }
     Workload {
+        contained,
         job: job.agreed(),
         container: container.agreed(),
         pod: pod.agreed(),
     }
+}
+
+/// The folder of the job that [`workload`] tells of.
+#[must_use]
+pub fn job_folder(text: &[u8]) -> Option<JobFolder> {
+    text.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.splitn(3, |byte| *byte == b':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let job = of_path(path).job?;
+        let ends = (1..=path.len()).filter(|end| matches!(path.get(*end), None | Some(b'/')));
+        let mut outer = ends.filter_map(|end| path.get(..end));
+        let folder = outer.find(|outer| of_path(outer).job.as_ref() == Some(&job))?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_owned()).ok();
+        Some(JobFolder {
+            controllers: text(controllers)?,
+            path: text(folder)?,
+        })
+    })
 }
 
 /// What the lines say so far.
@@ -187,13 +223,38 @@ fn of_path(path: &[u8]) -> Workload {
             ..Workload::default()
         },
         [joined, ..] if joined.contains(".slice:") => joined_names(joined),
-        _ => of_systemd(&cgroup::believe(path)),
+        parts => {
+            let found = of_systemd(&cgroup::believe(path));
+            Workload {
+                contained: found.contained || of_strange_maker(parts),
+                ..found
+            }
+        }
     }
+}
+
+/// Groups at the root of a hierarchy, which only root makes, of makers that cannot be asked: LXC, and a container engine with
+/// a parent of its own (`--cgroup-parent=/x` makes `/x/ID`).
+fn of_strange_maker(parts: &[&str]) -> bool {
+    let Some((root, below)) = parts.split_first() else {
+        return false;
+    };
+    let of_manager = [".slice", ".scope", ".service", ".."]
+        .iter()
+        .any(|kind| root.ends_with(kind));
+    let is_id = |part: &str| {
+        let id = part.strip_prefix("libpod-").unwrap_or(part);
+        ContainerId::parse(id).is_some()
+    };
+    let of_lxc =
+        *root == "lxc" || root.starts_with("lxc.payload") || root.starts_with("lxc.monitor");
+    of_lxc || !of_manager && (is_id(root) || below.iter().any(|part| is_id(part)))
 }
 
 fn made_by(runtime: Runtime, id: Option<ContainerId>) -> Workload {
     Workload {
         container: id.map(|id| Container { id, runtime }),
+        contained: true,
         ..Workload::default()
     }
 }
@@ -201,7 +262,7 @@ fn made_by(runtime: Runtime, id: Option<ContainerId>) -> Workload {
 /// `kubepods/burstable/podUID/ID` of the kubelet's cgroupfs driver; CRI-O writes `crio-ID`.
 fn in_pod(pod: &str, container: Option<&str>) -> Workload {
     let Some(pod) = pod.strip_prefix("pod").and_then(PodUid::parse) else {
-        return Workload::default();
+        return made_by(Runtime::Cri, None);
     };
     let id = container.map(|name| name.strip_prefix("crio-").unwrap_or(name));
     Workload {
@@ -217,6 +278,7 @@ fn slurm_v1(user: &str, job: &str) -> Option<Job> {
     Some(Job {
         id,
         uid: Some(uid.parse().ok()?),
+        group: None,
     })
 }
 
@@ -226,7 +288,7 @@ fn joined_names(name: &str) -> Workload {
     let (slice, maker, id) = (names.next(), names.next(), names.next());
     let pod = slice.and_then(pod_of_slice);
     if pod.is_none() || !matches!(maker, Some("cri-containerd" | "crio")) {
-        return Workload::default();
+        return made_by(Runtime::Cri, None);
     }
     Workload {
         pod,
@@ -240,9 +302,12 @@ fn of_systemd(believed: &Believed<'_>) -> Workload {
         .slices
         .last()
         .and_then(|slice| pod_of_slice(slice));
+    let outermost = membership.slices.first().map(String::as_str);
+    let in_pods = pod.is_some() || outermost == Some("kubepods.slice");
     let Some(unit) = membership.unit.as_deref() else {
         return Workload {
             pod,
+            contained: in_pods,
             ..Workload::default()
         };
     };
@@ -254,12 +319,19 @@ fn of_systemd(believed: &Believed<'_>) -> Workload {
         // Its own daemon sits in a folder `system`, which names no job.
         let id = below(0).and_then(JobId::parse);
         return Workload {
-            job: id.map(|id| Job { id, uid: None }),
+            job: id.map(|id| Job {
+                id,
+                uid: None,
+                group: None,
+            }),
             ..Workload::default()
         };
     }
     if unit == "containerd.service" || unit == "crio.service" {
-        return below(0).map(joined_names).unwrap_or_default();
+        return match below(0) {
+            Some(name) if name.contains(".slice:") => joined_names(name),
+            _ => Workload::default(),
+        };
     }
     let makers = [
         ("docker-", Runtime::Docker),
@@ -271,11 +343,16 @@ fn of_systemd(believed: &Believed<'_>) -> Workload {
         let id = unit.strip_prefix(prefix)?.strip_suffix(".scope")?;
         // What a kubelet has made, through whichever runtime, it knows itself.
         let runtime = if pod.is_some() { Runtime::Cri } else { runtime };
-        Some(made_by(runtime, Some(ContainerId::parse(id)?)))
+        Some(made_by(runtime, ContainerId::parse(id)))
     });
+    let found = found.unwrap_or_default();
+    // systemd-nspawn, also by machined; a VM's process is its user's.
+    let of_machine = unit.starts_with("systemd-nspawn@")
+        || unit.starts_with("machine-") && !unit.starts_with("machine-qemu");
     Workload {
         pod,
-        ..found.unwrap_or_default()
+        contained: found.contained || in_pods || of_machine,
+        ..found
     }
 }
 

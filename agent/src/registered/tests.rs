@@ -3,7 +3,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Command, Stdio};
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::fuzz;
 
 fn child() -> Child {
     Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()
@@ -110,4 +113,43 @@ fn a_table_that_others_could_have_written_is_ignored() {
     assert!(table.problem().unwrap().contains("others may write"));
     one.kill().unwrap();
     one.wait().unwrap();
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let tenant = prop_oneof![8 => "[ab]", 1 => "\\PC{0,8}"];
+    (0_u32..4, 0_u64..3, "[01]", tenant).prop_map(|(pid, start_time, boot_id, tenant)| Entry {
+        pid,
+        start_time,
+        boot_id,
+        tenant,
+    })
+}
+
+proptest! {
+    #![proptest_config(fuzz::config())]
+
+    /// Whatever lines stand there, a table says one thing of a process or nothing at all.
+    #[test]
+    fn a_table_says_one_thing_or_nothing(
+        entries in proptest::collection::vec(any_entry(), 0..6),
+        junk in proptest::option::weighted(0.3, "\\PC{0,60}"),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let line = |entry: &Entry| serde_json::to_string(entry).unwrap();
+        let mut lines: Vec<String> = entries.iter().map(line).collect();
+        lines.extend(junk);
+        let text = lines.join("\n");
+        if let Ok(read) = parse(&text) {
+            prop_assert!(read.iter().all(|entry| is_tenant_name(&entry.tenant)));
+            let life = |entry: &Entry| (entry.boot_id.clone(), entry.pid, entry.start_time);
+            for (one, other) in read.iter().flat_map(|one| read.iter().map(move |other| (one, other))) {
+                prop_assert!(life(one) != life(other) || one.tenant == other.tenant);
+            }
+            prop_assert!(read.len() >= entries.len());
+        }
+        // A torn file loses its torn line with all others.
+        let end = (0..=cut.index(text.len() + 1)).rev().find(|end| text.is_char_boundary(*end));
+        let torn = parse(text.get(..end.unwrap_or(0)).unwrap_or_default());
+        prop_assert!(torn.is_err() || torn.unwrap().len() <= lines.len());
+    }
 }

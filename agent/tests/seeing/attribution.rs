@@ -95,7 +95,7 @@ async fn rule_08_only_the_kernel_names_the_tenant() {
     let node = Node::new("t4x1");
     let uid = rustix::process::getuid().as_raw();
     let rules = format!(
-        "[[rule]]\nslice = \"tenant-{{tenant}}.slice\"\n[[rule]]\nuid = {uid}\ntenant = \"by-uid\"\n"
+        "[[rule]]\nslice = \"tenant-{{tenant}}.slice\"\n[[rule]]\nuid = {uid}\ntenant = \"by-uid\"\nalso_in_containers = true\n"
     );
     let mut observer = Observer::new(&config(&rules), None).unwrap();
     let forged = node.path().join("nvidia-cuda-mps-server");
@@ -126,4 +126,65 @@ async fn rule_08_only_the_kernel_names_the_tenant() {
         }]
     );
     sampler.shutdown().await;
+}
+
+/// A directory service that is away when somebody asks, and one that answers; the host's own users come first, and the question
+/// never keeps the program waiting for long.
+#[test]
+fn rule_08_a_directory_service_that_is_away_gives_nothing_to_another_tenant() {
+    let node = Node::new("t4x1");
+    let pid = node.run_on("0", None);
+    let uid = rustix::process::getuid().as_raw();
+    let dir = node.agent_dir();
+    let rules = format!(
+        "[[attribution.rule]]\nuser = \"gpuquota-ann\"\ntenant = \"own\"\nalso_in_containers = true\n\
+         [[attribution.rule]]\nuid = {uid}\ntenant = \"other\"\nalso_in_containers = true\n"
+    );
+    fs::write(dir.join("agent.toml"), rules).unwrap();
+    // Made by a child: what this process had open for writing could not be run while another test forks.
+    let script = "cd \"$1\" && echo '#!/bin/sh' >getent && echo '. \"${0%/*}/answer\"' >>getent && chmod 755 getent";
+    let made = std::process::Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(node.path())
+        .status();
+    assert!(made.unwrap().success());
+    let found = |script: &str| {
+        fs::write(node.path().join("answer"), script).unwrap();
+        let path = format!(
+            "{}:{}",
+            node.path().display(),
+            std::env::var("PATH").unwrap()
+        );
+        let mut agent = node.agent();
+        agent.env("PATH", path).args(["devices", "--json", "--dir"]);
+        let output = agent
+            .arg(&dir)
+            .arg("--nvml-library")
+            .arg(node.library())
+            .output();
+        let told: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        let process = told["devices"][0]["processes"][0].clone();
+        assert_eq!(process["pid"], pid);
+        process
+    };
+    let begun = boottime_ms();
+    for away in ["exit 2", "exec sleep 600"] {
+        let process = found(away);
+        assert_eq!(
+            (&process["tenant"], &process["reason"], &process["detail"]),
+            (
+                &serde_json::Value::Null,
+                &"unresolved".into(),
+                &"user gpuquota-ann".into()
+            )
+        );
+    }
+    assert!(boottime_ms() - begun < 60_000);
+    let answers =
+        format!("[ \"$3\" = gpuquota-ann ] && echo \"gpuquota-ann:x:{uid}:1::/:/bin/sh\"");
+    assert_eq!(found(&answers)["tenant"], "own");
+    assert_eq!(
+        found("echo \"gpuquota-ann:x:64321:1::/:/bin/sh\"")["tenant"],
+        "other"
+    );
 }

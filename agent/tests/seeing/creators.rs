@@ -9,6 +9,9 @@ use gpuquota_agent::observation::{Owner, Reason, Source};
 use gpuquota_proto::cri_v1::{ContainerMetadata, ContainerStatus};
 use gpuquota_proto::pod_resources_v1::PodResources;
 
+use gpuquota_agent::process::facts::{FactsCache, Told};
+
+use crate::cgroup::Cgroup;
 use crate::look::{Look, fresh_id};
 use crate::node::Node;
 use crate::runtimes::{Cri, Kubelet, docker, hostile};
@@ -28,7 +31,7 @@ fn nobodys(reason: Reason) -> Owner {
 fn socket_rules(node: &Node, table: &str, rule: &str) -> String {
     let socket = node.path().join("socket");
     format!(
-        "[creators.{table}]\nsocket = {socket:?}\ntrust_labels = true\n[[rule]]\n{rule}\n[[rule]]\nuid_range = [0, 4294967295]\ntenant = \"by-uid\"\n"
+        "[creators.{table}]\nsocket = {socket:?}\ntrust_labels = true\n[[rule]]\n{rule}\n[[rule]]\nuid_range = [0, 4294967295]\ntenant = \"by-uid\"\nalso_in_containers = true\n"
     )
 }
 
@@ -63,22 +66,29 @@ async fn rule_08_hostile_answers_name_nobody_and_a_good_one_heals() {
     let Some(mut look) = look else { return };
     let socket = look.node.path().join("socket");
     let unreachable = nobodys(Reason::RuntimeUnreachable);
-    for (once, again) in [
-        (&b""[..], &b""[..]),
-        (b"\x00\xff\x00 garbage\r\n\r\n", b""),
+    let unreadable = nobodys(Reason::AnswerUnreadable);
+    for (once, again, told) in [
+        (&b""[..], &b""[..], &unreachable),
+        (b"\x00\xff\x00 garbage\r\n\r\n", b"", &unreachable),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"Id\":1}\n",
             b"",
+            &unreadable,
         ),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
             &[b' '; 65536],
+            &unreadable,
         ),
-        (b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 65536]),
-        (b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 65536], &unreachable),
+        (
+            b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+            b"",
+            &unreachable,
+        ),
     ] {
         let hostile = hostile(&socket, once, again);
-        assert_eq!(look.owner_by(&hostile).await, unreachable);
+        assert_eq!(look.owner_by(&hostile).await, *told);
     }
     let _docker = docker(&socket, &id, &[("tenant", "../x")]);
     look.until(&nobodys(Reason::NoRule)).await;
@@ -109,7 +119,8 @@ async fn hostile_grpc_answers_name_nobody() {
         ..Cri::default()
     };
     let cri = cri.serve(&socket);
-    assert_eq!(look.owner_by(&cri).await, unreachable);
+    let unreadable = nobodys(Reason::AnswerUnreadable);
+    assert_eq!(look.owner_by(&cri).await, unreadable);
 }
 
 #[tokio::test]
@@ -233,6 +244,17 @@ async fn a_slurm_job_is_its_accounts_or_users() {
     };
     look.until(&of("phys", Source::SlurmAccount)).await;
     drop(look);
+    // The number is another user's job by what Slurm says.
+    let contradicted = |node: &Node| {
+        let rules = rules(node);
+        fs::write(node.path().join("told"), "daemon phys\n").unwrap();
+        rules
+    };
+    let Some(mut look) = Look::at(&path, contradicted) else {
+        return;
+    };
+    look.until(&nobodys(Reason::JobContradicts)).await;
+    drop(look);
     let Some(mut unknown) = Look::at(
         &format!("/system.slice/{scope}/job_9/step_0/user/task_0"),
         rules,
@@ -302,4 +324,29 @@ async fn rule_08_a_socket_that_another_user_listens_on_is_not_believed() {
     });
     look.until(&nobodys(Reason::RuntimeUnreachable)).await;
     assert_eq!(look.owner().await, nobodys(Reason::RuntimeUnreachable));
+}
+
+/// A job of the same number and path later on is another one, for as long as the process lives.
+#[test]
+fn rule_08_a_jobs_group_made_again_is_another_job() {
+    let path = format!("/slurm_again{}/uid_0/job_9", std::process::id());
+    let mut child = std::process::Command::new("sleep")
+        .arg("600")
+        .spawn()
+        .unwrap();
+    let mut facts = FactsCache::new(Vec::new());
+    let mut group = |now_ms| {
+        let cgroup = Cgroup::new(&path)?;
+        cgroup.take(child.id());
+        let Told::Facts(told) = facts.ask(child.id(), u64::MAX, now_ms) else {
+            panic!("it lives");
+        };
+        let job = told.workload.job.clone().unwrap();
+        facts.end_look();
+        Some(job.group.unwrap())
+    };
+    let (first, again) = (group(0), group(10_000));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(first.is_none() || first != again);
 }

@@ -156,7 +156,10 @@ fn fault_c_rule_14_a_mismatch_still_tells_who_has_the_devices_open() {
     let pid = node.workload();
     let fd = root.path().join(pid.to_string()).join("fd");
     fs::create_dir_all(&fd).unwrap();
-    std::os::unix::fs::symlink("/dev/nvidia2", fd.join("7")).unwrap();
+    // A node that every host has stands for the one of the GPU: 5:2.
+    let devices = "Character devices:\n  5 nvidia\n";
+    fs::write(root.path().join("devices"), devices).unwrap();
+    std::os::unix::fs::symlink("/dev/ptmx", fd.join("7")).unwrap();
     fs::create_dir_all(root.path().join("driver/nvidia")).unwrap();
     let version = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.90.07  Fri\n";
     fs::write(root.path().join("driver/nvidia/version"), version).unwrap();

@@ -33,7 +33,7 @@ fn rule_07_in_a_foreign_pid_namespace_no_pid_is_anybodys() {
     let dir = node.path().join("agent");
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
-    let rule = "[[attribution.rule]]\nuid_range = [0, 4294967295]\ntenant = \"all\"\n";
+    let rule = "[[attribution.rule]]\nuid_range = [0, 4294967295]\ntenant = \"all\"\nalso_in_containers = true\n";
     fs::write(dir.join("agent.toml"), rule).unwrap();
     let look = |mut command: Command| -> Value {
         let output = command

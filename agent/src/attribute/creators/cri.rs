@@ -79,9 +79,9 @@ impl Cri {
         self.facts_of(answer.into_inner().items, uid)
     }
 
-    /// A pod may have several sandboxes one after the other; all are of one namespace.
-    fn facts_of(&self, items: Vec<PodSandbox>, uid: &PodUid) -> Result<Facts, Reason> {
-        let mut facts: Option<Facts> = None;
+    /// A pod may have several sandboxes one after the other; all are of one namespace, and what the newest says counts.
+    pub(super) fn facts_of(&self, items: Vec<PodSandbox>, uid: &PodUid) -> Result<Facts, Reason> {
+        let mut newest: Option<(u32, Facts)> = None;
         for sandbox in items {
             let Some(metadata) = sandbox.metadata else {
                 continue;
@@ -94,15 +94,19 @@ impl Cri {
                 labels: labels_wanted(sandbox.labels, &self.labels),
                 ..Facts::default()
             };
-            if facts
-                .as_ref()
-                .is_some_and(|facts| facts.namespace != found.namespace)
-            {
+            let Some((attempt, facts)) = &newest else {
+                newest = Some((metadata.attempt, found));
+                continue;
+            };
+            let contradict = *attempt == metadata.attempt && *facts != found;
+            if contradict || facts.namespace != found.namespace {
                 return Err(Reason::PodUnknown);
             }
-            facts.get_or_insert(found);
+            if metadata.attempt > *attempt {
+                newest = Some((metadata.attempt, found));
+            }
         }
-        facts.ok_or(Reason::PodUnknown)
+        newest.map(|(_, facts)| facts).ok_or(Reason::PodUnknown)
     }
 }
 
@@ -124,8 +128,11 @@ impl Creator for Cri {
 
 /// What an error of gRPC means: not to know is an answer.
 fn reason(status: &Status, unknown: Reason) -> Reason {
-    if status.code() == Code::NotFound {
-        return unknown;
+    match status.code() {
+        Code::NotFound => return unknown,
+        // Beyond the limit: whoever makes a container or pod can give it any labels.
+        Code::OutOfRange => return Reason::AnswerUnreadable,
+        _ => {}
     }
     tracing::debug!(code = ?status.code(), "the container runtime does not answer");
     Reason::RuntimeUnreachable

@@ -30,7 +30,7 @@ pub async fn granted(socket: PathBuf, patience: Patience) -> Option<Granted> {
 }
 
 /// A device that several containers share is nobody's label.
-fn by_device(pods: Vec<PodResources>) -> Granted {
+pub(super) fn by_device(pods: Vec<PodResources>) -> Granted {
     let mut granted: BTreeMap<String, Option<PodPlace>> = BTreeMap::new();
     for pod in pods {
         for container in pod.containers {

@@ -68,7 +68,7 @@ impl Creator for Kubelet {
     }
 }
 
-fn namespace(pods: &[PodResources], pod_logs: &Path, uid: &PodUid) -> Option<String> {
+pub(super) fn namespace(pods: &[PodResources], pod_logs: &Path, uid: &PodUid) -> Option<String> {
     let plain = |name: &str| {
         !name.is_empty()
             && name

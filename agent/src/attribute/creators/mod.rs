@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use cache::Facts;
-use cache::{Cache, Key};
+use cache::{Cache, JobKey, Key};
 pub use config::{CreatorsConfig, KubeletTable, RuntimeTable, SlurmTable};
 pub use granted::{Granted, PodPlace, granted};
 
@@ -62,7 +62,8 @@ pub type Known = Option<Result<Arc<Facts>, Reason>>;
 
 /// Who can be asked, as the rules see it.
 pub trait Creators {
-    /// User and account of a job. `real_uid` is that of one of its processes.
+    /// User and account of a job. `real_uid` is that of one of its processes; unless it, or the user in the job's path, is the
+    /// job's own user, the answer is about another job of the same number, or the process is another user's.
     fn job(&self, job: &Job, real_uid: u32) -> Known;
     /// Namespace and labels of a pod.
     fn pod(&self, pod: &PodUid) -> Known;
@@ -200,9 +201,17 @@ impl Resolver {
 
 impl Creators for Resolver {
     fn job(&self, job: &Job, real_uid: u32) -> Known {
-        let uid = job.uid.unwrap_or(real_uid);
-        let uid = (!self.slurm_answers).then_some(uid);
-        self.ask(self.slurm.as_ref(), &Key::Job(job.id.clone(), uid))
+        let told = job.uid.unwrap_or(real_uid);
+        let key = JobKey {
+            id: job.id.clone(),
+            group: job.group,
+            uid: (!self.slurm_answers).then_some(told),
+        };
+        let known = self.ask(self.slurm.as_ref(), &Key::Job(key))?;
+        Some(known.and_then(|facts| match facts.uid {
+            Some(uid) if uid != told => Err(Reason::JobContradicts),
+            _ => Ok(facts),
+        }))
     }
 
     fn pod(&self, pod: &PodUid) -> Known {
@@ -266,6 +275,11 @@ fn labels_wanted(
         |(key, value): &(String, String)| wanted.contains(key) && value.len() <= LABEL_LIMIT;
     labels.into_iter().filter(counts).collect()
 }
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;
 
 /// Nobody can be asked.
 #[cfg(test)]

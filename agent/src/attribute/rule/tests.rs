@@ -30,6 +30,7 @@ fn the_documented_rules_are_accepted() {
         [[rule]]
         uid = 1000
         tenant = "x"
+        also_in_containers = true
         [[rule]]
         uid_range = [1000, 1999]
         tenant = "y"
@@ -112,6 +113,14 @@ fn what_is_unclear_is_refused_with_the_rule() {
         ("container_label = \"=a\"\ntenant = \"x\"", "KEY=VALUE"),
         ("login_uid_range = [3, 2]\ntenant = \"x\"", "3 is above 2"),
         ("gid_range = [2, 3]", "tenant"),
+        (
+            "slice = \"a.slice\"\ntenant = \"x\"\nalso_in_containers = true",
+            "also_in_containers",
+        ),
+        (
+            "login_user = \"a\"\ntenant = \"x\"\nalso_in_containers = true",
+            "also_in_containers",
+        ),
     ] {
         let error = first_error(&format!(
             "[[rule]]\nuid = 1\ntenant = \"a\"\n[[rule]]\n{text}"

@@ -7,7 +7,7 @@ use crate::observation::{AttributedProcess, Device, Owner, Reason, Source};
 fn device(partitioned: bool, tenants: &[&str]) -> Device {
     let process = |(pid, name): (u32, &&str)| AttributedProcess {
         pid,
-        start_time: None,
+        start_time: Some(1),
         owner: match *name {
             "" => Owner::Unattributed(Reason::NoRule),
             name => Owner::Tenant {
@@ -54,6 +54,13 @@ fn node() -> Observation {
     }
 }
 
+fn node_at(boottime_ms: u64) -> Observation {
+    Observation {
+        at_boottime_ms: boottime_ms,
+        ..node()
+    }
+}
+
 fn at(boottime_ms: u64) -> Now {
     Now {
         boottime_ms,
@@ -77,6 +84,7 @@ fn line(xid: Option<u64>, fell_off: bool) -> Trouble {
         xid,
         gi: None,
         ci: None,
+        pid: None,
         fell_off,
     }
 }
@@ -174,16 +182,108 @@ fn an_xid_is_a_tenants_only_where_no_other_can_have_caused_it() {
     ] {
         ledger.heard(&event, Some(&before), at(0));
     }
-    assert_eq!(tenants(&ledger), []);
+    let nobodys = (String::new(), Class::Application, 6);
+    assert!(!ledger.is_undecided());
+    assert_eq!(tenants(&ledger), std::slice::from_ref(&nobodys));
     ledger.heard(&event("GPU-m", 13, Some((1, 0)), 4), Some(&before), at(0));
     ledger.heard(&event("GPU-m", 43, Some((2, 1)), 1), Some(&before), at(0));
     ledger.heard(&event("GPU-x", 79, None, 1), Some(&before), at(0));
+    // Not before a reading afterwards says the same.
+    ledger.decide(&before, at(0));
+    assert_eq!(tenants(&ledger), std::slice::from_ref(&nobodys));
+    ledger.decide(&node_at(1), at(2));
     let expected = [
+        nobodys,
         ("a".to_owned(), Class::Application, 4),
         ("b".to_owned(), Class::Application, 1),
         ("c".to_owned(), Class::ResetNeeded, 1),
     ];
     assert_eq!(tenants(&ledger), expected);
+}
+
+/// Whose one XID of GPU-x is, with these readings before and after it, each a change of the plain one.
+fn whose(
+    before: impl FnOnce(&mut Observation),
+    after: impl FnOnce(&mut Observation),
+    pid: Option<u32>,
+) -> Vec<(String, u64)> {
+    let mut ledger = Ledger::default();
+    let (mut first, mut second) = (node_at(95_000), node_at(100_500));
+    before(&mut first);
+    after(&mut second);
+    let told = Trouble {
+        pid,
+        ..line(Some(31), false)
+    };
+    ledger.read(&told, Some("GPU-x"), Some(&first), at(100_000));
+    ledger.decide(&second, at(101_000));
+    // Nothing better comes for a minute.
+    ledger.decide(&second, at(170_000));
+    assert!(!ledger.is_undecided());
+    let rows = ledger.tenants();
+    rows.map(|(tenant, _, count)| (tenant.to_owned(), count))
+        .collect()
+}
+
+fn gpu_x(seen: &mut Observation) -> &mut Device {
+    let key = DeviceKey::Gpu("GPU-x".into());
+    seen.devices.get_mut(&key).unwrap()
+}
+
+/// Who held a GPU before is not who held it when the XID came: the reading before must be good and young, and the first good
+/// one after it must say the same.
+#[test]
+fn rule_12_an_xid_is_charged_by_good_readings_before_and_after_it() {
+    let nobody = [(String::new(), 1)];
+    let c = [("c".to_owned(), 1)];
+    let same = |_: &mut Observation| {};
+    assert_eq!(whose(same, same, None), c);
+    let becomes = |seen: &mut Observation, tenants: &[&str]| {
+        gpu_x(seen).processes = device(false, tenants).processes;
+    };
+    assert_eq!(whose(same, |seen| becomes(seen, &["a"]), None), nobody);
+    assert_eq!(whose(same, |seen| becomes(seen, &["c", "a"]), None), nobody);
+    assert_eq!(whose(same, |seen| becomes(seen, &[]), None), nobody);
+    let old = |seen: &mut Observation| seen.at_boottime_ms = 89_999;
+    assert_eq!(whose(old, same, None), nobody);
+    let under_way = |seen: &mut Observation| seen.at_boottime_ms = 100_000;
+    assert_eq!(whose(same, under_way, None), nobody);
+    let ill = |seen: &mut Observation| gpu_x(seen).health = Health::Hung;
+    assert_eq!(whose(ill, same, None), nobody);
+    assert_eq!(whose(same, ill, None), nobody);
+    let away = |seen: &mut Observation| seen.nvml = NvmlState::Quiesced(String::new());
+    assert_eq!(whose(away, same, None), nobody);
+    assert_eq!(whose(same, away, None), nobody);
+}
+
+/// The process that the kernel module names is its tenant's, also when it ends by the XID and whoever else is there.
+#[test]
+fn rule_12_an_xid_is_charged_to_the_process_that_the_module_names() {
+    let nobody = [(String::new(), 1)];
+    let gone = |seen: &mut Observation| gpu_x(seen).processes.clear();
+    let shared = |seen: &mut Observation| {
+        gpu_x(seen).processes = device(false, &["b", "c", ""]).processes;
+    };
+    assert_eq!(whose(shared, gone, Some(2)), [("c".to_owned(), 1)]);
+    assert_eq!(whose(shared, gone, Some(3)), nobody, "it has no tenant");
+    assert_eq!(whose(|_| {}, |_| {}, Some(7)), nobody, "it is not there");
+    let old = |seen: &mut Observation| seen.at_boottime_ms = 0;
+    assert_eq!(whose(old, |_| {}, Some(1)), nobody);
+    // The driver tells first, and the log whose it was.
+    let mut ledger = Ledger::default();
+    let before = node_at(99_000);
+    ledger.heard(&event("GPU-x", 31, None, 2), Some(&before), at(100_000));
+    let named = |pid| Trouble {
+        pid: Some(pid),
+        ..line(Some(31), false)
+    };
+    for pid in [1, 9] {
+        ledger.read(&named(pid), Some("GPU-x"), Some(&before), at(100_001));
+    }
+    assert!(!ledger.is_undecided());
+    let rows: Vec<_> = ledger.tenants().collect();
+    let application = Class::Application;
+    assert_eq!(rows, [("", application, 1), ("c", application, 1)]);
 }
 
 #[test]

@@ -26,7 +26,9 @@ fn sleeper() -> Sleeper {
 /// An observer to which every process of this test's user is a tenant's.
 fn observer() -> Observer {
     let uid = rustix::process::geteuid().as_raw();
-    let text = format!("[[rule]]\nuid_range = [{uid}, {uid}]\ntenant = \"team-a\"\n");
+    let text = format!(
+        "[[rule]]\nuid_range = [{uid}, {uid}]\ntenant = \"team-a\"\nalso_in_containers = true\n"
+    );
     let config: AttributionConfig = toml::from_str(&text).unwrap();
     Observer::new(&config, None).unwrap()
 }
@@ -61,15 +63,22 @@ fn node(nvml: NvmlState) -> Observation {
         at_boottime_ms: 0,
         nvml,
         driver_version: None,
-        devices: [gpu(0, false, &[]), gpu(1, true, &[]), gpu(2, false, &[1])].into(),
+        devices: [gpu(3, false, &[]), gpu(5, true, &[]), gpu(7, false, &[1])].into(),
     }
 }
 
 fn open(root: &Path, pid: u32, minors: &[u32]) {
     let fd = root.join(pid.to_string()).join("fd");
     fs::create_dir_all(&fd).unwrap();
+    // Nodes that every host has, with these minor numbers below one major number.
+    fs::write(root.join("devices"), "Character devices:\n  1 nvidia\n").unwrap();
     for minor in minors {
-        symlink(format!("/dev/nvidia{minor}"), fd.join(minor.to_string())).unwrap();
+        let node = match minor {
+            3 => "/dev/null",
+            5 => "/dev/zero",
+            _ => "/dev/full",
+        };
+        symlink(node, fd.join(minor.to_string())).unwrap();
     }
 }
 
@@ -98,8 +107,8 @@ async fn fault_c_rule_14_who_has_a_node_open_for_two_scans_is_among_the_last_hol
     let root = tempfile::tempdir().unwrap();
     let (stays, looks) = (sleeper(), sleeper());
     let (stays, looks) = (stays.0.id(), (looks.0.id(), looks));
-    open(root.path(), stays, &[0, 1]);
-    open(root.path(), looks.0, &[0, 2]);
+    open(root.path(), stays, &[3, 5]);
+    open(root.path(), looks.0, &[3, 7]);
     let mut observer = observer();
     let mut keeper = Keeper::new(root.path(), 0);
     let seen = scanned(&mut keeper, &mut observer).await;
@@ -109,7 +118,7 @@ async fn fault_c_rule_14_who_has_a_node_open_for_two_scans_is_among_the_last_hol
         .iter()
         .map(|node| (node.minor, node.processes.len()))
         .collect();
-    assert_eq!(shown, [(0, 2), (1, 1), (2, 1)]);
+    assert_eq!(shown, [(3, 2), (5, 1), (7, 1)]);
     fs::remove_dir_all(root.path().join(looks.0.to_string())).unwrap();
     // A scan may have begun before that.
     scanned(&mut keeper, &mut observer).await;
@@ -118,9 +127,9 @@ async fn fault_c_rule_14_who_has_a_node_open_for_two_scans_is_among_the_last_hol
     assert_eq!(
         pids(&seen),
         [vec![stays], vec![], vec![1]],
-        "GPU 1 is cut: who has what of it is not known"
+        "GPU 5 is cut: who has what of it is not known"
     );
-    let owner = &seen.devices[&DeviceKey::Gpu("GPU-0".into())].processes[0].owner;
+    let owner = &seen.devices[&DeviceKey::Gpu("GPU-3".into())].processes[0].owner;
     assert_eq!(owner.tenant(), Some("team-a"));
 
     let mut fine = node(NvmlState::Ok);
@@ -144,4 +153,29 @@ async fn rule_14_proc_is_read_in_that_state_only_and_not_at_each_pass() {
     assert!(keeper.scan.is_none());
     keeper.mind(&mut blind, &mut observer, 105_000).await;
     assert!(keeper.scan.is_some());
+}
+
+/// Case 68: between the scan and the question the pid went to somebody else.
+#[test]
+fn fault_i_rule_07_a_process_that_began_after_the_scan_is_not_the_opener() {
+    let mut observer = observer();
+    let began_ms = boottime_ms();
+    let late = loop {
+        let late = sleeper();
+        let start = crate::process::procfs::start_time(late.0.id()).unwrap();
+        if start * 10 > began_ms {
+            break late;
+        }
+    };
+    let found = Openers {
+        minors: [(late.0.id(), [3].into())].into(),
+        ..Openers::default()
+    };
+    let mut nodes = |began_ms| {
+        let names = BTreeMap::new();
+        let nodes = attributed(&found, &names, &mut observer, began_ms, boottime_ms());
+        nodes[0].processes.len()
+    };
+    assert_eq!((nodes(began_ms), nodes(boottime_ms() + 10)), (0, 1));
+    assert_eq!(nodes(began_ms), 0, "also when it is known by then");
 }

@@ -18,6 +18,7 @@ fn job(id: &str, uid: Option<u32>) -> Workload {
         job: Some(Job {
             id: JobId(id.to_owned()),
             uid,
+            group: None,
         }),
         ..Workload::default()
     }
@@ -30,6 +31,7 @@ fn container(runtime: Runtime) -> Workload {
 fn pod(container: Workload) -> Workload {
     Workload {
         pod: PodUid::parse(UID),
+        contained: true,
         ..container
     }
 }
@@ -161,7 +163,11 @@ fn what_a_tenant_can_name_is_not_believed() {
         "/slurm/uid_-1/job_1".to_owned(),
         "/slurm/uid_1/step_1".to_owned(),
     ] {
-        assert_eq!(of(&path), Workload::default(), "{path}");
+        let nothing_named = Workload {
+            contained: false,
+            ..of(&path)
+        };
+        assert_eq!(nothing_named, Workload::default(), "{path}");
     }
     // A container's own groups, and those of a job, do not make it another one.
     let nested = format!("/docker/{ID}/docker/{OTHER}");
@@ -177,12 +183,79 @@ fn controllers_that_contradict_each_other_are_not_believed() {
          4:devices:/docker/{ID}\n1:name=systemd:/system.slice/slurmd.service\n0::/system.slice/slurmd.service\n"
     );
     let both = Workload {
-        container: container(Runtime::Docker).container,
-        ..job("1", Some(7))
+        job: job("1", Some(7)).job,
+        ..container(Runtime::Docker)
     };
     assert_eq!(workload(v1.as_bytes()), both);
     let apart = format!("{v1}3:cpuset:/slurm/uid_8/job_2\n");
     assert_eq!(workload(apart.as_bytes()), container(Runtime::Docker));
+}
+
+#[test]
+fn the_folder_of_a_job_ends_with_the_job() {
+    let folder = |text: &str| {
+        let folder = job_folder(text.as_bytes())?;
+        Some((folder.controllers, folder.path))
+    };
+    for (text, controllers, path) in [
+        (
+            "3:x:/a\n2:cpu,memory:/slurm_gpu01/uid_1/job_7/step_0/task_0\n0::/\n",
+            "cpu,memory",
+            "/slurm_gpu01/uid_1/job_7",
+        ),
+        (
+            "0::/system.slice/slurmstepd.scope/job_7/step_0/job_8\n",
+            "",
+            "/system.slice/slurmstepd.scope/job_7",
+        ),
+        (
+            "0::/system.slice/gpu_slurmstepd.scope/s5K1KKYAYG5D00\n",
+            "",
+            "/system.slice/gpu_slurmstepd.scope/s5K1KKYAYG5D00",
+        ),
+    ] {
+        let expected = (controllers.to_owned(), path.to_owned());
+        assert_eq!(folder(text), Some(expected), "{text}");
+    }
+    for none in ["", "0::/", "0::/x.slice/job_7", "/slurm/uid_1/job_7"] {
+        assert_eq!(folder(none), None, "{none}");
+    }
+}
+
+/// Whoever made it chose the users in it, also where nothing tells which container it is.
+#[test]
+fn what_is_in_some_container_is_known_to_be() {
+    let lxc_and_own_parents = [
+        "/lxc.payload.web/x".to_owned(),
+        "/lxc/web".to_owned(),
+        format!("/mine/{ID}"),
+        format!("/mine/deeper/libpod-{ID}"),
+        "/docker/short".to_owned(),
+        "/kubepods/podnone/x".to_owned(),
+        "/kubepods.slice/x.scope".to_owned(),
+        "/system.slice/docker-short.scope".to_owned(),
+        "/machine.slice/systemd-nspawn@web.service/payload".to_owned(),
+        "/machine.slice/machine-web.scope".to_owned(),
+        format!("/system.slice/containerd.service/kubepods-pod{UID_}.slice:other:{ID}"),
+    ];
+    for path in lxc_and_own_parents {
+        let found = of(&path);
+        assert!(found.contained && found.container.is_none(), "{path}");
+    }
+    for path in [
+        "/".to_owned(),
+        "/system.slice/docker.service".to_owned(),
+        "/system.slice/containerd.service".to_owned(),
+        "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/libvirt/emulator".to_owned(),
+        format!("/user.slice/user-1.slice/user@1.service/user.slice/libpod-{ID}.scope"),
+        format!("/tenant.slice/tenant-a.slice/job.service/{ID}"),
+        "/system.slice/slurmstepd.scope/job_4711/step_0".to_owned(),
+    ] {
+        assert!(!of(&path).contained, "{path}");
+    }
+    let apart = format!("2:x:/docker/{ID}\n1:y:/docker/{OTHER}\n");
+    let found = workload(apart.as_bytes());
+    assert!(found.contained && found.container.is_none());
 }
 
 proptest! {

@@ -1,0 +1,70 @@
+//! Which cgroup a path stands for now: the folder by its inode, which the kernel gives to no other group of this boot.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::workload::JobFolder;
+
+/// Where cgroups are (cgroups(7)).
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// One life of a cgroup. Another group that is later made under the same path has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId {
+    device: u64,
+    inode: u64,
+}
+
+impl GroupId {
+    #[cfg(test)]
+    pub(crate) fn of_test(inode: u64) -> Self {
+        Self { device: 0, inode }
+    }
+}
+
+/// The group of a job; `None` when it is not there, or its hierarchy is not mounted where it usually is.
+#[must_use]
+pub fn group_of(job: &JobFolder) -> Option<GroupId> {
+    group_below(Path::new(ROOT), job)
+}
+
+fn group_below(root: &Path, job: &JobFolder) -> Option<GroupId> {
+    let hierarchies = job.controllers.split(',');
+    let named = |name: &str| root.join(name.strip_prefix("name=").unwrap_or(name));
+    let candidates: Vec<PathBuf> = if job.controllers.is_empty() {
+        vec![root.join("unified"), root.to_owned()]
+    } else {
+        let all = std::iter::once(named(&job.controllers));
+        all.chain(hierarchies.map(named)).collect()
+    };
+    let relative = job.path.trim_start_matches('/');
+    let found = candidates
+        .into_iter()
+        .find_map(|hierarchy| std::fs::symlink_metadata(hierarchy.join(relative)).ok())?;
+    Some(GroupId {
+        device: found.dev(),
+        inode: found.ino(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::workload::job_folder;
+
+    #[test]
+    fn a_group_is_found_in_each_layout() {
+        let root = tempfile::tempdir().unwrap();
+        let group = |text: &str| group_below(root.path(), &job_folder(text.as_bytes())?);
+        let make = |path: &str| std::fs::create_dir_all(root.path().join(path)).unwrap();
+        let v1 = "4:memory,cpu:/slurm/uid_7/job_1/step_0\n";
+        let v2 = "0::/system.slice/slurmstepd.scope/job_1/step_0\n";
+        assert_eq!((group(v1), group(v2)), (None, None));
+        make("cpu/slurm/uid_7/job_1");
+        make("system.slice/slurmstepd.scope/job_1/step_0");
+        assert!(group(v1).is_some() && group(v2).is_some() && group(v1) != group(v2));
+        let before = group(v2);
+        make("unified/system.slice/slurmstepd.scope/job_1");
+        assert_ne!(group(v2), before, "beside version 1");
+    }
+}
