@@ -206,12 +206,16 @@ struct Row<'o> {
     nvlink_island: Option<u32>,
     /// What a full GPU is.
     gpu: Option<&'o GpuFacts>,
-    processes: Vec<ProcessRow<'o>>,
+    /// Not known when the driver does not list them; the last known ones while `state` is not ok.
+    processes: Option<Vec<ProcessRow<'o>>>,
+    /// Why a GPU may hold more than is shown.
+    doubts: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
 struct ProcessRow<'o> {
-    pid: u32,
+    /// Not there when the driver does not name the process.
+    pid: Option<u32>,
     tenant: Option<&'o str>,
     /// Which kind of rule named the tenant; `system` for the driver's daemons.
     source: Option<&'static str>,
@@ -266,7 +270,8 @@ impl<'o> Row<'o> {
             numa_node: device.numa_node(),
             nvlink_island: device.nvlink_island,
             gpu: facts.filter(|_| place.is_none() && device.vgpu.is_none()),
-            processes: device.processes.iter().map(ProcessRow::new).collect(),
+            processes: processes(device),
+            doubts: device.doubts.iter().map(|doubt| doubt.as_str()).collect(),
         }
     }
 }
@@ -299,6 +304,12 @@ impl<'o> ProcessRow<'o> {
             sm_quality: process.sm.quality(),
         }
     }
+}
+
+/// What is known of the processes on it.
+fn processes(device: &Device) -> Option<Vec<ProcessRow<'_>>> {
+    let unknown = device.unlisted && device.processes.is_empty();
+    (!unknown).then(|| device.processes.iter().map(ProcessRow::new).collect())
 }
 
 /// The driver says it, or nobody does.

@@ -37,7 +37,7 @@ fn row(known: serde_json::Value) -> serde_json::Value {
         "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "guest_driver": null, "placement_id": null, "memory_total_bytes": null,
         "memory_used_bytes": null, "memory_used_quality": "unknown", "utilization_percent": null, "utilization_quality": "unknown",
         "state": "ok", "numa_node": null, "nvlink_island": null,
-        "pci_bus_id": null, "gpu": null, "processes": [],
+        "pci_bus_id": null, "gpu": null, "processes": [], "doubts": [],
     });
     let all = row.as_object_mut().unwrap();
     for (name, value) in known.as_object().unwrap() {
@@ -52,7 +52,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
     instance.profile = Some("1g.10gb".to_owned());
     instance.mig_uuid = Some("MIG-1".to_owned());
     instance.processes = vec![AttributedProcess {
-        pid: 7,
+        pid: Some(7),
         start_time: Some(1),
         owner: Owner::Tenant {
             name: "t".to_owned(),
@@ -74,6 +74,9 @@ fn the_json_has_every_field_and_unknown_is_null() {
     lost.mig_generation = Some(0);
     lost.health = Health::Lost;
     lost.memory = None;
+    lost.unlisted = true;
+    lost.partitioned = false;
+    assert_eq!(table::holders(&lost), "?");
     let mut old = device("T4");
     old.memory = Some(Memory {
         total: 16,
@@ -116,7 +119,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
         ]),
     };
     let expected = json!({"driver": null, "devices": [
-        row(json!({"uuid": "GPU-a", "kind": "gpu", "state": "lost"})),
+        row(json!({"uuid": "GPU-a", "kind": "gpu", "state": "lost", "processes": null})),
         row(json!({"uuid": "GPU-b", "kind": "gpu", "model": "T4", "memory_total_bytes": 16})),
         row(json!({"uuid": "MIG-1", "kind": "mig", "model": "A100", "parent_uuid": "GPU-a", "gi": 3, "ci": 0,
             "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured",
@@ -127,8 +130,8 @@ fn the_json_has_every_field_and_unknown_is_null() {
         row(json!({"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "parent_uuid": "GPU-b",
             "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "gi": 3,
             "placement_id": 2, "guest_driver": "550.90.07"})),
-        row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "pci_bus_id": "00000000:9A:00.0"})),
-        row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "pci_bus_id": "00000000:AB:00.0"})),
+        row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "processes": null, "pci_bus_id": "00000000:9A:00.0"})),
+        row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "processes": null, "pci_bus_id": "00000000:AB:00.0"})),
     ]});
     assert_eq!(
         serde_json::to_value(document(&observation, &[])).unwrap(),

@@ -21,7 +21,7 @@ mod listener;
 
 fn process(pid: u32, owner: Owner, used_memory_bytes: Option<u64>) -> AttributedProcess {
     AttributedProcess {
-        pid,
+        pid: Some(pid),
         start_time: Some(1),
         owner,
         used_memory_bytes,

@@ -242,7 +242,7 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
         }
     }
     about_load(families, observation);
-    let mut pids: BTreeMap<(&str, &str), BTreeSet<u32>> = BTreeMap::new();
+    let mut pids: BTreeMap<(&str, &str), Pids> = BTreeMap::new();
     for (_, device) in answering(observation) {
         for process in &device.processes {
             let whose = match &process.owner {
@@ -250,7 +250,7 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
                 Owner::System => ("", "system"),
                 Owner::Unattributed(_) => ("", "unattributed"),
             };
-            pids.entry(whose).or_default().insert(process.pid);
+            pids.entry(whose).or_default().add(process.pid);
         }
     }
     let mut processes = families.gauge(
@@ -258,18 +258,43 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
         "Processes on GPUs by tenant and by the evidence for it.",
     );
     for ((tenant, source), pids) in pids {
-        processes.row(&[("tenant", tenant), ("source", source)], pids.len() as f64);
+        processes.row(
+            &[("tenant", tenant), ("source", source)],
+            pids.count() as f64,
+        );
     }
     about_nobodys(families, observation);
 }
 
+/// Processes, each counted once wherever it stands. One without a pid counts where it stands.
+#[derive(Debug, Default)]
+struct Pids {
+    named: BTreeSet<u32>,
+    nameless: usize,
+}
+
+impl Pids {
+    fn add(&mut self, pid: Option<u32>) {
+        match pid {
+            Some(pid) => {
+                self.named.insert(pid);
+            }
+            None => self.nameless += 1,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.named.len() + self.nameless
+    }
+}
+
 /// Every reason has a row, so that an alert sees it begin.
 fn about_nobodys(families: &mut Families, observation: &Observation) {
-    let mut nobodys: BTreeMap<Reason, BTreeSet<u32>> = BTreeMap::new();
+    let mut nobodys: BTreeMap<Reason, Pids> = BTreeMap::new();
     for (_, device) in answering(observation) {
         for process in &device.processes {
             if let Owner::Unattributed(reason) = process.owner {
-                nobodys.entry(reason).or_default().insert(process.pid);
+                nobodys.entry(reason).or_default().add(process.pid);
             }
         }
     }
@@ -280,7 +305,7 @@ fn about_nobodys(families: &mut Families, observation: &Observation) {
     for reason in Reason::ALL {
         // A virtual machine is no process.
         if reason != Reason::VmUnknown {
-            let count = nobodys.get(&reason).map_or(0, BTreeSet::len);
+            let count = nobodys.get(&reason).map_or(0, Pids::count);
             rows.row(&[("reason", reason.as_str())], count as f64);
         }
     }

@@ -139,7 +139,7 @@ mod tests {
             },
         };
         AttributedProcess {
-            pid: 1,
+            pid: Some(1),
             start_time: None,
             owner,
             used_memory_bytes: bytes,

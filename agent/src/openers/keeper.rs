@@ -44,7 +44,7 @@ pub fn look(root: &Path, observer: &mut Observer, now_ms: u64) -> Vec<OpenNode> 
     attributed(&scan(root), &uuids(root), observer, now_ms)
 }
 
-type Seen = BTreeSet<(u32, u32, Option<u64>)>;
+type Seen = BTreeSet<(u32, Option<u32>, Option<u64>)>;
 
 /// The keeper.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ fn rows(found: &Openers, minor: u32) -> Vec<GpuProcess> {
         .iter()
         .filter(|(_, minors)| minors.contains(&minor));
     has.map(|(pid, _)| GpuProcess {
-        pid: *pid,
+        pid: Some(*pid),
         gi: None,
         ci: None,
         kind: ProcessKind::Compute,

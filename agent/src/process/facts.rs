@@ -61,6 +61,8 @@ struct Entry {
     read_ms: u64,
     /// The look in which it was last asked for.
     look: u64,
+    /// CLOCK_BOOTTIME of the list that it stood in, milliseconds.
+    listed_ms: u64,
     used: bool,
     state: State,
 }
@@ -93,8 +95,10 @@ impl FactsCache {
         let entry = match self.entries.remove(&pid) {
             Some(known) if known.look == self.look => known,
             known => {
-                let absent =
-                    matches!(&known, Some(entry) if !matches!(entry.state, State::Lives(_)));
+                // The same list may be looked at twice: only one that was made later lists it again.
+                let absent = known.as_ref().is_some_and(|entry| {
+                    !matches!(entry.state, State::Lives(_)) && entry.listed_ms < listed_ms
+                });
                 let (read_ms, state) = match self.look_up(pid, known, listed_ms, now_ms) {
                     Ok((read_ms, facts)) => (read_ms, State::Lives(facts)),
                     Err(Silence::Denied) => return Told::Denied,
@@ -104,6 +108,7 @@ impl FactsCache {
                 Entry {
                     read_ms,
                     look: self.look,
+                    listed_ms,
                     used: true,
                     state,
                 }
@@ -206,24 +211,29 @@ mod tests {
         drop(child.stdin.take());
         child.wait().unwrap();
         cache.end_look();
-        assert_eq!(cache.ask(pid, u64::MAX, 9_000), Told::JustGone);
+        assert_eq!(cache.ask(pid, 8_000_000, 9_000), Told::JustGone);
         assert_eq!(
-            cache.ask(pid, u64::MAX, 9_000),
+            cache.ask(pid, 8_000_000, 9_000),
             Told::JustGone,
             "on its second GPU in the same look"
         );
         cache.end_look();
-        // Two looks may fall into one millisecond.
-        assert_eq!(cache.ask(pid, u64::MAX, 9_000), Told::StillListed);
+        assert_eq!(
+            cache.ask(pid, 8_000_000, 9_500),
+            Told::JustGone,
+            "the same list, looked at again"
+        );
+        cache.end_look();
+        assert_eq!(cache.ask(pid, 8_000_001, 9_600), Told::StillListed);
         cache.end_look();
         assert_eq!(
-            cache.ask(pid, u64::MAX, 11_000),
+            cache.ask(pid, 8_000_002, 11_000),
             Told::StillListed,
             "asked for in the look before"
         );
         cache.end_look();
         cache.end_look();
-        assert_eq!(cache.ask(pid, u64::MAX, 12_000), Told::JustGone);
+        assert_eq!(cache.ask(pid, 8_000_003, 12_000), Told::JustGone);
     }
 
     /// Case 68: between the driver's list and the question the pid went to somebody else.

@@ -19,6 +19,12 @@ const NO_INSTANCE: u32 = u32::MAX;
 const PLACEMENT_V1: u32 = version_word::<sys::nvmlVgpuPlacementId_t>(1);
 const ACTIVE_V1: u32 = version_word::<sys::nvmlActiveVgpuInstanceInfo_t>(1);
 
+/// Whether vGPUs may, and do, take turns on a GPU instance.
+const TURNS_SUPPORTED: c_uint =
+    sys::nvmlDeviceVgpuCapability_enum_NVML_DEVICE_VGPU_CAP_MIG_TIMESLICING_SUPPORTED;
+const TURNS_ENABLED: c_uint =
+    sys::nvmlDeviceVgpuCapability_enum_NVML_DEVICE_VGPU_CAP_MIG_TIMESLICING_ENABLED;
+
 /// What a VM without a driver has as its driver's version.
 const NOT_AVAILABLE: &str = "Not Available";
 
@@ -37,6 +43,18 @@ device_calls! {
     fn nvmlDeviceGetHostVgpuMode(device, mode: Out<c_uint>) {
         host(device)?;
         mode.put(sys::nvmlHostVgpuMode_enum_NVML_HOST_VGPU_MODE_SRIOV)
+    }
+
+    fn nvmlDeviceGetVgpuCapabilities(device, capability: c_uint, capable: Out<c_uint>) {
+        capable.check()?;
+        let gpu = host(device)?;
+        match capability {
+            TURNS_SUPPORTED | TURNS_ENABLED => {
+                let turns = gpu.vgpu.iter().any(|vgpu| vgpu.time_sliced);
+                capable.put(u32::from(turns))
+            }
+            _ => Err(Code::NOT_SUPPORTED),
+        }
     }
 
     // A GPU that is no host has none, and that is an answer.

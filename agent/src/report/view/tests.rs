@@ -16,7 +16,7 @@ fn device(tenants: &[&str], health: Health) -> Device {
         processes: tenants
             .iter()
             .map(|name| AttributedProcess {
-                pid: 7,
+                pid: Some(7),
                 start_time: None,
                 owner: if name.is_empty() {
                     Owner::Unattributed(Reason::NoRule)
