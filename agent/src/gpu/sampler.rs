@@ -4,6 +4,8 @@
 //! into quarantine: the next worker does not touch it, and a worker of its own probes it until it answers. A worker that
 //! cannot even be killed is left behind; at most two are, then NVML counts as unresponsive until one of them ends.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -104,6 +106,7 @@ impl Sampler {
     pub fn take_news(&mut self) -> News {
         let next = News {
             state: self.news.state.clone(),
+            gpus: Arc::clone(&self.news.gpus),
             ..News::default()
         };
         std::mem::replace(&mut self.news, next)

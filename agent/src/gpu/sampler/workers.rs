@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Sampler;
-use crate::gpu::event::EventsState;
+use crate::gpu::event::{Ears, EventsState};
 use crate::gpu::library::check_library;
 use crate::gpu::link::{Link, Start};
 use crate::gpu::reading::NvmlState;
@@ -33,7 +33,7 @@ impl Sampler {
                 )));
             }
             let start = self.next_start(now_ms)?;
-            self.news.state = EventsState::Off;
+            self.deaf();
             self.renewal.forget();
             let link = Link::start(&start).map_err(|error| {
                 NvmlState::Broken(format!("{}: {error}", start.program.display()))
@@ -54,7 +54,7 @@ impl Sampler {
         self.discard(true);
         self.quarantine.abandon_probes();
         self.renewal.forget();
-        self.news.state = EventsState::Off;
+        self.deaf();
         loop {
             self.morgue.sweep();
             self.pids.retain(|pid| is_own_and_lives(*pid));
@@ -70,6 +70,12 @@ impl Sampler {
         self.quiesced = None;
         self.failing = None;
         self.retry.reset();
+    }
+
+    /// No worker listens.
+    fn deaf(&mut self) {
+        self.news.state = EventsState::Off;
+        self.news.gpus = Ears::default();
     }
 
     fn started(&mut self, pid: Option<u32>) {

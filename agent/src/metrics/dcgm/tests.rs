@@ -314,7 +314,12 @@ fn fault_m_the_last_xid_stands_on_the_gpu_or_on_the_instance_that_the_driver_nam
         told(&shown),
         ["GPU-a||63|Page retirement or row remapping recorded 63"]
     );
-    shown.events = crate::gpu::event::EventsState::Listening;
+    let ear = |uuid: &str, ear| (uuid.to_owned(), ear);
+    let heard = [
+        ear("GPU-z", crate::gpu::event::Ear::Registered),
+        ear("GPU-a", crate::gpu::event::Ear::Unsupported),
+    ];
+    shown.ears = Arc::new(heard.into_iter().collect());
     Arc::make_mut(&mut shown.ledger).heard(&event(31, Some(2)), Some(&before), now);
     Arc::make_mut(&mut shown.ledger).heard(&event(999, Some(9)), Some(&before), now);
     assert_eq!(
