@@ -145,9 +145,15 @@ fn about_gpus(families: &mut Families, view: &View, observation: &Observation, o
     let mut rows = families.gauge("gpuquota_gpus", "GPUs of this node by state.");
     for health in [Health::Ok, Health::Lost, Health::Hung, Health::Unknown] {
         let mut count = gpus.iter().filter(|gpu| health_of(gpu) == health).count() as f64;
-        if health == Health::Lost {
-            count += f64::from(view.pass.sampler.unidentified);
-        }
+        let sampler = &view.pass.sampler;
+        let nameless = match health {
+            Health::Hung => sampler.unidentified_hung,
+            Health::Lost => sampler
+                .unidentified
+                .saturating_sub(sampler.unidentified_hung),
+            Health::Ok | Health::Unknown => 0,
+        };
+        count += f64::from(nameless);
         rows.row(&[("state", health_text(health))], count);
     }
     for why in [Why::Excluded, Why::Passthrough] {

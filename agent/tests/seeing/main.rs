@@ -10,6 +10,7 @@ mod driver;
 mod events;
 mod facts;
 mod failures;
+mod hangs;
 mod logins;
 mod look;
 mod mig;
