@@ -3,6 +3,7 @@
 //! Unknown is absent, never 0. What depends on a reading is left out when the newest good one is too old, and row by
 //! row for a device that does not answer.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_proto::exposition::{Families, Format, Misnamed, truth};
@@ -172,7 +173,7 @@ fn about_devices(families: &mut Families, observation: &Observation) {
         info.row(
             &[
                 ("uuid", gpu_uuid(key)),
-                ("mig_uuid", device.mig_uuid.as_deref().unwrap_or("")),
+                ("mig_uuid", &mig_name(key, device)),
                 ("profile", device.profile.as_deref().unwrap_or("")),
                 ("minor", minor.as_deref().unwrap_or("")),
                 ("kind", key.kind()),
@@ -214,7 +215,8 @@ fn about_devices(families: &mut Families, observation: &Observation) {
     for shared in held.chunk_by(|(a, _), (b, _)| share_memory(a, b)) {
         let devices: Vec<&Device> = shared.iter().map(|(_, device)| *device).collect();
         if let (Some((key, device)), Some(bytes)) = (shared.first(), unattributed_bytes(&devices)) {
-            unattributed.row(&place(key, device), bytes as f64);
+            let mig = mig_name(key, device);
+            unattributed.row(&[("uuid", gpu_uuid(key)), ("mig", &mig)], bytes as f64);
         }
     }
 }
@@ -240,10 +242,11 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
         "Framebuffer held by the tenant's processes, or its VM, on a device; mig is empty but for a MIG instance.",
     );
     for (key, device) in answering(observation) {
+        let mig = mig_name(key, device);
         for tenant in device.tenants() {
             if let Some(bytes) = device.memory_of(|owner| owner.tenant() == Some(tenant)) {
-                let [uuid, mig] = place(key, device);
-                memory.row(&[("tenant", tenant), uuid, mig], bytes as f64);
+                let place = [("tenant", tenant), ("uuid", gpu_uuid(key)), ("mig", &mig)];
+                memory.row(&place, bytes as f64);
             }
         }
     }
@@ -397,9 +400,14 @@ fn share_memory(a: &DeviceKey, b: &DeviceKey) -> bool {
     }
 }
 
-fn place<'a>(key: &'a DeviceKey, device: &'a Device) -> [(&'static str, &'a str); 2] {
-    let mig = device.mig_uuid.as_deref().unwrap_or("");
-    [("uuid", gpu_uuid(key)), ("mig", mig)]
+/// What tells a MIG instance from its GPU and the other instances: its UUID, or its ids where NVML lists processes on an instance that
+/// it does not show. Empty for anything else.
+fn mig_name<'d>(key: &DeviceKey, device: &'d Device) -> Cow<'d, str> {
+    match (key, &device.mig_uuid) {
+        (_, Some(uuid)) => Cow::Borrowed(uuid),
+        (DeviceKey::Mig(_, gi, ci), None) => Cow::Owned(format!("{gi}/{ci}")),
+        (DeviceKey::Gpu(_) | DeviceKey::Vgpu(_), None) => Cow::Borrowed(""),
+    }
 }
 
 fn gpu_uuid(key: &DeviceKey) -> &str {

@@ -8,6 +8,7 @@ mod creators;
 mod doctor;
 mod driver;
 mod events;
+mod expositions;
 mod facts;
 mod failures;
 mod hangs;
