@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::control::quiet::Quiet;
 use crate::facts::boot_id;
 use crate::gpu::library::check_library;
-use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState};
+use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState, ProcessKind};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Reason};
 use crate::openers::keeper::{self, OpenNode, is_blind};
@@ -188,6 +188,8 @@ struct Row<'o> {
     /// Whose that VM is.
     tenant: Option<&'o str>,
     licence: Option<Licence>,
+    /// Seconds since 1970; `null`: no end, or not known.
+    licence_expires_at_s: Option<i64>,
     /// The driver that a vGPU's guest has loaded.
     guest_driver: Option<&'o str>,
     /// Where a vGPU lies among others of several sizes.
@@ -195,6 +197,8 @@ struct Row<'o> {
     memory_total_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
     memory_used_quality: &'static str,
+    /// Held by the driver; neither used nor free.
+    memory_reserved_bytes: Option<u64>,
     /// Of its SMs (a MIG instance), or the time in which something ran.
     utilization_percent: Option<u32>,
     utilization_quality: &'static str,
@@ -221,6 +225,8 @@ struct ProcessRow<'o> {
     source: Option<&'static str>,
     /// Why it is nobody's.
     reason: Option<&'static str>,
+    /// `compute`, `graphics` or `mps`, a client of an MPS server.
+    kind: Option<ProcessKind>,
     used_memory_bytes: Option<u64>,
     used_memory_quality: &'static str,
     /// Of the device's SMs.
@@ -259,11 +265,13 @@ impl<'o> Row<'o> {
             vm: vgpu.and_then(|vgpu| vgpu.vm.as_deref()),
             tenant: vgpu.and_then(|vgpu| vgpu.owner.tenant()),
             licence: vgpu.map(|vgpu| vgpu.licence),
+            licence_expires_at_s: vgpu.and_then(|vgpu| vgpu.licence_expires_at_s),
             guest_driver: vgpu.and_then(|vgpu| vgpu.guest_driver.as_deref()),
             placement_id: vgpu.and_then(|vgpu| vgpu.placement_id),
             memory_total_bytes: device.memory.map(|memory| memory.total),
             memory_used_bytes: used.map(|memory| memory.used),
             memory_used_quality: quality(used),
+            memory_reserved_bytes: device.memory.and_then(|memory| memory.reserved),
             utilization_percent: device.whole.percent,
             utilization_quality: quality(device.whole.percent),
             state: health_text(device.health),
@@ -298,6 +306,7 @@ impl<'o> ProcessRow<'o> {
             tenant: process.owner.tenant(),
             source: process.owner.source_text(),
             reason: process.owner.reason().map(Reason::as_str),
+            kind: process.kind,
             used_memory_bytes: process.used_memory_bytes,
             used_memory_quality: quality(process.used_memory_bytes),
             sm_percent: process.sm.percent(),

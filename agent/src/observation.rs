@@ -11,7 +11,9 @@ use serde::Serialize;
 pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
 
 use crate::gpu::gauges::{Activity, Gauges};
-use crate::gpu::reading::{Doubt, Glow, GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
+use crate::gpu::reading::{
+    Doubt, Glow, GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState, ProcessKind,
+};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -171,6 +173,8 @@ pub struct AttributedProcess {
     pub start_time: Option<u64>,
     /// Whose it is.
     pub owner: Owner,
+    /// Which of the driver's lists it stood in; `None`: in none, it was found otherwise.
+    pub kind: Option<ProcessKind>,
     /// Framebuffer of this process, bytes; `None` when the driver does not say.
     pub used_memory_bytes: Option<u64>,
     /// Percent of the device's SMs.

@@ -62,6 +62,9 @@ fn layouts(beliefs: &mut Beliefs) {
         nvmlProcessUtilizationSample_t as nvmlProcessUtilizationSample_t {
             pid, timeStamp, smUtil, memUtil, encUtil, decUtil
         }
+        nvmlVgpuInstanceUtilizationSample_t as nvmlVgpuInstanceUtilizationSample_t {
+            vgpuInstance, timeStamp, smUtil, memUtil, encUtil, decUtil
+        }
         nvmlEventData_t as nvmlEventData_t { device, eventType, eventData, gpuInstanceId, computeInstanceId }
         nvmlFieldValue_t as nvmlFieldValue_t {
             fieldId, scopeId, timestamp, latencyUsec, valueType, nvmlReturn, value

@@ -48,6 +48,8 @@ pub fn observe(
                     health: Health::Unknown,
                     memory: None,
                     unlisted: true,
+                    whole: WholeUse::default(),
+                    readout: None,
                     ..device.clone()
                 };
                 devices.insert(key.clone(), silent);
@@ -253,6 +255,7 @@ fn attributed(
                 pid: process.pid,
                 start_time,
                 owner,
+                kind: Some(process.kind),
                 used_memory_bytes: process.used_memory_bytes,
                 sm: of_process(process.sm_percent, alone, whole),
             })

@@ -166,6 +166,9 @@ pub struct VgpuReading {
     pub framebuffer_bytes: Option<u64>,
     /// What the VM uses of it.
     pub used_bytes: Option<u64>,
+    /// Percent of the GPU's SMs that it kept busy; `None` without a sample since the last pass, and on MIG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_percent: Option<u32>,
     /// What the guest's driver says of its licence.
     pub licence: Licence,
     /// When that licence ends, seconds since 1970; `None`: no end, or not known.

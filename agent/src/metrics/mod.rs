@@ -9,6 +9,7 @@ mod own;
 pub mod snapshot;
 mod text;
 mod trouble;
+mod vgpus;
 
 #[cfg(test)]
 mod tests;

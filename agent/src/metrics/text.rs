@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_proto::exposition::{Families, Format, Misnamed, truth};
 
-use crate::gpu::reading::{Health, Licence, NvmlState, Why};
+use crate::gpu::reading::{Health, NvmlState, Why};
 use crate::observation::{
     Device, DeviceKey, Figure, Observation, Owner, Reason, unattributed_bytes,
 };
 use crate::report::wire::{health_text, nvml_text};
 
 use super::snapshot::{Reporting, View};
-use super::{gpus, machine, nodes, own, trouble};
+use super::{gpus, machine, nodes, own, trouble, vgpus};
 
 const NVML_STATES: [&str; 7] = [
     "ok",
@@ -36,6 +36,7 @@ pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
         if view.fresh {
             about_devices(&mut families, observation);
             gpus::add(&mut families, observation);
+            vgpus::add(&mut families, observation);
             about_tenants(&mut families, observation);
         }
     }
@@ -191,18 +192,6 @@ fn about_devices(families: &mut Families, observation: &Observation) {
         if let Some(changes) = device.mig_generation {
             generation.row(&[("uuid", gpu_uuid(key))], changes as f64);
         }
-    }
-    let mut licensed = families.gauge(
-        "gpuquota_vgpu_licensed",
-        "Whether the guest of a vGPU holds a licence; absent while that is not known.",
-    );
-    for (key, device) in answering(observation) {
-        let licence = match device.vgpu.as_ref().map(|vgpu| vgpu.licence) {
-            Some(Licence::Licensed) => true,
-            Some(Licence::Unlicensed) => false,
-            Some(Licence::Unknown) | None => continue,
-        };
-        licensed.row(&[("uuid", gpu_uuid(key))], truth(licence));
     }
     let mut unattributed = families.gauge(
         "gpuquota_unattributed_memory_bytes",

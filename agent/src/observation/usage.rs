@@ -140,6 +140,7 @@ mod tests {
         };
         AttributedProcess {
             pid: Some(1),
+            kind: None,
             start_time: None,
             owner,
             used_memory_bytes: bytes,

@@ -10,7 +10,7 @@ use super::scan::{Openers, scan, uuids};
 use crate::attribute::Observer;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, NvmlState, ProcessKind, Reading};
 use crate::gpu::sampler::Collected;
-use crate::observation::{AttributedProcess, DeviceKey, Observation};
+use crate::observation::{AttributedProcess, Device, DeviceKey, Observation};
 
 /// Between two scans, milliseconds: a scan reads every process of the node.
 pub const EVERY_MS: u64 = 5_000;
@@ -187,10 +187,21 @@ fn attributed(
         OpenNode {
             minor,
             uuid: uuids.get(&minor).cloned(),
-            processes: device.map(|device| device.processes).unwrap_or_default(),
+            processes: device.map(opened).unwrap_or_default(),
         }
     };
     minors.iter().copied().map(node).collect()
+}
+
+/// They have a node open; no list of the driver's says what they do with it.
+fn opened(device: Device) -> Vec<AttributedProcess> {
+    let found = device.processes.into_iter();
+    found
+        .map(|process| AttributedProcess {
+            kind: None,
+            ..process
+        })
+        .collect()
 }
 
 fn rows(found: &Openers, minor: u32) -> Vec<GpuProcess> {

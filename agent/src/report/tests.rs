@@ -36,6 +36,7 @@ fn device(tenants: &[&str]) -> Device {
             .iter()
             .map(|name| AttributedProcess {
                 pid: Some(1000),
+                kind: None,
                 start_time: Some(1),
                 owner: if name.is_empty() {
                     Owner::Unattributed(Reason::NoRule)

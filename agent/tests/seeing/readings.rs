@@ -304,7 +304,7 @@ async fn rule_19_calls_stay_within_the_budget() {
         }
         let made = sampler.stats().nvml_calls - before;
         // Memory, power, temperature and three process lists; utilisation outside MIG, memory of each GPU instance in it;
-        // on a host the list of vGPUs, and of each which it is, its VM, memory and licence.
+        // on a host the list of vGPUs and what they do, and of each which it is, its VM, memory and licence.
         let of_gpu = |gpu: &gpuquota_agent::gpu::reading::GpuReading| {
             let own = if gpu.mig_enabled == Some(true) {
                 gpu.instances.len()
@@ -313,7 +313,9 @@ async fn rule_19_calls_stay_within_the_budget() {
             };
             // Utilisation of processes where there are some.
             let busy = usize::from(!pids(gpu).is_empty());
-            let virtual_gpus = gpu.vgpus.as_ref().map_or(0, |vgpus| 1 + 4 * vgpus.len());
+            let virtual_gpus = gpu.vgpus.as_ref().map_or(0, |vgpus| {
+                1 + usize::from(!vgpus.is_empty()) + 4 * vgpus.len()
+            });
             6 + u64::try_from(own + busy + virtual_gpus).unwrap()
         };
         let needed = PASSES * (1 + first.gpus.iter().map(of_gpu).sum::<u64>());

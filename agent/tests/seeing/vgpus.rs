@@ -228,6 +228,31 @@ async fn a_vgpu_whose_licence_hangs_leaves_the_other_gpu_alone() {
     sampler.shutdown().await;
 }
 
+/// What the driver samples, and nothing for want of it.
+#[tokio::test]
+async fn fault_j_how_busy_vgpus_are_is_the_newest_good_sample_or_unknown() {
+    let node = Node::new("l40s-vgpu");
+    let uuid = vgpu(&node, 0).uuid;
+    let mut sampler = node.sampler();
+    let told = |seen: Vec<VgpuReading>| seen.iter().map(|of| of.sm_percent).collect::<Vec<_>>();
+    assert_eq!(told(vgpus(&mut sampler).await), [None, None], "not found");
+    assert_eq!(sampler.stats().last_return_code, 0);
+    for (percent, expected) in [(35, Some(35)), (4321, None), (0, Some(0))] {
+        node.edit(|scenario| {
+            scenario.vgpu_mut(&uuid)?.sm_percent = Some(percent);
+            Ok(())
+        });
+        let mut sampler = node.sampler();
+        assert_eq!(told(vgpus(&mut sampler).await), [expected, None]);
+        sampler.shutdown().await;
+    }
+    node.answer("nvmlDeviceGetVgpuUtilization", None, 3);
+    let mut other = node.sampler();
+    assert_eq!(told(vgpus(&mut other).await), [None, None]);
+    other.shutdown().await;
+    sampler.shutdown().await;
+}
+
 /// What it costs elsewhere: the mode, and nothing more.
 #[tokio::test]
 async fn a_gpu_that_is_no_host_is_not_asked_for_vgpus() {

@@ -5,6 +5,7 @@ use std::ffi::{c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings as sys;
 
+use crate::clock;
 use crate::library::{Answer, Code, Device, bytes, library};
 use crate::model::type_id;
 use crate::scenario::{Gpu, Licence, Vgpu, Virtualization};
@@ -24,6 +25,9 @@ const TURNS_SUPPORTED: c_uint =
     sys::nvmlDeviceVgpuCapability_enum_NVML_DEVICE_VGPU_CAP_MIG_TIMESLICING_SUPPORTED;
 const TURNS_ENABLED: c_uint =
     sys::nvmlDeviceVgpuCapability_enum_NVML_DEVICE_VGPU_CAP_MIG_TIMESLICING_ENABLED;
+
+/// How far apart a vGPU's samples are.
+const SAMPLE_PERIOD_US: u64 = 166_667;
 
 /// What a VM without a driver has as its driver's version.
 const NOT_AVAILABLE: &str = "Not Available";
@@ -55,6 +59,40 @@ device_calls! {
             }
             _ => Err(Code::NOT_SUPPORTED),
         }
+    }
+
+    // One row for each vGPU, of its newest sample; the layout is the same on a GPU that is cut, where vGPUs are not sampled.
+    fn nvmlDeviceGetVgpuUtilization(
+        device,
+        last_seen: c_ulonglong,
+        kind: Out<c_uint>,
+        count: Out<c_uint>,
+        samples: Out<sys::nvmlVgpuInstanceUtilizationSample_t>,
+    ) {
+        kind.check()?;
+        count.check()?;
+        host(device)?;
+        let gpu = device.uncut()?;
+        let now = clock::wall_micros();
+        let at = now - now % SAMPLE_PERIOD_US;
+        let value = |percent: u32| sys::nvmlValue_t { uiVal: percent };
+        let sample = |vgpu: &Vgpu| vgpu.sm_percent.map(|percent| sys::nvmlVgpuInstanceUtilizationSample_t {
+            vgpuInstance: library().vgpu_number(vgpu),
+            timeStamp: at,
+            smUtil: value(percent),
+            memUtil: value(0),
+            encUtil: value(0),
+            decUtil: value(0),
+        });
+        let found: Vec<_> = gpu.vgpu.iter().filter_map(sample).filter(|row| row.timeStamp > last_seen).collect();
+        if found.is_empty() {
+            return Err(Code::NOT_FOUND);
+        }
+        kind.put(sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT)?;
+        if samples.is_null() {
+            count.put(0)?;
+        }
+        samples.fill(count, &found)
     }
 
     // A GPU that is no host has none, and that is an answer.

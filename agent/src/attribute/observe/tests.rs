@@ -200,6 +200,7 @@ fn host(vgpus: Option<&[(&str, Option<&str>)]>) -> GpuReading {
         guest_driver: None,
         framebuffer_bytes: Some(8),
         used_bytes: Some(1),
+        sm_percent: None,
         licence: Licence::Licensed,
         licence_expires_at_s: None,
     };

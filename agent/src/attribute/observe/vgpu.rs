@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Names;
 use crate::attribute::pattern::is_model_name;
 use crate::gpu::reading::{Health, Memory, VgpuReading};
-use crate::observation::{Device, DeviceKey, Observation, Vgpu};
+use crate::observation::{Device, DeviceKey, Observation, Vgpu, WholeUse};
 
 /// What quotas call a vGPU whose type is not known: no quota can be meant for it.
 const UNKNOWN_TYPE: &str = "nvidia.com/vgpu-unknown";
@@ -24,6 +24,10 @@ pub(super) fn device(vgpu: VgpuReading, parent: &str, names: &Names<'_>) -> (Dev
             free: total.saturating_sub(used),
             used,
         }),
+        whole: WholeUse {
+            percent: vgpu.sm_percent,
+            exact: true,
+        },
         vgpu: Some(Vgpu {
             parent: parent.to_owned(),
             owner: names.vms.owner(vgpu.vm.as_deref()),
@@ -53,6 +57,7 @@ pub(super) fn as_before(
     let silent = |device: &Device| Device {
         health,
         memory: None,
+        whole: WholeUse::default(),
         ..device.clone()
     };
     on_parent

@@ -7,6 +7,7 @@ use crate::observation::{AttributedProcess, Device, Owner, Reason, Source};
 fn device(partitioned: bool, tenants: &[&str]) -> Device {
     let process = |(pid, name): (u32, &&str)| AttributedProcess {
         pid: Some(pid),
+        kind: None,
         start_time: None,
         owner: match *name {
             "" => Owner::Unattributed(Reason::NoRule),

@@ -7,6 +7,7 @@ use nvml_wrapper::vgpu::{VgpuInstance, VgpuType};
 
 use super::ask::{Asker, Got};
 use super::licence::{Told, told_by_flag, told_by_info};
+use super::vgpu_usage::VgpuUsage;
 use crate::gpu::raw;
 use crate::gpu::reading::{Licence, VgpuReading};
 
@@ -26,6 +27,7 @@ pub(super) struct Vgpus {
     denied: bool,
     /// Which guests' drivers are asked for in the next pass.
     drivers: Due,
+    usage: VgpuUsage,
 }
 
 /// A guest loads its driver when it boots, so who has none is asked more often.
@@ -79,6 +81,7 @@ impl Vgpus {
         self.no_licence_info = false;
         self.no_instances = false;
         self.denied = false;
+        self.usage.retry();
         self.drivers = Due::All;
     }
 
@@ -116,7 +119,11 @@ impl Vgpus {
                 more.retain(|number| !numbers.contains(number));
                 numbers.extend(more);
             }
-            let found = self.read_all(asker, device, &numbers);
+            let mut found = self.read_all(asker, device, &numbers);
+            if let Some(found) = &mut found {
+                let numbers = self.known.iter().map(|known| known.number);
+                self.usage.fill(asker, device, numbers, found);
+            }
             self.drivers = Due::No;
             found
         })
@@ -254,6 +261,7 @@ impl Vgpus {
             guest_driver: guest_driver.clone(),
             framebuffer_bytes,
             used_bytes,
+            sm_percent: None,
             licence,
             licence_expires_at_s,
         };

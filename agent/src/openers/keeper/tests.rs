@@ -34,6 +34,7 @@ fn observer() -> Observer {
 fn gpu(minor: u32, partitioned: bool, pids: &[u32]) -> (DeviceKey, Device) {
     let process = |pid: &u32| AttributedProcess {
         pid: Some(*pid),
+        kind: None,
         start_time: None,
         owner: Owner::System,
         used_memory_bytes: None,

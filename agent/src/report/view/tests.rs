@@ -17,6 +17,7 @@ fn device(tenants: &[&str], health: Health) -> Device {
             .iter()
             .map(|name| AttributedProcess {
                 pid: Some(7),
+                kind: None,
                 start_time: None,
                 owner: if name.is_empty() {
                     Owner::Unattributed(Reason::NoRule)

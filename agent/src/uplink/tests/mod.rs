@@ -95,6 +95,7 @@ impl Bench {
         self.now += 1000;
         let process = |name: &&str| AttributedProcess {
             pid: Some(1),
+            kind: None,
             start_time: None,
             owner: Owner::Tenant {
                 name: (*name).into(),
