@@ -1,7 +1,7 @@
 //! How busy processes keep GPUs: what the driver samples, what GPM measures of instances, and what nobody knows.
 
 use gpuquota_agent::gpu::reading::GpuReading;
-use gpuquota_fake_nvml::scenario::{Action, Architecture, Process, Scenario};
+use gpuquota_fake_nvml::scenario::{Action, Architecture, Process, Scenario, Virtualization};
 
 use crate::node::{Node, reading, sample_until};
 
@@ -190,5 +190,37 @@ async fn rule_10_without_gpm_an_instance_says_unknown() {
                 .all(|instance| instance.sm_percent.is_none())
         );
     }
+    sampler.shutdown().await;
+}
+
+/// Rows that dcgm-exporter has by default: the NVLink counter, and in a guest whether it has its licence. Nothing where there is none.
+#[tokio::test]
+async fn rule_20_nvlink_counters_and_a_guests_licence_are_the_drivers() {
+    let node = Node::new("h100x4");
+    node.edit(|scenario| {
+        scenario.gpus[0].nvlink_bandwidth = Some(123_456);
+        // A host has no licence of its own, whatever the call says.
+        scenario.gpus[0].guest_licensed = Some(true);
+        for (gpu, licensed) in [(1, Some(true)), (2, Some(false)), (3, None)] {
+            scenario.gpus[gpu].virtualization = Virtualization::Vgpu;
+            scenario.gpus[gpu].guest_licensed = licensed;
+        }
+        Ok(())
+    });
+    let mut sampler = node.sampler();
+    sampler.want_more(true);
+    let seen = reading(&mut sampler).await;
+    let told = |gpu: &GpuReading| {
+        let gauges = gpu.gauges.unwrap();
+        (gauges.nvlink_bandwidth, gauges.guest_licensed)
+    };
+    let expected = [
+        (Some(123_456), None),
+        (None, Some(true)),
+        (None, Some(false)),
+        (None, None),
+    ];
+    assert_eq!(seen.gpus.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(sampler.stats().last_return_code, 0);
     sampler.shutdown().await;
 }

@@ -10,7 +10,7 @@ use crate::library::{Answer, Code, Device, bytes, library};
 use crate::model::type_id;
 use crate::scenario::{Gpu, Licence, Vgpu, Virtualization};
 
-use super::boundary::{Handle, Out, OutText, version_word};
+use super::boundary::{Handle, Out, OutText, array, version_word};
 use super::device_calls;
 
 /// What stands for the GPU instance of a vGPU that lives on no MIG instance.
@@ -47,6 +47,32 @@ device_calls! {
     fn nvmlDeviceGetHostVgpuMode(device, mode: Out<c_uint>) {
         host(device)?;
         mode.put(sys::nvmlHostVgpuMode_enum_NVML_HOST_VGPU_MODE_SRIOV)
+    }
+
+    fn nvmlDeviceGetGridLicensableFeatures_v4(device, features: Out<sys::nvmlGridLicensableFeatures_t>) {
+        let licensed = device.whole()?.guest_licensed;
+        let expiry = sys::nvmlGridLicenseExpiry_t {
+            year: 0,
+            month: 0,
+            day: 0,
+            hour: 0,
+            min: 0,
+            sec: 0,
+            status: 0,
+        };
+        let feature = sys::nvmlGridLicensableFeature_t {
+            featureCode: sys::nvmlGridLicenseFeatureCode_t_NVML_GRID_LICENSE_FEATURE_CODE_VGPU,
+            featureState: u32::from(licensed == Some(true)),
+            licenseInfo: array(""),
+            productName: array("NVIDIA Virtual Compute Server"),
+            featureEnabled: u32::from(licensed.is_some()),
+            licenseExpiry: expiry,
+        };
+        features.put(sys::nvmlGridLicensableFeatures_t {
+            isGridLicenseSupported: i32::from(licensed.is_some()),
+            licensableFeaturesCount: u32::from(licensed.is_some()),
+            gridLicensableFeatures: [feature; 3],
+        })
     }
 
     fn nvmlDeviceGetVgpuCapabilities(device, capability: c_uint, capable: Out<c_uint>) {

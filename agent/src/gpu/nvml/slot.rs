@@ -28,6 +28,8 @@ pub(super) struct Slot<'n> {
     activities: Activities<'n>,
     lacking: u8,
     lacking_gauges: Lacks,
+    /// It is a vGPU, seen from within the virtual machine.
+    guest: bool,
     /// `lacking` is known from a pass before.
     settled: bool,
     /// Instances that processes were seen on although no walk finds them; not a reason to walk again.
@@ -69,6 +71,7 @@ impl<'n> Slot<'n> {
             activities: Activities::default(),
             lacking: 0,
             lacking_gauges: Lacks::default(),
+            guest: false,
             settled: false,
             puzzling: Vec::new(),
         })
@@ -153,6 +156,7 @@ impl<'n> Slot<'n> {
             | Got::Lacking => false,
             Got::Unknown => return,
         };
+        self.guest = matches!(mode, Got::Value(GpuVirtualizationMode::Vgpu));
         self.facts.vgpu_host = Some(host);
     }
 
@@ -246,7 +250,12 @@ impl<'n> Slot<'n> {
             self.activities.forget();
             return;
         }
-        row.gauges = Some(gauges::read(asker, &self.device, &mut self.lacking_gauges));
+        row.gauges = Some(gauges::read(
+            asker,
+            &self.device,
+            &mut self.lacking_gauges,
+            self.guest,
+        ));
         let mut places: Vec<Option<u32>> = match self.facts.mig_enabled {
             Some(true) => self.mig.instances.iter().map(|own| Some(own.gi)).collect(),
             Some(false) | None => vec![None],

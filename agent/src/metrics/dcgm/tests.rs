@@ -51,6 +51,8 @@ fn observation() -> Observation {
         memory_celsius: Some(70),
         energy_millijoules: Some(9_000_000_123),
         pcie_replays: Some(3),
+        nvlink_bandwidth: Some(77),
+        guest_licensed: None,
     };
     let cut = Glow {
         utilization_gpu_percent: None,
@@ -185,6 +187,7 @@ fn rule_20_every_row_is_where_dcgm_exporter_has_it() {
         row("DEV_FB_RESERVED", 1, one, "1"),
         row("DEV_FB_RESERVED", 1, two, "1"),
         row("DEV_PCIE_REPLAY_COUNTER", 0, None, "3"),
+        row("DEV_NVLINK_BANDWIDTH_TOTAL", 0, None, "77"),
         row("DEV_UNCORRECTABLE_REMAPPED_ROWS", 0, None, "0"),
         row("DEV_CORRECTABLE_REMAPPED_ROWS", 0, None, "1"),
         row("DEV_ROW_REMAP_FAILURE", 0, None, "0"),
