@@ -6,9 +6,11 @@ pub mod http;
 mod machine;
 mod nodes;
 mod own;
+mod processes;
 pub mod snapshot;
 mod text;
 mod trouble;
+mod uplink;
 mod vgpus;
 
 #[cfg(test)]

@@ -4,18 +4,16 @@
 //! row for a device that does not answer.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gpuquota_proto::exposition::{Families, Format, Misnamed, truth};
 
 use crate::gpu::reading::{Health, NvmlState, Why};
-use crate::observation::{
-    Device, DeviceKey, Figure, Observation, Owner, Reason, unattributed_bytes,
-};
+use crate::observation::{Device, DeviceKey, Figure, Observation, unattributed_bytes};
 use crate::report::wire::{health_text, nvml_text};
 
-use super::snapshot::{Reporting, View};
-use super::{gpus, machine, nodes, own, trouble, vgpus};
+use super::snapshot::View;
+use super::{gpus, machine, nodes, own, processes, trouble, uplink, vgpus};
 
 const NVML_STATES: [&str; 7] = [
     "ok",
@@ -41,7 +39,7 @@ pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
         }
     }
     if let Some(reporting) = &view.reporting {
-        about_the_uplink(&mut families, reporting);
+        uplink::add(&mut families, reporting);
     }
     machine::add(&mut families);
     nodes::add(&mut families, &view.pass.open_nodes);
@@ -240,73 +238,7 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
         }
     }
     about_load(families, observation);
-    let mut pids: BTreeMap<(&str, &str), Pids> = BTreeMap::new();
-    for (_, device) in answering(observation) {
-        for process in &device.processes {
-            let whose = match &process.owner {
-                Owner::Tenant { name, source } => (name.as_str(), source.as_str()),
-                Owner::System => ("", "system"),
-                Owner::Unattributed(_) => ("", "unattributed"),
-            };
-            pids.entry(whose).or_default().add(process.pid);
-        }
-    }
-    let mut processes = families.gauge(
-        "gpuquota_processes",
-        "Processes on GPUs by tenant and by the evidence for it.",
-    );
-    for ((tenant, source), pids) in pids {
-        processes.row(
-            &[("tenant", tenant), ("source", source)],
-            pids.count() as f64,
-        );
-    }
-    about_nobodys(families, observation);
-}
-
-/// Processes, each counted once wherever it stands. One without a pid counts where it stands.
-#[derive(Debug, Default)]
-struct Pids {
-    named: BTreeSet<u32>,
-    nameless: usize,
-}
-
-impl Pids {
-    fn add(&mut self, pid: Option<u32>) {
-        match pid {
-            Some(pid) => {
-                self.named.insert(pid);
-            }
-            None => self.nameless += 1,
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.named.len() + self.nameless
-    }
-}
-
-/// Every reason has a row, so that an alert sees it begin.
-fn about_nobodys(families: &mut Families, observation: &Observation) {
-    let mut nobodys: BTreeMap<Reason, Pids> = BTreeMap::new();
-    for (_, device) in answering(observation) {
-        for process in &device.processes {
-            if let Owner::Unattributed(reason) = process.owner {
-                nobodys.entry(reason).or_default().add(process.pid);
-            }
-        }
-    }
-    let mut rows = families.gauge(
-        "gpuquota_unattributed_processes",
-        "Processes on GPUs that belong to no known tenant, by the reason.",
-    );
-    for reason in Reason::ALL {
-        // A virtual machine is no process.
-        if reason != Reason::VmUnknown {
-            let count = nobodys.get(&reason).map_or(0, Pids::count);
-            rows.row(&[("reason", reason.as_str())], count as f64);
-        }
-    }
+    processes::add(families, observation);
 }
 
 fn about_load(families: &mut Families, observation: &Observation) {
@@ -331,50 +263,8 @@ fn about_load(families: &mut Families, observation: &Observation) {
     }
 }
 
-fn about_the_uplink(families: &mut Families, reporting: &Reporting) {
-    families
-        .gauge(
-            "gpuquota_uplink_connected",
-            "Whether a session with the server is up.",
-        )
-        .value(truth(reporting.connected));
-    families
-        .counter(
-            "gpuquota_uplink_reconnects_total",
-            "Sessions with the server after the first one.",
-        )
-        .value(reporting.reconnects as f64);
-    if let Some(end) = reporting.certificate_not_after_unix_s {
-        families
-            .gauge(
-                "gpuquota_certificate_not_after_timestamp_seconds",
-                "When the certificate of the newest connection ends.",
-            )
-            .value(end as f64);
-    }
-    let spool = reporting.spool;
-    families
-        .gauge(
-            "gpuquota_spool_records",
-            "Reports that the server has not acknowledged.",
-        )
-        .value(spool.records as f64);
-    families
-        .gauge("gpuquota_spool_bytes", "Size of the spool on disk.")
-        .value(spool.bytes as f64);
-    families
-        .gauge(
-            "gpuquota_spool_in_memory_only",
-            "Whether the spool cannot be written, so that a restart loses reports.",
-        )
-        .value(truth(spool.in_memory_only));
-    families
-        .counter("gpuquota_reports_total", "Reports made.")
-        .value(spool.reports as f64);
-}
-
 // Holders and memory of a device that does not answer are those of some time ago.
-fn answering(observation: &Observation) -> impl Iterator<Item = (&DeviceKey, &Device)> {
+pub(super) fn answering(observation: &Observation) -> impl Iterator<Item = (&DeviceKey, &Device)> {
     observation
         .devices
         .iter()
