@@ -93,7 +93,9 @@ fn add_gpu(
         Some(vgpus) if gpu.health == Health::Ok => {
             // Where there may be more, those that were there before may still be.
             if untold {
-                devices.extend(vgpu::as_before(&gpu.uuid, health, previous));
+                let before = vgpu::as_before(&gpu.uuid, health, previous);
+                let ended = |key: &DeviceKey| vgpu::ended(key, &gpu.uuid, previous);
+                devices.extend(before.into_iter().filter(|(key, _)| !ended(key)));
             }
             let seen = |of: VgpuReading| {
                 let (key, device) = vgpu::device(of, &gpu.uuid, &names);

@@ -380,6 +380,15 @@ async fn fault_n_vgpus_that_we_may_not_ask_for_are_unknown_and_not_absent() {
     let seen = look(collected, Some(&all));
     let expected = [Some(Health::Ok), Some(Health::Unknown)];
     assert_eq!([health(&seen, 0), health(&seen, 1)], expected, "still held");
+    // One that the GPU itself listed and lists no more has ended; the doubt is not about it.
+    let mut reporter = Reporter::new(Facts::read(), Allowance::default(), Vec::new());
+    reporter.next(&seen, 0, true);
+    node.edit(|scenario| scenario.remove_vgpu(&uuids[0]));
+    let seen = look(sampler.sample(boottime_ms()).await, Some(&seen));
+    let expected = [None, Some(Health::Unknown)];
+    assert_eq!([health(&seen, 0), health(&seen, 1)], expected);
+    let gone = reporter.next(&seen, 0, false).unwrap().gone;
+    assert_eq!((gone.len(), &gone[0].vgpu_uuid), (1, &uuids[0]));
     sampler.shutdown().await;
 
     node.edit(|scenario| scenario.remove_vgpu(&uuids[1]));
