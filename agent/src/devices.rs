@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError, Overrides};
 use crate::control::quiet::Quiet;
 use crate::facts::boot_id;
 use crate::gpu::library::check_library;
-use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState};
+use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState, ProcessKind};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Reason};
 use crate::openers::keeper::{self, OpenNode, is_blind};
@@ -189,6 +189,8 @@ struct Row<'o> {
     /// Whose that VM is.
     tenant: Option<&'o str>,
     licence: Option<Licence>,
+    /// Seconds since 1970; `null`: no end, or not known.
+    licence_expires_at_s: Option<i64>,
     /// The driver that a vGPU's guest has loaded.
     guest_driver: Option<&'o str>,
     /// Where a vGPU lies among others of several sizes.
@@ -196,6 +198,8 @@ struct Row<'o> {
     memory_total_bytes: Option<u64>,
     memory_used_bytes: Option<u64>,
     memory_used_quality: &'static str,
+    /// Held by the driver; neither used nor free.
+    memory_reserved_bytes: Option<u64>,
     /// Of its SMs (a MIG instance), or the time in which something ran.
     utilization_percent: Option<u32>,
     utilization_quality: &'static str,
@@ -207,12 +211,16 @@ struct Row<'o> {
     nvlink_island: Option<u32>,
     /// What a full GPU is.
     gpu: Option<&'o GpuFacts>,
-    processes: Vec<ProcessRow<'o>>,
+    /// Not known when the driver does not list them; the last known ones while `state` is not ok.
+    processes: Option<Vec<ProcessRow<'o>>>,
+    /// Why a GPU may hold more than is shown.
+    doubts: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
 struct ProcessRow<'o> {
-    pid: u32,
+    /// Not there when the driver does not name the process.
+    pid: Option<u32>,
     tenant: Option<&'o str>,
     /// Which kind of rule named the tenant; `system` for the driver's daemons.
     source: Option<&'static str>,
@@ -221,6 +229,8 @@ struct ProcessRow<'o> {
     /// The user or group of a rule that lacks an id, when that is the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    /// `compute`, `graphics` or `mps`, a client of an MPS server.
+    kind: Option<ProcessKind>,
     used_memory_bytes: Option<u64>,
     used_memory_quality: &'static str,
     /// Of the device's SMs.
@@ -259,18 +269,21 @@ impl<'o> Row<'o> {
             vm: vgpu.and_then(|vgpu| vgpu.vm.as_deref()),
             tenant: vgpu.and_then(|vgpu| vgpu.owner.tenant()),
             licence: vgpu.map(|vgpu| vgpu.licence),
+            licence_expires_at_s: vgpu.and_then(|vgpu| vgpu.licence_expires_at_s),
             guest_driver: vgpu.and_then(|vgpu| vgpu.guest_driver.as_deref()),
             placement_id: vgpu.and_then(|vgpu| vgpu.placement_id),
             memory_total_bytes: device.memory.map(|memory| memory.total),
             memory_used_bytes: used.map(|memory| memory.used),
             memory_used_quality: quality(used),
+            memory_reserved_bytes: device.memory.and_then(|memory| memory.reserved),
             utilization_percent: device.whole.percent,
             utilization_quality: quality(device.whole.percent),
             state: health_text(device.health),
             numa_node: device.numa_node(),
             nvlink_island: device.nvlink_island,
             gpu: facts.filter(|_| place.is_none() && device.vgpu.is_none()),
-            processes: device.processes.iter().map(ProcessRow::new).collect(),
+            processes: processes(device),
+            doubts: device.doubts.iter().map(|doubt| doubt.as_str()).collect(),
         }
     }
 }
@@ -298,12 +311,19 @@ impl<'o> ProcessRow<'o> {
             source: process.owner.source_text(),
             reason: process.owner.reason().map(Reason::as_str),
             detail: process.owner.lacks().map(ToString::to_string),
+            kind: process.kind,
             used_memory_bytes: process.used_memory_bytes,
             used_memory_quality: quality(process.used_memory_bytes),
             sm_percent: process.sm.percent(),
             sm_quality: process.sm.quality(),
         }
     }
+}
+
+/// What is known of the processes on it.
+fn processes(device: &Device) -> Option<Vec<ProcessRow<'_>>> {
+    let unknown = device.unlisted && device.processes.is_empty();
+    (!unknown).then(|| device.processes.iter().map(ProcessRow::new).collect())
 }
 
 /// The driver says it, or nobody does.

@@ -12,7 +12,9 @@ pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
 
 use crate::attribute::NamedId;
 use crate::gpu::gauges::{Activity, Gauges};
-use crate::gpu::reading::{Glow, GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState};
+use crate::gpu::reading::{
+    Doubt, Glow, GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState, ProcessKind,
+};
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -76,12 +78,16 @@ pub struct Device {
     pub mig_uuid: Option<String>,
     /// `/dev/nvidiaN` of the GPU.
     pub minor: Option<u32>,
-    /// A GPU in MIG mode or a vGPU host: it is seen, but only its instances can be held.
+    /// A GPU in MIG mode or a vGPU host, or a MIG instance of a host: it is seen, but only what it is cut into can be held.
     pub partitioned: bool,
     /// Framebuffer; `None` when unknown.
     pub memory: Option<Memory>,
     /// Processes with whom they belong to, by pid.
     pub processes: Vec<AttributedProcess>,
+    /// The driver did not tell its processes: `processes` are those that were known before, if any.
+    pub unlisted: bool,
+    /// Why what is shown of a whole GPU may not be the whole truth.
+    pub doubts: Vec<Doubt>,
     /// What only a vGPU instance has.
     pub vgpu: Option<Vgpu>,
     /// What is known of the GPU, or of the one that it is a part of.
@@ -161,12 +167,14 @@ pub struct Vgpu {
 /// One process on one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttributedProcess {
-    /// Host process id.
-    pub pid: u32,
+    /// Host process id; `None` for memory whose process the driver does not name.
+    pub pid: Option<u32>,
     /// Field 22 of `/proc/PID/stat`, clock ticks since boot; `None` when it was gone already.
     pub start_time: Option<u64>,
     /// Whose it is.
     pub owner: Owner,
+    /// Which of the driver's lists it stood in; `None`: in none, it was found otherwise.
+    pub kind: Option<ProcessKind>,
     /// Framebuffer of this process, bytes; `None` when the driver does not say.
     pub used_memory_bytes: Option<u64>,
     /// Percent of the device's SMs.
@@ -315,11 +323,13 @@ pub enum Reason {
     JobContradicts,
     /// What is said of its container or pod is too large or not understood; others are not affected.
     AnswerUnreadable,
+    /// The driver lists it without a pid: it runs in another namespace or machine, or is at its end.
+    Nameless,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoRule,
         Self::Gone,
         Self::Denied,
@@ -333,6 +343,7 @@ impl Reason {
         Self::Unresolved,
         Self::JobContradicts,
         Self::AnswerUnreadable,
+        Self::Nameless,
     ];
 
     /// As in metrics and JSON.
@@ -352,6 +363,7 @@ impl Reason {
             Self::Unresolved => "unresolved",
             Self::JobContradicts => "job_contradicts",
             Self::AnswerUnreadable => "answer_unreadable",
+            Self::Nameless => "nameless",
         }
     }
 }

@@ -62,6 +62,15 @@ fn layouts(beliefs: &mut Beliefs) {
         nvmlProcessUtilizationSample_t as nvmlProcessUtilizationSample_t {
             pid, timeStamp, smUtil, memUtil, encUtil, decUtil
         }
+        nvmlVgpuInstanceUtilizationSample_t as nvmlVgpuInstanceUtilizationSample_t {
+            vgpuInstance, timeStamp, smUtil, memUtil, encUtil, decUtil
+        }
+        nvmlGridLicensableFeature_t as nvmlGridLicensableFeature_t {
+            featureCode, featureState, productName, featureEnabled, licenseExpiry
+        }
+        nvmlGridLicensableFeatures_t as nvmlGridLicensableFeatures_t {
+            isGridLicenseSupported, licensableFeaturesCount, gridLicensableFeatures
+        }
         nvmlEventData_t as nvmlEventData_t { device, eventType, eventData, gpuInstanceId, computeInstanceId }
         nvmlFieldValue_t as nvmlFieldValue_t {
             fieldId, scopeId, timestamp, latencyUsec, valueType, nvmlReturn, value

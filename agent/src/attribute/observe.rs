@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::vm::VmRules;
-use crate::gpu::reading::{GpuProcess, GpuReading, Health, MigReading, VgpuReading};
+use crate::gpu::reading::{Doubt, GpuProcess, GpuReading, Health, MigReading, VgpuReading};
 use crate::gpu::sampler::Collected;
 use crate::observation::{
-    AttributedProcess, Device, DeviceKey, Observation, Owner, Readout, WholeUse, of_process,
+    AttributedProcess, Device, DeviceKey, Observation, Owner, Readout, Reason, WholeUse, of_process,
 };
 
 mod vgpu;
@@ -47,6 +47,9 @@ pub fn observe(
                 let silent = Device {
                     health: Health::Unknown,
                     memory: None,
+                    unlisted: true,
+                    whole: WholeUse::default(),
+                    readout: None,
                     ..device.clone()
                 };
                 devices.insert(key.clone(), silent);
@@ -76,17 +79,24 @@ fn add_gpu(
     let model = gpu.name.unwrap_or_default();
     let host = gpu.vgpu_host == Some(true);
     // Without its process list nobody can be said to be on it, nor nobody; on a vGPU host that is the list of vGPUs.
+    let doubts = |doubt| gpu.doubts.contains(&doubt);
     let untold = if host {
-        gpu.vgpus.is_none()
+        gpu.vgpus.is_none() || doubts(Doubt::Vgpus)
     } else {
-        gpu.processes.is_none()
+        gpu.processes.is_none() || doubts(Doubt::Instances)
     };
     let health = match gpu.health {
         Health::Ok if untold => Health::Unknown,
         health => health,
     };
     match gpu.vgpus {
-        Some(vgpus) if health == Health::Ok => {
+        Some(vgpus) if gpu.health == Health::Ok => {
+            // Where there may be more, those that were there before may still be.
+            if untold {
+                let before = vgpu::as_before(&gpu.uuid, health, previous);
+                let ended = |key: &DeviceKey| vgpu::ended(key, &gpu.uuid, previous);
+                devices.extend(before.into_iter().filter(|(key, _)| !ended(key)));
+            }
             let seen = |of: VgpuReading| {
                 let (key, device) = vgpu::device(of, &gpu.uuid, &names);
                 let device = Device {
@@ -115,6 +125,7 @@ fn add_gpu(
             .unwrap_or_default()
     };
     let mut processes = gpu.processes.filter(|_| health == Health::Ok);
+    let unlisted = processes.is_none();
     let mut instances = gpu.instances;
     if gpu.mig_enabled == Some(true) {
         add_unseen(&mut instances, processes.as_deref().unwrap_or_default());
@@ -138,18 +149,20 @@ fn add_gpu(
             profile: instance.profile,
             mig_uuid: Some(instance.uuid).filter(|uuid| !uuid.is_empty()),
             minor: gpu.minor,
-            partitioned: false,
+            // On a host it serves vGPUs, and they are what is held.
+            partitioned: host,
             memory: instance.memory,
             processes: here.map_or_else(
                 || last_known(&key),
                 |here| attributed(here, whole, owner_of),
             ),
+            unlisted,
             whole,
             vgpu: None,
             readout: None,
             facts: gpu.facts.clone(),
             nvlink_island: gpu.nvlink_island,
-            mig_generation: None,
+            ..Device::default()
         };
         devices.insert(key, device);
     }
@@ -182,6 +195,8 @@ fn add_gpu(
             || last_known(&key),
             |here| attributed(here, whole, owner_of),
         ),
+        unlisted,
+        doubts: gpu.doubts,
         whole,
         vgpu: None,
         readout: Some(readout),
@@ -234,11 +249,15 @@ fn attributed(
     let mut found: Vec<AttributedProcess> = processes
         .into_iter()
         .filter_map(|process| {
-            let (start_time, owner) = owner_of(process.pid)?;
+            let (start_time, owner) = match process.pid {
+                Some(pid) => owner_of(pid)?,
+                None => (None, Owner::Unattributed(Reason::Nameless)),
+            };
             Some(AttributedProcess {
                 pid: process.pid,
                 start_time,
                 owner,
+                kind: Some(process.kind),
                 used_memory_bytes: process.used_memory_bytes,
                 sm: of_process(process.sm_percent, alone, whole),
             })

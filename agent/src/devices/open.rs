@@ -36,7 +36,9 @@ pub(super) fn print(nodes: &[OpenNode]) -> io::Result<()> {
                 Owner::System => "system",
                 Owner::Unattributed(_) | Owner::Unresolved(_) => "nobody's",
             };
-            write!(out, " {} ({whose})", process.pid)?;
+            if let Some(pid) = process.pid {
+                write!(out, " {pid} ({whose})")?;
+            }
         }
         writeln!(out)?;
     }

@@ -94,8 +94,17 @@ pub(super) fn state(device: &Device) -> String {
     match &device.vgpu {
         Some(vgpu) if vgpu.licence == Licence::Unknown => format!("{health}, licence unknown"),
         Some(vgpu) => format!("{health}, {}", vgpu.licence.as_str()),
-        None if device.partitioned => format!("{health}, partitioned"),
-        None => health.to_owned(),
+        None => {
+            let mut text = health.to_owned();
+            if device.partitioned {
+                text.push_str(", partitioned");
+            }
+            for doubt in &device.doubts {
+                text.push_str(", doubtful ");
+                text.push_str(doubt.as_str());
+            }
+            text
+        }
     }
 }
 
@@ -110,6 +119,9 @@ pub(super) fn holders(device: &Device) -> String {
             Owner::Unresolved(name) => format!("(nobody's: the id of {name} is not known)"),
         };
         *counts.entry(name).or_default() += 1;
+    }
+    if counts.is_empty() && device.unlisted && !device.partitioned {
+        return "?".to_owned();
     }
     let cells = counts.iter().map(|(name, count)| format!("{name}:{count}"));
     cells.collect::<Vec<_>>().join(" ")

@@ -34,10 +34,10 @@ fn device(model: &str) -> Device {
 fn row(known: serde_json::Value) -> serde_json::Value {
     let mut row = json!({
         "uuid": null, "kind": null, "model": null, "gpu_model": "nvidia.com/gpu", "parent_uuid": null, "gi": null,
-        "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "guest_driver": null, "placement_id": null, "memory_total_bytes": null,
+        "ci": null, "profile": null, "vm": null, "tenant": null, "licence": null, "licence_expires_at_s": null, "memory_reserved_bytes": null, "guest_driver": null, "placement_id": null, "memory_total_bytes": null,
         "memory_used_bytes": null, "memory_used_quality": "unknown", "utilization_percent": null, "utilization_quality": "unknown",
         "state": "ok", "numa_node": null, "nvlink_island": null,
-        "pci_bus_id": null, "gpu": null, "processes": [],
+        "pci_bus_id": null, "gpu": null, "processes": [], "doubts": [],
     });
     let all = row.as_object_mut().unwrap();
     for (name, value) in known.as_object().unwrap() {
@@ -52,7 +52,8 @@ fn the_json_has_every_field_and_unknown_is_null() {
     instance.profile = Some("1g.10gb".to_owned());
     instance.mig_uuid = Some("MIG-1".to_owned());
     instance.processes = vec![AttributedProcess {
-        pid: 7,
+        pid: Some(7),
+        kind: Some(ProcessKind::Mps),
         start_time: Some(1),
         owner: Owner::Tenant {
             name: "t".to_owned(),
@@ -74,6 +75,9 @@ fn the_json_has_every_field_and_unknown_is_null() {
     lost.mig_generation = Some(0);
     lost.health = Health::Lost;
     lost.memory = None;
+    lost.unlisted = true;
+    lost.partitioned = false;
+    assert_eq!(table::holders(&lost), "?");
     let mut old = device("T4");
     old.memory = Some(Memory {
         total: 16,
@@ -93,7 +97,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
             source: Source::Vm,
         },
         licence: Licence::Unlicensed,
-        licence_expires_at_s: None,
+        licence_expires_at_s: Some(1_814_356_800),
     });
     let hidden = |uuid: Option<&str>, pci: &str, why| HiddenGpu {
         pci_bus_id: pci.to_owned(),
@@ -116,19 +120,19 @@ fn the_json_has_every_field_and_unknown_is_null() {
         ]),
     };
     let expected = json!({"driver": null, "devices": [
-        row(json!({"uuid": "GPU-a", "kind": "gpu", "state": "lost"})),
+        row(json!({"uuid": "GPU-a", "kind": "gpu", "state": "lost", "processes": null})),
         row(json!({"uuid": "GPU-b", "kind": "gpu", "model": "T4", "memory_total_bytes": 16})),
         row(json!({"uuid": "MIG-1", "kind": "mig", "model": "A100", "parent_uuid": "GPU-a", "gi": 3, "ci": 0,
-            "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured",
+            "profile": "1g.10gb", "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "memory_reserved_bytes": 5,
             "numa_node": 1, "nvlink_island": 4, "pci_bus_id": "00000000:18:00.0",
             "utilization_percent": 40, "utilization_quality": "measured",
-            "processes": [{"pid": 7, "tenant": "t", "source": "slice", "reason": null, "used_memory_bytes": null, "used_memory_quality": "unknown",
+            "processes": [{"pid": 7, "tenant": "t", "source": "slice", "reason": null, "kind": "mps", "used_memory_bytes": null, "used_memory_quality": "unknown",
                 "sm_percent": 40, "sm_quality": "estimated"}]})),
         row(json!({"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "parent_uuid": "GPU-b",
-            "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "gi": 3,
+            "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "memory_reserved_bytes": 5, "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "licence_expires_at_s": 1_814_356_800, "gi": 3,
             "placement_id": 2, "guest_driver": "550.90.07"})),
-        row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "pci_bus_id": "00000000:9A:00.0"})),
-        row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "pci_bus_id": "00000000:AB:00.0"})),
+        row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "processes": null, "pci_bus_id": "00000000:9A:00.0"})),
+        row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "processes": null, "pci_bus_id": "00000000:AB:00.0"})),
     ]});
     assert_eq!(
         serde_json::to_value(document(&observation, &[])).unwrap(),

@@ -1,12 +1,14 @@
 //! What the agent needs of the driver: asked as the agent asks, by a worker process.
 
+use std::collections::BTreeMap;
+
 use super::files::Root;
 use super::{About, DoctorOptions, Finding, Grade};
 use crate::clock::boottime_ms;
 use crate::config::Config;
 use crate::control::quiet::Quiet;
 use crate::facts::boot_id;
-use crate::gpu::reading::{Health, NvmlState, Reading};
+use crate::gpu::reading::{Doubt, Health, NvmlState, Reading};
 use crate::gpu::sampler::{Sampler, SamplerConfig};
 use crate::gpu::upgrade::module_version;
 use crate::report::wire::nvml_text;
@@ -42,6 +44,9 @@ pub(super) async fn examine(
         gpus(reading, unidentified),
         mig(root, reading),
     ]
+    .into_iter()
+    .chain(doubts(reading))
+    .collect()
 }
 
 fn found(id: &'static str, grade: Grade, text: impl Into<String>) -> Finding {
@@ -138,9 +143,43 @@ fn mig(root: &Root, reading: Option<&Reading>) -> Finding {
     .advise("nvidia-modprobe -f makes the nodes; a container needs them given")
 }
 
+/// What the readings of some GPUs may lack, and what would mend it.
+fn doubts(reading: Option<&Reading>) -> Vec<Finding> {
+    let all = reading.into_iter().flat_map(|reading| &reading.gpus);
+    let mut gpus: BTreeMap<Doubt, Vec<&str>> = BTreeMap::new();
+    for gpu in all {
+        for doubt in &gpu.doubts {
+            gpus.entry(*doubt).or_default().push(&gpu.pci_bus_id);
+        }
+    }
+    let finding = |(doubt, gpus): (Doubt, Vec<&str>)| {
+        let (what, advice) = match doubt {
+            Doubt::Instances => (
+                "which MIG instances there are cannot be told",
+                "see dmesg for NVRM; if it stays, reset the GPU",
+            ),
+            Doubt::Vgpus => (
+                "vGPUs that take turns on GPU instances may run there, and only root may ask",
+                "add CAP_SYS_ADMIN to CapabilityBoundingSet and AmbientCapabilities of the agent's unit by a drop-in",
+            ),
+            Doubt::ProcessRows => (
+                "the driver's process list is not laid out as its header says",
+                "install driver 535.104.05 or newer; until then nothing is enforced there",
+            ),
+            Doubt::NamelessProcesses => (
+                "memory is held by processes that the driver does not name",
+                "look for containers, machines or dying processes that have the GPU open (fuser -v /dev/nvidia*)",
+            ),
+        };
+        found("doubts", Grade::Warn, format!("{gpus:?}: {what}")).advise(advice)
+    };
+    gpus.into_iter().map(finding).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::reading::GpuReading;
 
     #[test]
     fn rule_14_library_and_module_are_compared() {
@@ -156,5 +195,27 @@ mod tests {
         assert_eq!(versions(None, Some("1.2"), &mismatch).grade, Grade::Fail);
         assert_eq!(gpus(Some(&reading), 1).grade, Grade::Warn);
         assert_eq!(nvml(&mismatch).grade, Grade::Fail);
+    }
+
+    #[test]
+    fn each_doubt_is_told_with_its_gpus_and_a_way_out() {
+        let gpu = |pci: &str, doubts: &[Doubt]| GpuReading {
+            pci_bus_id: pci.to_owned(),
+            doubts: doubts.to_vec(),
+            ..GpuReading::default()
+        };
+        let reading = Reading {
+            gpus: vec![
+                gpu("a", &[Doubt::Vgpus, Doubt::ProcessRows]),
+                gpu("b", &[]),
+                gpu("c", &[Doubt::Vgpus]),
+            ],
+            ..Reading::default()
+        };
+        let told = doubts(Some(&reading));
+        assert_eq!(told.len(), 2);
+        assert!(told[0].found.starts_with("[\"a\", \"c\"]"), "{told:?}");
+        assert!(told[0].advice.as_deref().unwrap().contains("CAP_SYS_ADMIN"));
+        assert!(told.iter().all(|told| told.grade == Grade::Warn));
     }
 }

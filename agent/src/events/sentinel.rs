@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::gpu::event::{EventsState, Happening};
+use crate::gpu::event::{Ears, EventsState, Happening};
 use crate::gpu::sampler::Sampler;
 use crate::observation::Observation;
 
@@ -20,6 +20,8 @@ pub struct Shown {
     pub ledger: Arc<Ledger>,
     /// Whether the driver's events are heard.
     pub events: EventsState,
+    /// Whose are.
+    pub ears: Ears,
     /// Whether the kernel log is read.
     pub log: LogState,
     /// Times that the kernel log went round before it was read.
@@ -66,6 +68,10 @@ impl Sentinel {
         if news.state != self.shown.events {
             tracing::info!(state = ?news.state, "events of the driver");
             self.shown.events = news.state;
+        }
+        if news.gpus != self.shown.ears {
+            tracing::info!(gpus = ?news.gpus, "events of single GPUs");
+            self.shown.ears = news.gpus;
         }
         if !news.events.is_empty() || news.dropped > 0 {
             let ledger = Arc::make_mut(&mut self.shown.ledger);

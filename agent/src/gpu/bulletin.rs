@@ -1,8 +1,9 @@
 //! What the listening thread leaves for the threads that answer.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::event::{EventsState, Happening, News, Tally};
+use super::event::{Ear, EventsState, Happening, News, Tally};
 
 #[derive(Debug, Default)]
 pub(super) struct Bulletin {
@@ -26,6 +27,13 @@ impl Bulletin {
 
     pub(super) fn set_state(&self, state: EventsState) {
         self.lock().tally.set_state(state);
+    }
+
+    /// What became of each GPU, and so of all.
+    pub(super) fn set_gpus(&self, state: EventsState, gpus: BTreeMap<String, Ear>) {
+        let mut board = self.lock();
+        board.tally.set_gpus(gpus);
+        board.tally.set_state(state);
     }
 
     /// Events since the start.

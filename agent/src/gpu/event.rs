@@ -1,6 +1,7 @@
 //! Driver events on their way from the worker to the agent: what they are, and counted, so that a burst stays small. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,8 @@ pub enum EventsState {
     Starting,
     /// Every GPU that is read and has events is registered.
     Listening,
+    /// Some are, and at least one could not be registered ([`News::gpus`]).
+    Partly,
     /// Neither the library nor any GPU has events.
     Unsupported,
     /// A call failed; it is tried again.
@@ -63,10 +66,11 @@ pub enum EventsState {
 
 impl EventsState {
     /// All names, as in the label `state` of `gpuquota_events_state`.
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 7] = [
         "off",
         "starting",
         "listening",
+        "partly",
         "unsupported",
         "failing",
         "hung",
@@ -79,6 +83,7 @@ impl EventsState {
             Self::Off => "off",
             Self::Starting => "starting",
             Self::Listening => "listening",
+            Self::Partly => "partly",
             Self::Unsupported => "unsupported",
             Self::Failing { .. } => "failing",
             Self::Hung { .. } => "hung",
@@ -86,11 +91,49 @@ impl EventsState {
     }
 }
 
+/// Whether one GPU's events are heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ear {
+    /// The driver tells them.
+    Registered,
+    /// It has none.
+    Unsupported,
+    /// It could not be registered; that is tried again.
+    Failed {
+        /// C name of the function.
+        call: String,
+        /// NVML's return code, where there was one.
+        code: Option<u32>,
+    },
+}
+
+impl Ear {
+    /// All names, as in the label `state` of `gpuquota_gpu_events_state`.
+    pub const NAMES: [&'static str; 3] = ["registered", "unsupported", "failed"];
+
+    /// One of [`Self::NAMES`].
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Unsupported => "unsupported",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// Of each GPU that is read, by UUID.
+pub type Ears = Arc<BTreeMap<String, Ear>>;
+
 /// All that happened since the answer before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct News {
     /// Whether events are heard now.
     pub state: EventsState,
+    /// Whose events are; empty while the channel as a whole is not there.
+    #[serde(default)]
+    pub gpus: Ears,
     /// Each kind once.
     pub events: Vec<DriverEvent>,
     /// Events that had no room in `events`.
@@ -104,6 +147,7 @@ impl News {
     /// Adds what came later.
     pub fn join(&mut self, later: Self) {
         self.state = later.state;
+        self.gpus = later.gpus;
         let room = MOST_KEPT.saturating_sub(self.events.len());
         let over = later.events.iter().skip(room).map(|event| event.count);
         self.dropped = over.fold(self.dropped, u64::saturating_add);
@@ -120,7 +164,8 @@ pub(super) struct Tally {
     counts: BTreeMap<Kind, u64>,
     dropped: u64,
     state: EventsState,
-    told: EventsState,
+    gpus: Ears,
+    told: (EventsState, Ears),
 }
 
 impl Tally {
@@ -140,12 +185,33 @@ impl Tally {
         self.state = state;
     }
 
+    pub(super) fn set_gpus(&mut self, gpus: BTreeMap<String, Ear>) {
+        if *self.gpus != gpus {
+            self.gpus = Arc::new(gpus);
+        }
+    }
+
+    /// What is known of single GPUs stands while the channel does.
+    fn heard(&self) -> Ears {
+        match self.state {
+            EventsState::Starting
+            | EventsState::Listening
+            | EventsState::Partly
+            | EventsState::Unsupported => Arc::clone(&self.gpus),
+            EventsState::Off | EventsState::Failing { .. } | EventsState::Hung { .. } => {
+                Ears::default()
+            }
+        }
+    }
+
     /// What is new; `None` when nothing is.
     pub(super) fn take(&mut self) -> Option<News> {
-        if self.counts.is_empty() && self.dropped == 0 && self.state == self.told {
+        let gpus = self.heard();
+        let same = self.state == self.told.0 && gpus == self.told.1;
+        if self.counts.is_empty() && self.dropped == 0 && same {
             return None;
         }
-        self.told = self.state.clone();
+        self.told = (self.state.clone(), Arc::clone(&gpus));
         let counts = std::mem::take(&mut self.counts);
         let event = |((uuid, what, gi, ci), count)| DriverEvent {
             uuid,
@@ -156,6 +222,7 @@ impl Tally {
         };
         Some(News {
             state: self.state.clone(),
+            gpus,
             events: counts.into_iter().map(event).collect(),
             dropped: std::mem::take(&mut self.dropped),
         })

@@ -20,6 +20,10 @@ pub struct Gauges {
     pub energy_millijoules: Option<u64>,
     /// Field 94, since the driver was loaded.
     pub pcie_replays: Option<u64>,
+    /// Field 66: the counter of all NVLink lanes, in the driver's own unit.
+    pub nvlink_bandwidth: Option<u64>,
+    /// `nvmlDeviceGetGridLicensableFeatures_v4`: whether this machine, which is a guest, has the licence for its vGPU.
+    pub guest_licensed: Option<bool>,
 }
 
 /// What a GPU or a GPU instance did between two GPM samples; `None` where it does not tell.

@@ -68,7 +68,7 @@ impl Quarantine {
                 if let Ok(probed) = probe.await {
                     answers = probed.answers;
                     if let Some(child) = probed.stuck {
-                        morgue.keep(child);
+                        morgue.keep(child, Some(patient.target.clone()));
                     }
                 }
                 patient.backoff.arm(now_ms);
@@ -84,11 +84,12 @@ impl Quarantine {
         settled
     }
 
-    /// Starts a probe for each GPU whose pause is over; returns their pids.
-    pub(super) fn probe(&mut self, start: &Start, now_ms: u64) -> Vec<u32> {
+    /// Starts a probe for each GPU whose pause is over, but for those that are `occupied`; returns their pids.
+    pub(super) fn probe(&mut self, start: &Start, occupied: &[Target], now_ms: u64) -> Vec<u32> {
         let mut started = Vec::new();
         for patient in &mut self.patients {
-            if patient.probe.is_none() && patient.backoff.due(now_ms) {
+            let free = patient.probe.is_none() && !occupied.contains(&patient.target);
+            if free && patient.backoff.due(now_ms) {
                 let start = Start {
                     only: vec![patient.target.clone()],
                     events: false,

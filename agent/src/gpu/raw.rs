@@ -27,6 +27,10 @@ use super::reading::{Memory, ProcessKind};
 
 /// Largest row that any driver is known to write, in words of 8 bytes.
 const LARGEST_ROW: usize = 4;
+/// `nvmlProcessInfo_t` of nvml.h, likewise.
+const USUAL_ROW: usize = 3;
+/// No driver numbers its instances further.
+const INSTANCES: u32 = 64;
 /// No field of a row can be this: its halves are no pid, no instance id, and as bytes it is beyond any framebuffer.
 const MARK: u64 = 0xA5C3_A5C3_A5C3_A5C3;
 /// Rows that are asked for at first.
@@ -46,10 +50,20 @@ type ListCall =
 /// One row as the driver wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
-    pub(super) pid: u32,
+    /// `None`: it is listed as 0, a process that the driver does not name.
+    pub(super) pid: Option<u32>,
     pub(super) gi: Option<u32>,
     pub(super) ci: Option<u32>,
     pub(super) used_memory_bytes: Option<u64>,
+}
+
+/// How sure the size of the rows is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// What was written is exactly so many rows, and each of them makes sense.
+    Proven,
+    /// More was written; the rows make sense as the usual 24 bytes.
+    Guessed,
 }
 
 /// Why there is no process list.
@@ -69,6 +83,14 @@ impl From<ListError> for NvmlError {
             ListError::Layout { .. } => Self::Unknown,
         }
     }
+}
+
+/// Whether this driver is one of 535.43 to 535.98, whose process rows are not what their header says. They are read all the same,
+/// but are no ground for taking anything from anybody.
+pub(super) fn misleads(driver_version: &str) -> bool {
+    let mut parts = driver_version.split('.').map(str::parse::<u32>);
+    let (branch, release) = (parts.next(), parts.next());
+    matches!((branch, release), (Some(Ok(535)), Some(Ok(43..=98))))
 }
 
 /// The buffer of the process lists, kept between calls.
@@ -92,7 +114,7 @@ impl ProcessBuffer {
         device: &Device<'_>,
         kind: ProcessKind,
         each: impl FnMut(Row),
-    ) -> Result<(), ListError> {
+    ) -> Result<Layout, ListError> {
         let call = list_call(device, kind)?;
         // SAFETY: the handle is used while `device` borrows the initialised library.
         let handle = unsafe { device.handle() };
@@ -148,24 +170,30 @@ fn list_call(device: &Device<'_>, kind: ProcessKind) -> Result<ListCall, NvmlErr
         .copied()
 }
 
-fn decode(words: &[u64], rows: usize, mut each: impl FnMut(Row)) -> Result<(), ListError> {
+fn decode(words: &[u64], rows: usize, mut each: impl FnMut(Row)) -> Result<Layout, ListError> {
     if rows == 0 {
-        return Ok(());
+        return Ok(Layout::Proven);
     }
     let written = words
         .iter()
         .rposition(|word| *word != MARK)
         .map_or(0, |last| last + 1);
-    let known = (2..=LARGEST_ROW).find(|size| rows.checked_mul(*size) == Some(written));
-    let size = match known {
-        Some(size) => size,
+    let fits = |size: usize| rows.checked_mul(size).is_some_and(|all| all <= words.len());
+    let all = |size: usize, sound: fn(&Row) -> bool| {
+        let read = words.chunks_exact(size).take(rows).map(row);
+        fits(size)
+            && read
+                .into_iter()
+                .all(|row| row.is_some_and(|row| sound(&row)))
+    };
+    let exact = |size: &usize| rows.checked_mul(*size) == Some(written);
+    let (size, layout) = match (2..=LARGEST_ROW).find(exact) {
+        Some(size) if all(size, sensible) => (size, Layout::Proven),
         // A driver that scribbles behind the last row is believed if every row makes sense as the usual 24 bytes.
-        None if words.len() >= rows.saturating_mul(3)
-            && words.chunks_exact(3).take(rows).all(sensible) =>
-        {
-            3
+        _ if all(USUAL_ROW, |row| sensible(row) && row.pid.is_some()) => {
+            (USUAL_ROW, Layout::Guessed)
         }
-        None => {
+        _ => {
             return Err(ListError::Layout {
                 rows,
                 words: written,
@@ -176,9 +204,8 @@ fn decode(words: &[u64], rows: usize, mut each: impl FnMut(Row)) -> Result<(), L
         .chunks_exact(size)
         .take(rows)
         .filter_map(row)
-        .filter(|row| row.pid != 0)
         .for_each(&mut each);
-    Ok(())
+    Ok(layout)
 }
 
 fn row(words: &[u64]) -> Option<Row> {
@@ -190,22 +217,22 @@ fn row(words: &[u64]) -> Option<Row> {
         halves.get(half).copied().filter(|id| *id != NO_INSTANCE)
     };
     Some(Row {
-        pid: halves(*pid)[0],
+        pid: Some(halves(*pid)[0]).filter(|pid| *pid != 0),
         gi: instance(0),
         ci: instance(1),
         used_memory_bytes: Some(*memory).filter(|bytes| *bytes != NOT_AVAILABLE),
     })
 }
 
-fn sensible(words: &[u64]) -> bool {
-    row(words).is_some_and(|row| {
-        let both_or_none = match (row.gi, row.ci) {
-            (Some(gi), Some(ci)) => gi < 64 && ci < 64,
-            (None, None) => true,
-            _ => false,
-        };
-        row.pid != 0 && row.pid <= HIGHEST_PID && both_or_none
-    })
+/// It can be a row of a process list: a pid that there can be, and instances only as they are numbered.
+fn sensible(row: &Row) -> bool {
+    let instances = match (row.gi, row.ci) {
+        (Some(gi), Some(ci)) => gi < INSTANCES && ci < INSTANCES,
+        (Some(gi), None) => gi < INSTANCES,
+        (None, None) => true,
+        (None, Some(_)) => false,
+    };
+    row.pid.is_none_or(|pid| pid <= HIGHEST_PID) && instances
 }
 
 /// The two 32-bit fields that share a word, in the order in which C lays them out.
@@ -272,11 +299,10 @@ mod tests {
         words
     }
 
-    fn read(words: &[u64], rows: usize) -> Option<Vec<Row>> {
+    fn read(words: &[u64], rows: usize) -> Option<(Layout, Vec<Row>)> {
         let mut read = Vec::new();
-        decode(words, rows, |row| read.push(row))
-            .ok()
-            .map(|()| read)
+        let layout = decode(words, rows, |row| read.push(row)).ok()?;
+        Some((layout, read))
     }
 
     #[test]
@@ -288,14 +314,30 @@ mod tests {
         ] {
             for pids in [&[1000][..], &[1000, 0, 1002], &[1, 2, 3, 4, 5, 6, 7]] {
                 let rows = read(&driver(size, pids), pids.len()).unwrap();
-                let expected = pids.iter().filter(|pid| **pid != 0).map(|pid| Row {
-                    pid: *pid,
+                let expected = pids.iter().map(|pid| Row {
+                    pid: Some(*pid).filter(|pid| *pid != 0),
                     gi,
                     ci,
                     used_memory_bytes: Some(4096),
                 });
-                assert_eq!(rows, expected.collect::<Vec<_>>(), "{size} words");
+                let expected = (Layout::Proven, expected.collect::<Vec<_>>());
+                assert_eq!(rows, expected, "{size} words");
             }
+        }
+    }
+
+    #[test]
+    fn rule_04_the_drivers_with_wrong_rows_are_known() {
+        for (version, expected) in [
+            ("535.43", true),
+            ("535.54.03", true),
+            ("535.98", true),
+            ("535.104.05", false),
+            ("535", false),
+            ("550.54.15", false),
+            ("junk", false),
+        ] {
+            assert_eq!(misleads(version), expected, "{version}");
         }
     }
 
@@ -304,15 +346,22 @@ mod tests {
         let mut words = driver(3, &[1000, 1001]);
         words[9] = 1;
         assert_eq!(
-            read(&words, 2).map(|rows| rows.len()),
-            Some(2),
+            read(&words, 2).map(|(layout, rows)| (layout, rows.len())),
+            Some((Layout::Guessed, 2)),
             "scribble behind sensible rows"
         );
+        // Three rows of 24 bytes and what stands behind them are as long as three of 32.
+        words = driver(3, &[1000, 1001, 1002]);
+        words[11] = 1;
+        let told = read(&words, 3).map(|(layout, rows)| (layout, rows[2].pid));
+        assert_eq!(told, Some((Layout::Guessed, Some(1002))));
+        words = driver(2, &[1000, u32::MAX]);
+        assert_eq!(read(&words, 2), None, "no such pid");
         let mut words = driver(4, &[1000, 1001, 1002]);
         words[20] = 1;
         assert_eq!(read(&words, 3), None, "scribble behind rows of 32 bytes");
         assert_eq!(read(&[MARK; 8], 2), None, "nothing written at all");
         assert_eq!(read(&driver(3, &[1, 2]), usize::MAX), None);
-        assert_eq!(read(&[MARK; 8], 0), Some(Vec::new()));
+        assert_eq!(read(&[MARK; 8], 0), Some((Layout::Proven, Vec::new())));
     }
 }

@@ -1,5 +1,6 @@
 //! What one pass over NVML gave. Unknown is `None`, never 0; the worker process sends this to the agent.
 
+mod doubt;
 mod facts;
 
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::gauges::{Activity, Gauges};
+pub use doubt::Doubt;
 pub use facts::{GpuFacts, HiddenGpu, HostMode, NvLink, NvLinkEnd, RemappedRows, Why};
 
 /// One pass over all GPUs of the node.
@@ -56,6 +58,9 @@ pub struct GpuReading {
     pub vgpus: Option<Vec<VgpuReading>>,
     /// All processes on this GPU and its instances, by one query on the parent. `None`: could not be read.
     pub processes: Option<Vec<GpuProcess>>,
+    /// Why this row is not the whole truth, or may not be. With any of these, what it shows is no ground for enforcement.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<Doubt>,
     /// What it is. From the worker only when that is new or changed; the agent keeps it and fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Arc<GpuFacts>>,
@@ -161,6 +166,9 @@ pub struct VgpuReading {
     pub framebuffer_bytes: Option<u64>,
     /// What the VM uses of it.
     pub used_bytes: Option<u64>,
+    /// Percent of the GPU's SMs that it kept busy; `None` without a sample since the last pass, and on MIG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_percent: Option<u32>,
     /// What the guest's driver says of its licence.
     pub licence: Licence,
     /// When that licence ends, seconds since 1970; `None`: no end, or not known.
@@ -194,8 +202,8 @@ impl Licence {
 /// One row of NVML's process list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuProcess {
-    /// Host process id; never 0.
-    pub pid: u32,
+    /// Host process id; `None` for what the driver lists as 0: it has the memory, and nobody here can name it.
+    pub pid: Option<u32>,
     /// GPU instance, `None` outside MIG.
     pub gi: Option<u32>,
     /// Compute instance, `None` outside MIG.

@@ -92,11 +92,11 @@ impl Renewal {
         match ended.task.await {
             Ok(Ok(link)) if ended.quarantined == quarantined => return Some(link),
             // It would touch a GPU that has hung since.
-            Ok(Ok(link)) => morgue.take(link, true),
+            Ok(Ok(link)) => morgue.take(link, true, None),
             Ok(Err(stuck)) => {
                 tracing::warn!("the new NVML library gives no reading; the loaded one goes on");
                 if let Some(child) = stuck {
-                    morgue.keep(child);
+                    morgue.keep(child, None);
                 }
             }
             Err(_) => {}

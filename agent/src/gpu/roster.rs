@@ -139,6 +139,7 @@ fn silent(known: &GpuReading, health: Health) -> GpuReading {
     row.activities = Vec::new();
     row.processes = None;
     row.vgpus = None;
+    row.doubts = Vec::new();
     for instance in &mut row.instances {
         instance.memory = None;
         instance.sm_percent = None;

@@ -2,7 +2,10 @@
 //!
 //! A worker that dies is replaced at once; one that does not come back from a call is ended, and the GPU of that call goes
 //! into quarantine: the next worker does not touch it, and a worker of its own probes it until it answers. A worker that
-//! cannot even be killed is left behind; at most two are, then NVML counts as unresponsive until one of them ends.
+//! cannot even be killed is left behind: one for each GPU, and at most two in calls about no single GPU, then NVML counts as
+//! unresponsive until one of them ends.
+
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -104,6 +107,7 @@ impl Sampler {
     pub fn take_news(&mut self) -> News {
         let next = News {
             state: self.news.state.clone(),
+            gpus: Arc::clone(&self.news.gpus),
             ..News::default()
         };
         std::mem::replace(&mut self.news, next)
@@ -177,20 +181,20 @@ impl Sampler {
                     target: Some(target),
                 } => {
                     tracing::warn!(gpu = %target, call, "a call has hung; the GPU goes into quarantine");
-                    self.give_up(now_boottime_ms);
+                    self.give_up(Some(target.clone()), now_boottime_ms);
                     self.quarantine
                         .add(target, self.config.probe, now_boottime_ms);
                     last = NvmlState::Unresponsive(format!("{call} does not return"));
                 }
                 Reply::Hung { call, target: None } => {
-                    self.give_up(now_boottime_ms);
+                    self.give_up(None, now_boottime_ms);
                     return self.fail(
                         NvmlState::Unresponsive(format!("{call} does not return")),
                         now_boottime_ms,
                     );
                 }
                 Reply::Silent => {
-                    self.give_up(now_boottime_ms);
+                    self.give_up(None, now_boottime_ms);
                     return self.fail(
                         NvmlState::Unresponsive("the worker process does not answer".to_owned()),
                         now_boottime_ms,
@@ -264,6 +268,7 @@ impl Sampler {
         self.stats.unidentified = unidentified
             .saturating_sub(missing)
             .saturating_add(strangers);
+        self.stats.unidentified_hung = strangers;
         if reading.gpus.iter().any(|gpu| gpu.health == Health::Lost)
             || self.stats.unidentified > strangers
         {

@@ -3,6 +3,7 @@
 /// One row of `nvmlDeviceGetProcessUtilization`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sample {
+    /// Or the number of a vGPU.
     pub(super) pid: u32,
     /// Microseconds since 1970, by the host's clock.
     pub(super) at_us: u64,

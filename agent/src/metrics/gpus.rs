@@ -27,6 +27,16 @@ pub(super) fn add(families: &mut Families, observation: &Observation) {
             1.0,
         );
     }
+    let mut doubts = families.gauge(
+        "gpuquota_gpu_doubt",
+        "1 for each reason why a GPU may hold more, or others, than is shown; no ground for enforcement then.",
+    );
+    for (key, device) in &observation.devices {
+        for doubt in &device.doubts {
+            let uuid = key.to_string();
+            doubts.row(&[("uuid", &uuid), ("doubt", doubt.as_str())], 1.0);
+        }
+    }
     let mut gauge = |name, help, of: &dyn Fn(&GpuFacts) -> Option<f64>| {
         let mut rows = families.gauge(name, help);
         for (uuid, _, facts) in boards(observation) {

@@ -6,10 +6,13 @@ pub mod http;
 mod machine;
 mod nodes;
 mod own;
+mod processes;
 pub mod snapshot;
 mod text;
 mod trouble;
 mod unresolved;
+mod uplink;
+mod vgpus;
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,8 @@ mod listener;
 
 fn process(pid: u32, owner: Owner, used_memory_bytes: Option<u64>) -> AttributedProcess {
     AttributedProcess {
-        pid,
+        pid: Some(pid),
+        kind: None,
         start_time: Some(1),
         owner,
         used_memory_bytes,
@@ -209,22 +210,27 @@ fn a_vgpu_is_licensed_or_not_and_never_a_guess() {
             free: 20 - used,
             used,
         });
+        vgpu.model = "L40S-8Q".to_owned();
+        vgpu.whole.percent = Some(35).filter(|_| uuid == "v-2");
         vgpu.vgpu = Some(Vgpu {
             gi: None,
             placement_id: None,
             guest_driver: None,
             parent: "GPU-a".into(),
-            vm: Some("vm-secret".into()),
+            vm: Some("vm-7".into()),
             owner,
             licence,
-            licence_expires_at_s: None,
+            licence_expires_at_s: Some(1_814_356_800).filter(|_| uuid == "v-1"),
         });
         seen.devices.insert(DeviceKey::Vgpu(uuid.into()), vgpu);
     }
     let text = text(&board(seen), 5500);
     for row in [
-        r#"gpuquota_vgpu_licensed{uuid="v-1"} 1"#,
-        r#"gpuquota_vgpu_licensed{uuid="v-2"} 0"#,
+        r#"gpuquota_vgpu_licensed{uuid="v-1",vm="vm-7",type="L40S-8Q"} 1"#,
+        r#"gpuquota_vgpu_licensed{uuid="v-2",vm="vm-7",type="L40S-8Q"} 0"#,
+        r#"gpuquota_vgpu_licence_expires_timestamp_seconds{uuid="v-1",vm="vm-7",type="L40S-8Q"} 1814356800"#,
+        r#"gpuquota_vgpu_fb_bytes{uuid="v-1",vm="vm-7",type="L40S-8Q"} 9"#,
+        r#"gpuquota_vgpu_sm_ratio{uuid="v-2",vm="vm-7",type="L40S-8Q"} 0.35"#,
         r#"gpuquota_tenant_devices{tenant="a",gpu_model="nvidia.com/gpu",kind="vgpu"} 2"#,
         r#"gpuquota_tenant_memory_bytes{tenant="a",uuid="v-1",mig=""} 9"#,
         r#"gpuquota_unattributed_memory_bytes{uuid="v-1",mig=""} 0"#,
@@ -232,12 +238,17 @@ fn a_vgpu_is_licensed_or_not_and_never_a_guess() {
     ] {
         assert!(text.lines().any(|line| line == row), "{row}\n{text}");
     }
-    assert!(!text.contains(r#"licensed{uuid="v-3""#), "{text}");
+    for absent in [
+        "licensed{uuid=\"v-3\"",
+        "fb_bytes{uuid=\"v-3\"",
+        "sm_ratio{uuid=\"v-1\"",
+    ] {
+        assert!(!text.contains(absent), "{text}");
+    }
     assert!(
         !text.contains(r#"tenant_memory_bytes{tenant="a",uuid="v-3""#),
         "{text}"
     );
-    assert!(!text.contains("vm-secret"), "{text}");
 }
 
 #[test]

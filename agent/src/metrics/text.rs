@@ -3,18 +3,17 @@
 //! Unknown is absent, never 0. What depends on a reading is left out when the newest good one is too old, and row by
 //! row for a device that does not answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use gpuquota_proto::exposition::{Families, Format, Misnamed, truth};
 
-use crate::gpu::reading::{Health, Licence, NvmlState, Why};
-use crate::observation::{
-    Device, DeviceKey, Figure, Observation, Owner, Reason, unattributed_bytes,
-};
+use crate::gpu::reading::{Health, NvmlState, Why};
+use crate::observation::{Device, DeviceKey, Figure, Observation, unattributed_bytes};
 use crate::report::wire::{health_text, nvml_text};
 
-use super::snapshot::{Reporting, View};
-use super::{gpus, machine, nodes, own, trouble, unresolved};
+use super::snapshot::View;
+use super::{gpus, machine, nodes, own, processes, trouble, unresolved, uplink, vgpus};
 
 const NVML_STATES: [&str; 7] = [
     "ok",
@@ -35,11 +34,12 @@ pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
         if view.fresh {
             about_devices(&mut families, observation);
             gpus::add(&mut families, observation);
+            vgpus::add(&mut families, observation);
             about_tenants(&mut families, observation);
         }
     }
     if let Some(reporting) = &view.reporting {
-        about_the_uplink(&mut families, reporting);
+        uplink::add(&mut families, reporting);
     }
     machine::add(&mut families);
     nodes::add(&mut families, &view.pass.open_nodes);
@@ -146,9 +146,15 @@ fn about_gpus(families: &mut Families, view: &View, observation: &Observation, o
     let mut rows = families.gauge("gpuquota_gpus", "GPUs of this node by state.");
     for health in [Health::Ok, Health::Lost, Health::Hung, Health::Unknown] {
         let mut count = gpus.iter().filter(|gpu| health_of(gpu) == health).count() as f64;
-        if health == Health::Lost {
-            count += f64::from(view.pass.sampler.unidentified);
-        }
+        let sampler = &view.pass.sampler;
+        let nameless = match health {
+            Health::Hung => sampler.unidentified_hung,
+            Health::Lost => sampler
+                .unidentified
+                .saturating_sub(sampler.unidentified_hung),
+            Health::Ok | Health::Unknown => 0,
+        };
+        count += f64::from(nameless);
         rows.row(&[("state", health_text(health))], count);
     }
     for why in [Why::Excluded, Why::Passthrough] {
@@ -167,7 +173,7 @@ fn about_devices(families: &mut Families, observation: &Observation) {
         info.row(
             &[
                 ("uuid", gpu_uuid(key)),
-                ("mig_uuid", device.mig_uuid.as_deref().unwrap_or("")),
+                ("mig_uuid", &mig_name(key, device)),
                 ("profile", device.profile.as_deref().unwrap_or("")),
                 ("minor", minor.as_deref().unwrap_or("")),
                 ("kind", key.kind()),
@@ -186,18 +192,6 @@ fn about_devices(families: &mut Families, observation: &Observation) {
             generation.row(&[("uuid", gpu_uuid(key))], changes as f64);
         }
     }
-    let mut licensed = families.gauge(
-        "gpuquota_vgpu_licensed",
-        "Whether the guest of a vGPU holds a licence; absent while that is not known.",
-    );
-    for (key, device) in answering(observation) {
-        let licence = match device.vgpu.as_ref().map(|vgpu| vgpu.licence) {
-            Some(Licence::Licensed) => true,
-            Some(Licence::Unlicensed) => false,
-            Some(Licence::Unknown) | None => continue,
-        };
-        licensed.row(&[("uuid", gpu_uuid(key))], truth(licence));
-    }
     let mut unattributed = families.gauge(
         "gpuquota_unattributed_memory_bytes",
         "Framebuffer in use that no known tenant's or system process or VM explains; a GPU instance's is told of its first device.",
@@ -209,7 +203,8 @@ fn about_devices(families: &mut Families, observation: &Observation) {
     for shared in held.chunk_by(|(a, _), (b, _)| share_memory(a, b)) {
         let devices: Vec<&Device> = shared.iter().map(|(_, device)| *device).collect();
         if let (Some((key, device)), Some(bytes)) = (shared.first(), unattributed_bytes(&devices)) {
-            unattributed.row(&place(key, device), bytes as f64);
+            let mig = mig_name(key, device);
+            unattributed.row(&[("uuid", gpu_uuid(key)), ("mig", &mig)], bytes as f64);
         }
     }
 }
@@ -235,56 +230,16 @@ fn about_tenants(families: &mut Families, observation: &Observation) {
         "Framebuffer held by the tenant's processes, or its VM, on a device; mig is empty but for a MIG instance.",
     );
     for (key, device) in answering(observation) {
+        let mig = mig_name(key, device);
         for tenant in device.tenants() {
             if let Some(bytes) = device.memory_of(|owner| owner.tenant() == Some(tenant)) {
-                let [uuid, mig] = place(key, device);
-                memory.row(&[("tenant", tenant), uuid, mig], bytes as f64);
+                let place = [("tenant", tenant), ("uuid", gpu_uuid(key)), ("mig", &mig)];
+                memory.row(&place, bytes as f64);
             }
         }
     }
     about_load(families, observation);
-    let mut pids: BTreeMap<(&str, &str), BTreeSet<u32>> = BTreeMap::new();
-    for (_, device) in answering(observation) {
-        for process in &device.processes {
-            let whose = match &process.owner {
-                Owner::Tenant { name, source } => (name.as_str(), source.as_str()),
-                Owner::System => ("", "system"),
-                Owner::Unattributed(_) | Owner::Unresolved(_) => ("", "unattributed"),
-            };
-            pids.entry(whose).or_default().insert(process.pid);
-        }
-    }
-    let mut processes = families.gauge(
-        "gpuquota_processes",
-        "Processes on GPUs by tenant and by the evidence for it.",
-    );
-    for ((tenant, source), pids) in pids {
-        processes.row(&[("tenant", tenant), ("source", source)], pids.len() as f64);
-    }
-    about_nobodys(families, observation);
-}
-
-/// Every reason has a row, so that an alert sees it begin.
-fn about_nobodys(families: &mut Families, observation: &Observation) {
-    let mut nobodys: BTreeMap<Reason, BTreeSet<u32>> = BTreeMap::new();
-    for (_, device) in answering(observation) {
-        for process in &device.processes {
-            if let Some(reason) = process.owner.reason() {
-                nobodys.entry(reason).or_default().insert(process.pid);
-            }
-        }
-    }
-    let mut rows = families.gauge(
-        "gpuquota_unattributed_processes",
-        "Processes on GPUs that belong to no known tenant, by the reason.",
-    );
-    for reason in Reason::ALL {
-        // A virtual machine is no process.
-        if reason != Reason::VmUnknown {
-            let count = nobodys.get(&reason).map_or(0, BTreeSet::len);
-            rows.row(&[("reason", reason.as_str())], count as f64);
-        }
-    }
+    processes::add(families, observation);
 }
 
 fn about_load(families: &mut Families, observation: &Observation) {
@@ -309,50 +264,8 @@ fn about_load(families: &mut Families, observation: &Observation) {
     }
 }
 
-fn about_the_uplink(families: &mut Families, reporting: &Reporting) {
-    families
-        .gauge(
-            "gpuquota_uplink_connected",
-            "Whether a session with the server is up.",
-        )
-        .value(truth(reporting.connected));
-    families
-        .counter(
-            "gpuquota_uplink_reconnects_total",
-            "Sessions with the server after the first one.",
-        )
-        .value(reporting.reconnects as f64);
-    if let Some(end) = reporting.certificate_not_after_unix_s {
-        families
-            .gauge(
-                "gpuquota_certificate_not_after_timestamp_seconds",
-                "When the certificate of the newest connection ends.",
-            )
-            .value(end as f64);
-    }
-    let spool = reporting.spool;
-    families
-        .gauge(
-            "gpuquota_spool_records",
-            "Reports that the server has not acknowledged.",
-        )
-        .value(spool.records as f64);
-    families
-        .gauge("gpuquota_spool_bytes", "Size of the spool on disk.")
-        .value(spool.bytes as f64);
-    families
-        .gauge(
-            "gpuquota_spool_in_memory_only",
-            "Whether the spool cannot be written, so that a restart loses reports.",
-        )
-        .value(truth(spool.in_memory_only));
-    families
-        .counter("gpuquota_reports_total", "Reports made.")
-        .value(spool.reports as f64);
-}
-
 // Holders and memory of a device that does not answer are those of some time ago.
-fn answering(observation: &Observation) -> impl Iterator<Item = (&DeviceKey, &Device)> {
+pub(super) fn answering(observation: &Observation) -> impl Iterator<Item = (&DeviceKey, &Device)> {
     observation
         .devices
         .iter()
@@ -367,9 +280,14 @@ fn share_memory(a: &DeviceKey, b: &DeviceKey) -> bool {
     }
 }
 
-fn place<'a>(key: &'a DeviceKey, device: &'a Device) -> [(&'static str, &'a str); 2] {
-    let mig = device.mig_uuid.as_deref().unwrap_or("");
-    [("uuid", gpu_uuid(key)), ("mig", mig)]
+/// What tells a MIG instance from its GPU and the other instances: its UUID, or its ids where NVML lists processes on an instance that
+/// it does not show. Empty for anything else.
+fn mig_name<'d>(key: &DeviceKey, device: &'d Device) -> Cow<'d, str> {
+    match (key, &device.mig_uuid) {
+        (_, Some(uuid)) => Cow::Borrowed(uuid),
+        (DeviceKey::Mig(_, gi, ci), None) => Cow::Owned(format!("{gi}/{ci}")),
+        (DeviceKey::Gpu(_) | DeviceKey::Vgpu(_), None) => Cow::Borrowed(""),
+    }
 }
 
 fn gpu_uuid(key: &DeviceKey) -> &str {

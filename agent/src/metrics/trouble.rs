@@ -4,7 +4,7 @@ use gpuquota_proto::exposition::{Families, truth};
 
 use crate::events::kmsg::LogState;
 use crate::events::sentinel::Shown;
-use crate::gpu::event::EventsState;
+use crate::gpu::event::{Ear, EventsState};
 
 pub(super) fn add(families: &mut Families, shown: &Shown) {
     about_the_channels(families, shown);
@@ -70,6 +70,16 @@ fn about_the_channels(families: &mut Families, shown: &Shown) {
     );
     for state in EventsState::NAMES {
         states.row(&[("state", state)], truth(state == shown.events.name()));
+    }
+    let mut states = families.gauge(
+        "gpuquota_gpu_events_state",
+        "1 for whether the driver's events of this GPU are heard; no rows while the channel as a whole is not there.",
+    );
+    for (uuid, ear) in shown.ears.iter() {
+        for state in Ear::NAMES {
+            let labels = [("uuid", uuid.as_str()), ("state", state)];
+            states.row(&labels, truth(state == ear.name()));
+        }
     }
     families
         .counter(

@@ -139,7 +139,8 @@ mod tests {
             },
         };
         AttributedProcess {
-            pid: 1,
+            pid: Some(1),
+            kind: None,
             start_time: None,
             owner,
             used_memory_bytes: bytes,

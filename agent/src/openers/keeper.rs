@@ -10,7 +10,7 @@ use super::scan::{Openers, scan, uuids};
 use crate::attribute::Observer;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, NvmlState, ProcessKind, Reading};
 use crate::gpu::sampler::Collected;
-use crate::observation::{AttributedProcess, DeviceKey, Observation};
+use crate::observation::{AttributedProcess, Device, DeviceKey, Observation};
 
 /// Between two scans, milliseconds: a scan reads every process of the node.
 pub const EVERY_MS: u64 = 5_000;
@@ -46,7 +46,7 @@ pub fn look(root: &Path, observer: &mut Observer, now_ms: u64) -> Vec<OpenNode> 
 
 /// A scan, the GPUs' names, and when it began.
 type Scanned = (u64, Openers, BTreeMap<u32, String>);
-type Seen = BTreeSet<(u32, u32, Option<u64>)>;
+type Seen = BTreeSet<(u32, Option<u32>, Option<u64>)>;
 
 /// The keeper.
 #[derive(Debug)]
@@ -185,10 +185,21 @@ fn attributed(
         OpenNode {
             minor,
             uuid: uuids.get(&minor).cloned(),
-            processes: device.map(|device| device.processes).unwrap_or_default(),
+            processes: device.map(opened).unwrap_or_default(),
         }
     };
     minors.iter().copied().map(node).collect()
+}
+
+/// They have a node open; no list of the driver's says what they do with it.
+fn opened(device: Device) -> Vec<AttributedProcess> {
+    let found = device.processes.into_iter();
+    found
+        .map(|process| AttributedProcess {
+            kind: None,
+            ..process
+        })
+        .collect()
 }
 
 fn rows(found: &Openers, minor: u32) -> Vec<GpuProcess> {
@@ -197,7 +208,7 @@ fn rows(found: &Openers, minor: u32) -> Vec<GpuProcess> {
         .iter()
         .filter(|(_, minors)| minors.contains(&minor));
     has.map(|(pid, _)| GpuProcess {
-        pid: *pid,
+        pid: Some(*pid),
         gi: None,
         ci: None,
         kind: ProcessKind::Compute,

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use super::cgroup::{self, Membership};
 use super::group::group_of;
-use super::procfs::{Ids, ProcessFolder, Silence, start_time};
+use super::procfs::{Held, Ids, ProcessFolder, Silence, start_time};
 use super::workload::{self, Workload};
 
 /// Facts older than this are read again although the process is the same: it may have been moved or changed its user.
 const REFRESH_MS: u64 = 5_000;
+/// Processes that are held at a time: each is an open file of the agent.
+const MOST_HELD: usize = 256;
 /// Milliseconds of a clock tick as `/proc` counts them for user space (`USER_HZ`).
 const TICK_MS: u64 = 10;
 
@@ -62,8 +64,12 @@ pub struct FactsCache {
 #[derive(Debug)]
 struct Entry {
     read_ms: u64,
+    /// Held since before its facts were read; `None`: it is looked up by its number.
+    held: Option<Held>,
     /// The look in which it was last asked for.
     look: u64,
+    /// CLOCK_BOOTTIME of the list that it stood in, milliseconds.
+    listed_ms: u64,
     used: bool,
     state: State,
 }
@@ -101,17 +107,21 @@ impl FactsCache {
         let entry = match self.entries.remove(&pid) {
             Some(known) if known.look == self.look => known,
             known => {
-                let absent =
-                    matches!(&known, Some(entry) if !matches!(entry.state, State::Lives(_)));
-                let (read_ms, state) = match self.look_up(pid, known, listed_ms, now_ms) {
-                    Ok((read_ms, facts)) => (read_ms, State::Lives(facts)),
+                // The same list may be looked at twice: only one that was made later lists it again.
+                let absent = known.as_ref().is_some_and(|entry| {
+                    !matches!(entry.state, State::Lives(_)) && entry.listed_ms < listed_ms
+                });
+                let (read_ms, held, state) = match self.look_up(pid, known, listed_ms, now_ms) {
+                    Ok((read_ms, held, facts)) => (read_ms, held, State::Lives(facts)),
                     Err(Silence::Denied) => return Told::Denied,
-                    Err(Silence::Gone) if absent => (now_ms, State::StillListed),
-                    Err(Silence::Gone) => (now_ms, State::JustGone),
+                    Err(Silence::Gone) if absent => (now_ms, None, State::StillListed),
+                    Err(Silence::Gone) => (now_ms, None, State::JustGone),
                 };
                 Entry {
                     read_ms,
+                    held,
                     look: self.look,
+                    listed_ms,
                     used: true,
                     state,
                 }
@@ -137,22 +147,27 @@ impl FactsCache {
         known: Option<Entry>,
         listed_ms: u64,
         now_ms: u64,
-    ) -> Result<(u64, ProcessFacts), Silence> {
+    ) -> Result<(u64, Option<Held>, ProcessFacts), Silence> {
+        let mut held = None;
         if let Some(entry) = known
             && let State::Lives(facts) = entry.state
-            && now_ms.saturating_sub(entry.read_ms) < REFRESH_MS
-            && facts.start_time.saturating_mul(TICK_MS) <= listed_ms
-            && start_time(pid)? == facts.start_time
         {
-            return Ok((entry.read_ms, facts));
+            held = entry.held.filter(Held::runs);
+            let fresh = now_ms.saturating_sub(entry.read_ms) < REFRESH_MS
+                && facts.start_time.saturating_mul(TICK_MS) <= listed_ms;
+            if fresh && (held.is_some() || start_time(pid)? == facts.start_time) {
+                return Ok((entry.read_ms, held, facts));
+            }
         }
+        let room = || self.entries.len() < MOST_HELD;
+        let held = held.or_else(|| room().then(|| Held::hold(pid)).flatten());
         let folder = ProcessFolder::open(pid)?;
         let start_time = folder.start_time()?;
         if start_time.saturating_mul(TICK_MS) > listed_ms {
             return Err(Silence::Gone);
         }
-        self.read(pid, start_time, &folder)
-            .map(|facts| (now_ms, facts))
+        let facts = self.read(pid, start_time, &folder)?;
+        Ok((now_ms, held, facts))
     }
 
     fn read(
@@ -220,24 +235,55 @@ mod tests {
         drop(child.stdin.take());
         child.wait().unwrap();
         cache.end_look();
-        assert_eq!(cache.ask(pid, u64::MAX, 9_000), Told::JustGone);
+        assert_eq!(cache.ask(pid, 8_000_000, 9_000), Told::JustGone);
         assert_eq!(
-            cache.ask(pid, u64::MAX, 9_000),
+            cache.ask(pid, 8_000_000, 9_000),
             Told::JustGone,
             "on its second GPU in the same look"
         );
         cache.end_look();
-        // Two looks may fall into one millisecond.
-        assert_eq!(cache.ask(pid, u64::MAX, 9_000), Told::StillListed);
+        assert_eq!(
+            cache.ask(pid, 8_000_000, 9_500),
+            Told::JustGone,
+            "the same list, looked at again"
+        );
+        cache.end_look();
+        assert_eq!(cache.ask(pid, 8_000_001, 9_600), Told::StillListed);
         cache.end_look();
         assert_eq!(
-            cache.ask(pid, u64::MAX, 11_000),
+            cache.ask(pid, 8_000_002, 11_000),
             Told::StillListed,
             "asked for in the look before"
         );
         cache.end_look();
         cache.end_look();
-        assert_eq!(cache.ask(pid, u64::MAX, 12_000), Told::JustGone);
+        assert_eq!(cache.ask(pid, 8_000_003, 12_000), Told::JustGone);
+    }
+
+    /// Being held is what tells that a process ended, and where there is no room to hold it, its number is.
+    #[test]
+    fn a_process_is_held_or_looked_up_and_either_tells_its_end() {
+        let mut cache = FactsCache::new(Vec::new());
+        let mut children: Vec<_> = (0..2)
+            .map(|_| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap())
+            .collect();
+        let pids: Vec<u32> = children.iter().map(std::process::Child::id).collect();
+        for pid in &pids {
+            assert!(matches!(cache.ask(*pid, u64::MAX, 1_000), Told::Facts(_)));
+        }
+        cache.entries.get_mut(&pids[1]).unwrap().held = None;
+        assert!(
+            cache.entries[&pids[0]].held.is_some(),
+            "this kernel has pidfds"
+        );
+        cache.end_look();
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        for pid in &pids {
+            assert_eq!(cache.ask(*pid, u64::MAX, 1_500), Told::JustGone);
+        }
     }
 
     /// Case 68: between the driver's list and the question the pid went to somebody else.

@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, open, openat, readlinkat};
 use rustix::io::{Errno, read};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 /// Where processes are.
 pub const PROC: &str = "/proc";
@@ -59,6 +60,29 @@ fn start_time_in(stat: &OwnedFd, pid: u32) -> Result<u64, Silence> {
         Err(Silence::Gone)
     } else {
         Ok(stat.start_time)
+    }
+}
+
+/// A process that is held by its pidfd, so that asking whether it still runs is one short call, however many threads it has.
+#[derive(Debug)]
+pub struct Held {
+    pidfd: OwnedFd,
+}
+
+impl Held {
+    /// `None` where the kernel gives no pidfd.
+    #[must_use]
+    pub fn hold(pid: u32) -> Option<Self> {
+        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        Some(Self { pidfd })
+    }
+
+    /// Whether any thread of it runs (pidfd_open(2): the descriptor is readable once none does).
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        let mut asked = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut asked, Some(&Timespec::default())) == Ok(0)
     }
 }
 

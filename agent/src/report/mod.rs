@@ -16,7 +16,7 @@ use gpuquota_proto::agent_v1 as message;
 use gpuquota_proto::digest::{DigestRow, HolderDigest};
 
 use crate::facts::Node;
-use crate::gpu::reading::{Health, NvmlState};
+use crate::gpu::reading::{Doubt, Health, NvmlState};
 use crate::observation::{Device, DeviceKey, Observation};
 
 use bucket::{Allowance, Bucket};
@@ -207,7 +207,8 @@ impl Reporter {
     }
 }
 
-// The MIG and vGPU instances of a GPU that does not answer cannot be told.
+// The MIG and vGPU instances of a GPU that does not answer cannot be told. Where only vGPUs that take turns on GPU instances may
+// not be asked for, one that was listed until now is told by the list.
 fn part_of_a_silent_gpu(key: &DeviceKey, view: &DeviceView, observation: &Observation) -> bool {
     let parent = match key {
         DeviceKey::Gpu(_) => None,
@@ -215,7 +216,10 @@ fn part_of_a_silent_gpu(key: &DeviceKey, view: &DeviceView, observation: &Observ
         DeviceKey::Vgpu(_) => view.vgpu.as_ref().map(|vgpu| &vgpu.parent),
     };
     let gpu = parent.and_then(|uuid| observation.devices.get(&DeviceKey::Gpu(uuid.clone())));
-    gpu.is_some_and(|gpu| gpu.health != Health::Ok)
+    let listed = matches!(key, DeviceKey::Vgpu(_)) && view.health == Health::Ok;
+    gpu.is_some_and(|gpu| {
+        gpu.health != Health::Ok && !(listed && gpu.doubts.contains(&Doubt::Vgpus))
+    })
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ fn device(tenants: &[&str]) -> Device {
         processes: tenants
             .iter()
             .map(|name| AttributedProcess {
-                pid: 1000,
+                pid: Some(1000),
+                kind: None,
                 start_time: Some(1),
                 owner: if name.is_empty() {
                     Owner::Unattributed(Reason::NoRule)
@@ -79,7 +80,7 @@ fn only_what_decides_makes_a_report() {
     for device in same.devices.values_mut() {
         device.memory.as_mut().unwrap().used = 99;
         device.minor = Some(7);
-        device.processes.iter_mut().for_each(|p| p.pid = 4);
+        device.processes.iter_mut().for_each(|p| p.pid = Some(4));
     }
     assert_eq!(reporter.next(&same, 0, false), None);
 

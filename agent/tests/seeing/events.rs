@@ -1,7 +1,7 @@
 //! Events of the driver on the worker's own raw loop: they are heard with their instance, and whatever becomes of the loop, the
 //! readings go on.
 
-use gpuquota_agent::gpu::event::{DriverEvent, EventsState, Happening};
+use gpuquota_agent::gpu::event::{DriverEvent, Ear, EventsState, Happening};
 use gpuquota_agent::gpu::reading::{Health, NvmlState};
 use gpuquota_agent::gpu::sampler::Sampler;
 use gpuquota_fake_nvml::scenario::{Action, Mig};
@@ -230,5 +230,30 @@ async fn rule_12_a_change_of_the_mig_layout_is_looked_at_at_once() {
         let seen = reading(&mut sampler).await.gpus[1].instances.len();
         assert_eq!(seen, expected, "not only at the next turn");
     }
+    sampler.shutdown().await;
+}
+
+/// One GPU that speaks says nothing of the others: each is registered, has no events, or could not be registered.
+#[tokio::test]
+async fn rule_12_whose_events_are_heard_is_told_of_each_gpu() {
+    let node = Node::new("h100x4");
+    node.answer("nvmlDeviceRegisterEvents", Some("1"), 999);
+    node.answer("nvmlDeviceGetSupportedEventTypes", Some("2"), 3);
+    let mut sampler = node.sampler();
+    let uuids: Vec<String> = reading(&mut sampler)
+        .await
+        .gpus
+        .into_iter()
+        .map(|gpu| gpu.uuid)
+        .collect();
+    hear(&mut sampler, |_, state| *state == EventsState::Partly).await;
+    let ears = sampler.take_news().gpus;
+    let failed = Ear::Failed {
+        call: "nvmlDeviceRegisterEvents".to_owned(),
+        code: Some(999),
+    };
+    let told = uuids.iter().map(|uuid| ears[uuid].clone());
+    let expected = [Ear::Registered, failed, Ear::Unsupported, Ear::Registered];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
     sampler.shutdown().await;
 }

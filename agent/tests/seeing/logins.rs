@@ -71,7 +71,7 @@ async fn rule_08_a_login_counts_where_the_system_puts_logins() {
     let owner = |workload: &Workload| {
         let found = processes
             .iter()
-            .find(|process| process.pid == workload.0.id());
+            .find(|process| process.pid == Some(workload.0.id()));
         found.unwrap().owner.clone()
     };
     let expected = Owner::Tenant {

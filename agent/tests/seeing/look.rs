@@ -63,7 +63,7 @@ impl Look {
         let process = device
             .processes
             .iter()
-            .find(|process| process.pid == self.pid);
+            .find(|process| process.pid == Some(self.pid));
         let owner = process.unwrap().owner.clone();
         self.previous = Some(seen);
         owner

@@ -1,7 +1,9 @@
 //! MIG in depth: profiles by what the GPU instance is, several compute instances on one, and the epoch of a layout.
 
 use gpuquota_agent::gpu::reading::{GpuReading, Placement};
-use gpuquota_fake_nvml::scenario::{Process, Scenario};
+use std::time::Duration;
+
+use gpuquota_fake_nvml::scenario::{Action, Fault, Process, Scenario};
 
 use crate::node::{Node, pids, reading, sample_until};
 
@@ -80,7 +82,7 @@ async fn compute_instances_of_one_gpu_instance_have_their_own_processes() {
         let processes = gpu.processes.iter().flatten();
         processes
             .filter(move |process| process.ci == Some(ci))
-            .map(|process| process.pid)
+            .filter_map(|process| process.pid)
     };
     assert_eq!(on(0).chain(on(1)).collect::<Vec<_>>(), [first, second]);
     // Rule 11: the framebuffer is the GPU instance's, and both show it.
@@ -145,5 +147,39 @@ async fn rule_09_a_new_layout_under_the_same_uuids_is_a_new_generation() {
     rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
     let seen = reading(&mut sampler).await;
     assert_eq!(generations(&seen.gpus), [0, 4, 0, 0]);
+    sampler.shutdown().await;
+}
+
+/// The layout changes after the process list was read and before the instances are: ids are given again, and who stood on the old
+/// instance is not on the new one.
+#[tokio::test]
+async fn fault_h_rule_09_a_list_and_its_instances_are_of_one_epoch() {
+    let node = Node::new("a100-mig");
+    node.edit(|scenario| scenario.slice("0", &["3g.40gb"]));
+    let old = node.run_on("0", Some((1, 0)));
+    let mut sampler = node.sampler();
+    let before = reading(&mut sampler).await;
+    assert_eq!(pids(&before.gpus[0]), [old]);
+    let gi = before.gpus[0].instances[0].gi;
+    node.edit(|scenario| {
+        scenario.add_fault(Fault {
+            ms: Some(200),
+            times: 1,
+            ..Fault::new("nvmlDeviceGetMPSComputeRunningProcesses_v3", Action::Delay)
+        })
+    });
+    let (during, ()) = tokio::join!(reading(&mut sampler), async {
+        // The compute list is read by now, and the next one is waited for.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        node.edit(|scenario| scenario.slice("0", &["1g.10gb"; 7]));
+    });
+    for seen in [during, reading(&mut sampler).await] {
+        let gpu = &seen.gpus[0];
+        match profiles(gpu)[..] {
+            ["3g.40gb"] => assert_eq!(pids(gpu), [old], "all of before"),
+            _ => assert_eq!((gpu.instances.len(), pids(gpu)), (7, Vec::new())),
+        }
+    }
+    assert!(gi > 0);
     sampler.shutdown().await;
 }

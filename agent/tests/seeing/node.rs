@@ -215,6 +215,6 @@ pub(crate) fn pids(gpu: &GpuReading) -> Vec<u32> {
     gpu.processes
         .iter()
         .flatten()
-        .map(|process| process.pid)
+        .filter_map(|process| process.pid)
         .collect()
 }

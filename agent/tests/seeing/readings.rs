@@ -1,6 +1,6 @@
 //! Readings while NVML works: all facts of full GPUs and instances, and what changes between passes.
 
-use gpuquota_agent::gpu::reading::{GpuProcess, Health, ProcessKind};
+use gpuquota_agent::gpu::reading::{Doubt, GpuProcess, Health, ProcessKind};
 use gpuquota_agent::gpu::sampler::Collected;
 use gpuquota_fake_nvml::scenario::{Action, Fault, Kind, Process};
 
@@ -15,7 +15,7 @@ async fn full_gpus_and_instances_with_their_processes() {
     let half = node.run_on("1", Some((1, 0)));
     let (small, drawing) = node.edit(|scenario| {
         let small = scenario.gpus[1].mig[2].clone();
-        // The same process in two lists, one in a list of its own, and a pid that no process has.
+        // The same process in two lists, one in a list of its own, and one that has no pid.
         scenario.add_process(Process {
             kind: Kind::Graphics,
             memory_mib: Some(2048),
@@ -73,8 +73,8 @@ async fn full_gpus_and_instances_with_their_processes() {
     let told = seen.gpus[1].instances[2].memory.unwrap();
     assert_eq!(told.total, small.memory_total_mib * MIB);
     assert_eq!(seen.gpus[1].instances[0].memory.unwrap().used, 1024 * MIB);
-    let process = |pid, place: Option<(u32, u32)>, kind, mib: Option<u64>| GpuProcess {
-        pid,
+    let process = |pid: u32, place: Option<(u32, u32)>, kind, mib: Option<u64>| GpuProcess {
+        pid: Some(pid).filter(|pid| *pid != 0),
         gi: place.map(|(gi, _)| gi),
         ci: place.map(|(_, ci)| ci),
         kind,
@@ -97,8 +97,38 @@ async fn full_gpus_and_instances_with_their_processes() {
     );
     assert_eq!(
         seen.gpus[3].processes,
-        Some(vec![process(drawing, None, ProcessKind::Mps, None)])
+        Some(vec![
+            process(0, None, ProcessKind::Compute, None),
+            process(drawing, None, ProcessKind::Mps, None)
+        ])
     );
+    sampler.shutdown().await;
+}
+
+/// Class (i): pid 0 is memory of a process that nobody here can name, and it is kept.
+#[tokio::test]
+async fn fault_i_a_process_listed_without_a_pid_is_kept_and_marked() {
+    let node = Node::new("h100x4");
+    let pid = node.run_on("1", None);
+    for mib in [100, 200] {
+        node.edit(|scenario| {
+            scenario.add_process(Process {
+                memory_mib: Some(mib),
+                phantom: true,
+                ..Process::new("1", 0)
+            })
+        });
+    }
+    let mut sampler = node.sampler();
+    let seen = reading(&mut sampler).await;
+    let row = |process: &GpuProcess| (process.pid, process.used_memory_bytes);
+    let rows: Vec<_> = seen.gpus[1].processes.iter().flatten().map(row).collect();
+    assert_eq!(
+        rows,
+        [(None, Some(300 * MIB)), (Some(pid), Some(1024 * MIB))]
+    );
+    assert_eq!(seen.gpus[1].doubts, [Doubt::NamelessProcesses]);
+    assert_eq!(seen.gpus[0].doubts, []);
     sampler.shutdown().await;
 }
 
@@ -132,7 +162,7 @@ async fn fault_f_rule_04_process_lists_of_any_row_size() {
 async fn fault_g_many_processes_on_one_gpu() {
     let node = Node::new("t4x1");
     node.edit(|scenario| {
-        for pid in 5_000_000..5_000_300 {
+        for pid in 4_000_000..4_000_300 {
             scenario.add_process(Process {
                 phantom: true,
                 start_time: None,
@@ -274,7 +304,7 @@ async fn rule_19_calls_stay_within_the_budget() {
         }
         let made = sampler.stats().nvml_calls - before;
         // Memory, power, temperature and three process lists; utilisation outside MIG, memory of each GPU instance in it;
-        // on a host the list of vGPUs, and of each which it is, its VM, memory and licence.
+        // on a host the list of vGPUs and what they do, and of each which it is, its VM, memory and licence.
         let of_gpu = |gpu: &gpuquota_agent::gpu::reading::GpuReading| {
             let own = if gpu.mig_enabled == Some(true) {
                 gpu.instances.len()
@@ -283,7 +313,9 @@ async fn rule_19_calls_stay_within_the_budget() {
             };
             // Utilisation of processes where there are some.
             let busy = usize::from(!pids(gpu).is_empty());
-            let virtual_gpus = gpu.vgpus.as_ref().map_or(0, |vgpus| 1 + 4 * vgpus.len());
+            let virtual_gpus = gpu.vgpus.as_ref().map_or(0, |vgpus| {
+                1 + usize::from(!vgpus.is_empty()) + 4 * vgpus.len()
+            });
             6 + u64::try_from(own + busy + virtual_gpus).unwrap()
         };
         let needed = PASSES * (1 + first.gpus.iter().map(of_gpu).sum::<u64>());

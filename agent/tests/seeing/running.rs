@@ -105,8 +105,15 @@ impl Node {
 impl Running {
     /// What `/metrics` says now.
     pub(crate) fn scrape(&self) -> String {
+        self.ask("/metrics", "text/plain")
+    }
+
+    /// The answer to a request for this path, in this format.
+    pub(crate) fn ask(&self, path: &str, accept: &str) -> String {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
-        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();

@@ -1,7 +1,7 @@
 //! How busy processes keep GPUs: what the driver samples, what GPM measures of instances, and what nobody knows.
 
 use gpuquota_agent::gpu::reading::GpuReading;
-use gpuquota_fake_nvml::scenario::{Action, Architecture, Process, Scenario};
+use gpuquota_fake_nvml::scenario::{Action, Architecture, Process, Scenario, Virtualization};
 
 use crate::node::{Node, reading, sample_until};
 
@@ -20,7 +20,9 @@ fn busy(node: &Node, gpu: &str, gi: Option<u32>, percent: u32) -> u32 {
 
 fn sm(gpu: &GpuReading, pid: u32) -> Option<u32> {
     let mut processes = gpu.processes.iter().flatten();
-    processes.find(|process| process.pid == pid)?.sm_percent
+    processes
+        .find(|process| process.pid == Some(pid))?
+        .sm_percent
 }
 
 fn set(node: &Node, change: impl Fn(&mut Process)) {
@@ -66,7 +68,7 @@ async fn fault_j_processes_have_the_newest_good_sample_or_none() {
     node.heal();
     // More rows than the buffer has room for at first.
     node.edit(|scenario| {
-        for pid in 5_000_000..5_000_200 {
+        for pid in 4_000_000..4_000_200 {
             scenario.add_process(Process {
                 phantom: true,
                 start_time: None,
@@ -188,5 +190,37 @@ async fn rule_10_without_gpm_an_instance_says_unknown() {
                 .all(|instance| instance.sm_percent.is_none())
         );
     }
+    sampler.shutdown().await;
+}
+
+/// Rows that dcgm-exporter has by default: the NVLink counter, and in a guest whether it has its licence. Nothing where there is none.
+#[tokio::test]
+async fn rule_20_nvlink_counters_and_a_guests_licence_are_the_drivers() {
+    let node = Node::new("h100x4");
+    node.edit(|scenario| {
+        scenario.gpus[0].nvlink_bandwidth = Some(123_456);
+        // A host has no licence of its own, whatever the call says.
+        scenario.gpus[0].guest_licensed = Some(true);
+        for (gpu, licensed) in [(1, Some(true)), (2, Some(false)), (3, None)] {
+            scenario.gpus[gpu].virtualization = Virtualization::Vgpu;
+            scenario.gpus[gpu].guest_licensed = licensed;
+        }
+        Ok(())
+    });
+    let mut sampler = node.sampler();
+    sampler.want_more(true);
+    let seen = reading(&mut sampler).await;
+    let told = |gpu: &GpuReading| {
+        let gauges = gpu.gauges.unwrap();
+        (gauges.nvlink_bandwidth, gauges.guest_licensed)
+    };
+    let expected = [
+        (Some(123_456), None),
+        (None, Some(true)),
+        (None, Some(false)),
+        (None, None),
+    ];
+    assert_eq!(seen.gpus.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(sampler.stats().last_return_code, 0);
     sampler.shutdown().await;
 }

@@ -3,7 +3,7 @@
 use gpuquota_agent::attribute::{AttributionConfig, Observer};
 use gpuquota_agent::clock::boottime_ms;
 use gpuquota_agent::facts::Node as Facts;
-use gpuquota_agent::gpu::reading::{Health, Licence, NvmlState, VgpuReading};
+use gpuquota_agent::gpu::reading::{Doubt, Health, Licence, NvmlState, VgpuReading};
 use gpuquota_agent::gpu::sampler::Sampler;
 use gpuquota_agent::observation::{Device, DeviceKey, Observation, Owner, Reason, Source};
 use gpuquota_agent::report::Reporter;
@@ -228,6 +228,31 @@ async fn a_vgpu_whose_licence_hangs_leaves_the_other_gpu_alone() {
     sampler.shutdown().await;
 }
 
+/// What the driver samples, and nothing for want of it.
+#[tokio::test]
+async fn fault_j_how_busy_vgpus_are_is_the_newest_good_sample_or_unknown() {
+    let node = Node::new("l40s-vgpu");
+    let uuid = vgpu(&node, 0).uuid;
+    let mut sampler = node.sampler();
+    let told = |seen: Vec<VgpuReading>| seen.iter().map(|of| of.sm_percent).collect::<Vec<_>>();
+    assert_eq!(told(vgpus(&mut sampler).await), [None, None], "not found");
+    assert_eq!(sampler.stats().last_return_code, 0);
+    for (percent, expected) in [(35, Some(35)), (4321, None), (0, Some(0))] {
+        node.edit(|scenario| {
+            scenario.vgpu_mut(&uuid)?.sm_percent = Some(percent);
+            Ok(())
+        });
+        let mut sampler = node.sampler();
+        assert_eq!(told(vgpus(&mut sampler).await), [expected, None]);
+        sampler.shutdown().await;
+    }
+    node.answer("nvmlDeviceGetVgpuUtilization", None, 3);
+    let mut other = node.sampler();
+    assert_eq!(told(vgpus(&mut other).await), [None, None]);
+    other.shutdown().await;
+    sampler.shutdown().await;
+}
+
 /// What it costs elsewhere: the mode, and nothing more.
 #[tokio::test]
 async fn a_gpu_that_is_no_host_is_not_asked_for_vgpus() {
@@ -292,17 +317,83 @@ async fn vgpus_on_gpu_instances_with_their_places_and_guests_drivers() {
     assert_eq!(drivers[0], None, "not at every pass");
     assert_eq!(drivers[10].as_deref(), Some("550.90.05"));
     sampler.shutdown().await;
-    // Class (n): without the right to ask about GPU instances the GPU's own list is what there is.
-    node.answer("nvmlDeviceGetGpuInstanceById", None, 4);
-    let mut sampler = node.sampler();
-    let seen = listed(&mut sampler).await;
-    assert_eq!(seen.len(), 1);
-    assert_eq!(sampler.stats().last_return_code, 0);
-    sampler.shutdown().await;
-    node.heal();
     // One that cannot be read makes the list unknown, not short.
     node.answer("nvmlGpuInstanceGetActiveVgpus", None, 999);
     let mut sampler = node.sampler();
     assert_eq!(reading(&mut sampler).await.gpus[0].vgpus, None);
+    sampler.shutdown().await;
+}
+
+/// Class (n): what the shipped unit, without CAP_SYS_ADMIN, is told of GPU instances. That more vGPUs run is not known, which is
+/// not that none do; where the GPU says that none take turns there is no doubt.
+#[tokio::test]
+async fn fault_n_vgpus_that_we_may_not_ask_for_are_unknown_and_not_absent() {
+    let node = Node::new("a100-mig");
+    let uuids = node.edit(|scenario| {
+        scenario.slice("0", &["3g.40gb", "3g.40gb"])?;
+        scenario.gpus[0].virtualization = scenario::Virtualization::HostVgpu;
+        [false, true]
+            .iter()
+            .map(|turns| {
+                let uuid = scenario.add_vgpu("0", "NVIDIA A100-4C", "7", Some(4096))?;
+                let vgpu = scenario.vgpu_mut(&uuid)?;
+                (vgpu.gi, vgpu.time_sliced) = (Some(1), *turns);
+                Ok(uuid)
+            })
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let mut observer = Observer::new(&AttributionConfig::default(), None).unwrap();
+    let mut look = |collected, before: Option<&Observation>| {
+        observer.observe(collected, before, boottime_ms())
+    };
+    let host = |seen: &Observation| {
+        let mut gpus = seen.devices.iter().filter(|(_, gpu)| gpu.readout.is_some());
+        let mine = gpus.find(|(_, gpu)| gpu.readout.as_ref().is_some_and(|of| of.index == 0));
+        let gpu = mine.unwrap().1;
+        (gpu.health, gpu.doubts.clone())
+    };
+    let health = |seen: &Observation, at: usize| {
+        let key = DeviceKey::Vgpu(uuids[at].clone());
+        seen.devices.get(&key).map(|vgpu| vgpu.health)
+    };
+    let mut sampler = node.sampler();
+    let all = look(sampler.sample(boottime_ms()).await, None);
+    assert_eq!(host(&all), (Health::Ok, Vec::new()));
+    let parts = all
+        .devices
+        .iter()
+        .filter(|(_, part)| part.mig_uuid.is_some());
+    let parts: Vec<bool> = parts.map(|(_, part)| part.partitioned).collect();
+    assert!(parts.iter().filter(|cut| **cut).count() == 2, "{parts:?}");
+    sampler.shutdown().await;
+
+    node.answer("nvmlDeviceGetGpuInstanceById", None, 4);
+    let mut sampler = node.sampler();
+    let collected = sampler.sample(boottime_ms()).await;
+    let seen = look(collected.clone(), None);
+    assert_eq!(host(&seen), (Health::Unknown, vec![Doubt::Vgpus]));
+    assert_eq!(
+        [health(&seen, 0), health(&seen, 1)],
+        [Some(Health::Ok), None]
+    );
+    assert_eq!(sampler.stats().last_return_code, 0);
+    let seen = look(collected, Some(&all));
+    let expected = [Some(Health::Ok), Some(Health::Unknown)];
+    assert_eq!([health(&seen, 0), health(&seen, 1)], expected, "still held");
+    // One that the GPU itself listed and lists no more has ended; the doubt is not about it.
+    let mut reporter = Reporter::new(Facts::read(), Allowance::default(), Vec::new());
+    reporter.next(&seen, 0, true);
+    node.edit(|scenario| scenario.remove_vgpu(&uuids[0]));
+    let seen = look(sampler.sample(boottime_ms()).await, Some(&seen));
+    let expected = [None, Some(Health::Unknown)];
+    assert_eq!([health(&seen, 0), health(&seen, 1)], expected);
+    let gone = reporter.next(&seen, 0, false).unwrap().gone;
+    assert_eq!((gone.len(), &gone[0].vgpu_uuid), (1, &uuids[0]));
+    sampler.shutdown().await;
+
+    node.edit(|scenario| scenario.remove_vgpu(&uuids[1]));
+    let mut sampler = node.sampler();
+    let seen = look(sampler.sample(boottime_ms()).await, None);
+    assert_eq!(host(&seen), (Health::Ok, Vec::new()), "none take turns");
     sampler.shutdown().await;
 }

@@ -46,6 +46,7 @@ impl Scenario {
             placement_id: None,
             memory_total_mib,
             memory_used_mib: 0,
+            sm_percent: None,
             licence: Some(Licence::Unlicensed),
             licence_expires: None,
             driver_version,

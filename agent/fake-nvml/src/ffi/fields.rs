@@ -57,6 +57,10 @@ fn value(device: &Device<'_>, field: u32) -> Answer<Value> {
         id::NVML_FI_DEV_NVLINK_LINK_COUNT if !gpu.nvlink.is_empty() => Ok(Value::Unsigned(
             gpu.nvlink.iter().map(|links| links.links).sum(),
         )),
+        id::NVML_FI_DEV_NVLINK_BANDWIDTH_C0_TOTAL => gpu
+            .nvlink_bandwidth
+            .map(Value::Long)
+            .ok_or(Code::NOT_SUPPORTED),
         id::NVML_FI_DEV_MEMORY_TEMP => known(gpu.memory_temperature_c),
         id::NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION => {
             gpu.energy_mj.map(Value::Long).ok_or(Code::NOT_SUPPORTED)

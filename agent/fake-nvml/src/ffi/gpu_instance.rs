@@ -76,7 +76,7 @@ device_calls! {
     fn nvmlDeviceGetGpuInstanceById(device, id: c_uint, instance: Out<Handle>) {
         instance.check()?;
         let gpu = cut(device)?;
-        let mig = gpu.mig.iter().find(|mig| mig.gi == id).ok_or(Code::NOT_FOUND)?;
+        let mig = instance_of(gpu, id).ok_or(Code::NOT_FOUND)?;
         instance.put(Handle::from_number(library().instance_handle(gpu, mig.gi)))
     }
 
@@ -107,8 +107,7 @@ extern "C" fn nvmlGpuInstanceGetInfo(
 ) -> u32 {
     library().instance_call("nvmlGpuInstanceGetInfo", instance.number(), |device, gi| {
         let gpu = device.gpu;
-        let mig = gpu.mig.iter().find(|mig| mig.gi == gi);
-        let mig = mig.ok_or(Code::INVALID_ARGUMENT)?;
+        let mig = instance_of(gpu, gi).ok_or(Code::INVALID_ARGUMENT)?;
         let [start, size] = mig.placement.ok_or(Code::NOT_SUPPORTED)?;
         let parent: sys::nvmlDevice_t = Handle::from_number(library().handle_of(device)).pointer();
         info.put(sys::nvmlGpuInstanceInfo_t {
@@ -128,6 +127,11 @@ fn cut<'s>(device: &Device<'s>) -> Answer<&'s Gpu> {
     } else {
         Err(Code::NOT_SUPPORTED)
     }
+}
+
+/// The first compute instance of a GPU instance, which has what the GPU instance has.
+fn instance_of(gpu: &Gpu, gi: u32) -> Option<&Mig> {
+    gpu.mig.iter().find(|mig| mig.gi == gi)
 }
 
 fn profile(device: &Device<'_>, number: c_uint) -> Answer<GpuProfile> {

@@ -5,11 +5,12 @@ use std::ffi::{c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings as sys;
 
+use crate::clock;
 use crate::library::{Answer, Code, Device, bytes, library};
 use crate::model::type_id;
 use crate::scenario::{Gpu, Licence, Vgpu, Virtualization};
 
-use super::boundary::{Handle, Out, OutText, version_word};
+use super::boundary::{Handle, Out, OutText, array, version_word};
 use super::device_calls;
 
 /// What stands for the GPU instance of a vGPU that lives on no MIG instance.
@@ -18,6 +19,15 @@ const NO_INSTANCE: u32 = u32::MAX;
 /// The version words of `nvmlVgpuPlacementId_v1_t` and `nvmlActiveVgpuInstanceInfo_v1_t`.
 const PLACEMENT_V1: u32 = version_word::<sys::nvmlVgpuPlacementId_t>(1);
 const ACTIVE_V1: u32 = version_word::<sys::nvmlActiveVgpuInstanceInfo_t>(1);
+
+/// Whether vGPUs may, and do, take turns on a GPU instance.
+const TURNS_SUPPORTED: c_uint =
+    sys::nvmlDeviceVgpuCapability_enum_NVML_DEVICE_VGPU_CAP_MIG_TIMESLICING_SUPPORTED;
+const TURNS_ENABLED: c_uint =
+    sys::nvmlDeviceVgpuCapability_enum_NVML_DEVICE_VGPU_CAP_MIG_TIMESLICING_ENABLED;
+
+/// How far apart a vGPU's samples are.
+const SAMPLE_PERIOD_US: u64 = 166_667;
 
 /// What a VM without a driver has as its driver's version.
 const NOT_AVAILABLE: &str = "Not Available";
@@ -37,6 +47,78 @@ device_calls! {
     fn nvmlDeviceGetHostVgpuMode(device, mode: Out<c_uint>) {
         host(device)?;
         mode.put(sys::nvmlHostVgpuMode_enum_NVML_HOST_VGPU_MODE_SRIOV)
+    }
+
+    fn nvmlDeviceGetGridLicensableFeatures_v4(device, features: Out<sys::nvmlGridLicensableFeatures_t>) {
+        let licensed = device.whole()?.guest_licensed;
+        let expiry = sys::nvmlGridLicenseExpiry_t {
+            year: 0,
+            month: 0,
+            day: 0,
+            hour: 0,
+            min: 0,
+            sec: 0,
+            status: 0,
+        };
+        let feature = sys::nvmlGridLicensableFeature_t {
+            featureCode: sys::nvmlGridLicenseFeatureCode_t_NVML_GRID_LICENSE_FEATURE_CODE_VGPU,
+            featureState: u32::from(licensed == Some(true)),
+            licenseInfo: array(""),
+            productName: array("NVIDIA Virtual Compute Server"),
+            featureEnabled: u32::from(licensed.is_some()),
+            licenseExpiry: expiry,
+        };
+        features.put(sys::nvmlGridLicensableFeatures_t {
+            isGridLicenseSupported: i32::from(licensed.is_some()),
+            licensableFeaturesCount: u32::from(licensed.is_some()),
+            gridLicensableFeatures: [feature; 3],
+        })
+    }
+
+    fn nvmlDeviceGetVgpuCapabilities(device, capability: c_uint, capable: Out<c_uint>) {
+        capable.check()?;
+        let gpu = host(device)?;
+        match capability {
+            TURNS_SUPPORTED | TURNS_ENABLED => {
+                let turns = gpu.vgpu.iter().any(|vgpu| vgpu.time_sliced);
+                capable.put(u32::from(turns))
+            }
+            _ => Err(Code::NOT_SUPPORTED),
+        }
+    }
+
+    // One row for each vGPU, of its newest sample; the layout is the same on a GPU that is cut, where vGPUs are not sampled.
+    fn nvmlDeviceGetVgpuUtilization(
+        device,
+        last_seen: c_ulonglong,
+        kind: Out<c_uint>,
+        count: Out<c_uint>,
+        samples: Out<sys::nvmlVgpuInstanceUtilizationSample_t>,
+    ) {
+        kind.check()?;
+        count.check()?;
+        host(device)?;
+        let gpu = device.uncut()?;
+        let now = clock::wall_micros();
+        let at = now - now % SAMPLE_PERIOD_US;
+        let value = |percent: u32| sys::nvmlValue_t { uiVal: percent };
+        let sample = |vgpu: &Vgpu| vgpu.sm_percent.map(|percent| sys::nvmlVgpuInstanceUtilizationSample_t {
+            vgpuInstance: library().vgpu_number(vgpu),
+            timeStamp: at,
+            smUtil: value(percent),
+            memUtil: value(0),
+            encUtil: value(0),
+            decUtil: value(0),
+        });
+        let found: Vec<_> = gpu.vgpu.iter().filter_map(sample).filter(|row| row.timeStamp > last_seen).collect();
+        if found.is_empty() {
+            return Err(Code::NOT_FOUND);
+        }
+        kind.put(sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT)?;
+        if samples.is_null() {
+            count.put(0)?;
+        }
+        samples.fill(count, &found)
     }
 
     // A GPU that is no host has none, and that is an answer.

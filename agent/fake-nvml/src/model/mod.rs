@@ -75,6 +75,8 @@ impl Model {
             memory_temperature_c: Some(39 + index % 4),
             power_mw: Some(self.idle_power_mw + 350 * (index % 5)),
             power_limit_mw: Some(self.power_limit_mw),
+            nvlink_bandwidth: None,
+            guest_licensed: None,
             energy_mj: Some(9_000_000_000 + 1_000_000 * u64::from(index)),
             fan_percent: self.fan_percent,
             performance_state: Some(0),

@@ -103,6 +103,12 @@ pub struct Gpu {
     pub lost: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nvlink: Vec<NvLinks>,
+    /// Field 66; absent: no such counter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvlink_bandwidth: Option<u64>,
+    /// In mode `vgpu`, in a guest: whether its feature is licensed. Absent: no licensing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_licensed: Option<bool>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mig: Vec<Mig>,
     /// Only on a GPU in `host-vgpu` mode.

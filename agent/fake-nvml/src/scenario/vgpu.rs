@@ -30,6 +30,9 @@ pub struct Vgpu {
     /// What the guest uses of it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory_used_mib: u64,
+    /// Percent of the SMs that it keeps busy; absent: no sample of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_percent: Option<u32>,
     /// Absent: licence questions are "not supported".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<Licence>,

@@ -3,11 +3,11 @@
 use super::*;
 use crate::attribute::vm::VmRule;
 use crate::gpu::reading::{Glow, Licence, NvmlState, ProcessKind, Reading};
-use crate::observation::{Reason, Source};
+use crate::observation::Source;
 
 fn process(pid: u32, place: Option<(u32, u32)>) -> GpuProcess {
     GpuProcess {
-        pid,
+        pid: Some(pid),
         gi: place.map(|(gi, _)| gi),
         ci: place.map(|(_, ci)| ci),
         kind: ProcessKind::Compute,
@@ -200,6 +200,7 @@ fn host(vgpus: Option<&[(&str, Option<&str>)]>) -> GpuReading {
         guest_driver: None,
         framebuffer_bytes: Some(8),
         used_bytes: Some(1),
+        sm_percent: None,
         licence: Licence::Licensed,
         licence_expires_at_s: None,
     };
@@ -251,4 +252,35 @@ fn vgpus_stay_held_while_their_host_does_not_tell_and_go_when_it_does() {
     let no_host = gpu("GPU-h", &[], Some(Vec::new()));
     let seen = look(collected(vec![no_host]), Some(&first));
     assert_eq!(seen.devices.len(), 1);
+}
+
+/// What a quota counts: the GPU instance that serves a vGPU is not a second device beside it.
+#[test]
+fn an_instance_of_a_host_serves_vgpus_and_is_not_held_itself() {
+    let mut cut = host(Some(&[("v-1", Some("vm-1"))]));
+    let instances = gpu("GPU-h", &[(1, 0, "3g.40gb"), (2, 0, "3g.40gb")], None).instances;
+    (cut.mig_enabled, cut.instances) = (Some(true), instances);
+    let seen = look(collected(vec![cut]), None);
+    let holdable =
+        |(key, device): (&DeviceKey, &Device)| (!device.partitioned).then(|| key.clone());
+    let holdable: Vec<_> = seen.devices.iter().filter_map(holdable).collect();
+    assert_eq!(holdable, [DeviceKey::Vgpu("v-1".to_owned())]);
+    assert_eq!(seen.devices.len(), 4);
+}
+
+#[test]
+fn fault_i_memory_of_a_process_without_a_pid_is_held_by_nobody_known() {
+    let nameless = GpuProcess {
+        pid: None,
+        ..process(0, None)
+    };
+    let mut of = gpu("GPU-a", &[], Some(vec![nameless, process(1, None)]));
+    of.doubts = vec![Doubt::NamelessProcesses];
+    let seen = look(collected(vec![of]), None);
+    let device = &seen.devices[&DeviceKey::Gpu("GPU-a".to_owned())];
+    assert!(device.unattributed() && device.health == Health::Ok && !device.unlisted);
+    let row = |process: &AttributedProcess| (process.pid, process.owner.reason());
+    let rows: Vec<_> = device.processes.iter().map(row).collect();
+    assert_eq!(rows, [(None, Some(Reason::Nameless)), (Some(1), None)]);
+    assert_eq!(device.doubts, [Doubt::NamelessProcesses]);
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Names;
 use crate::attribute::pattern::is_model_name;
-use crate::gpu::reading::{Health, Memory, VgpuReading};
-use crate::observation::{Device, DeviceKey, Observation, Vgpu};
+use crate::gpu::reading::{Doubt, Health, Memory, VgpuReading};
+use crate::observation::{Device, DeviceKey, Observation, Vgpu, WholeUse};
 
 /// What quotas call a vGPU whose type is not known: no quota can be meant for it.
 const UNKNOWN_TYPE: &str = "nvidia.com/vgpu-unknown";
@@ -24,6 +24,10 @@ pub(super) fn device(vgpu: VgpuReading, parent: &str, names: &Names<'_>) -> (Dev
             free: total.saturating_sub(used),
             used,
         }),
+        whole: WholeUse {
+            percent: vgpu.sm_percent,
+            exact: true,
+        },
         vgpu: Some(Vgpu {
             parent: parent.to_owned(),
             owner: names.vms.owner(vgpu.vm.as_deref()),
@@ -53,11 +57,21 @@ pub(super) fn as_before(
     let silent = |device: &Device| Device {
         health,
         memory: None,
+        whole: WholeUse::default(),
         ..device.clone()
     };
     on_parent
         .map(|(key, device)| (key.clone(), silent(device)))
         .collect()
+}
+
+/// Whether a vGPU that its GPU lists no more has ended, where those that take turns on GPU instances may not be asked for: it has when
+/// it stood in the GPU's own list, as all do that were seen under the same doubt.
+pub(super) fn ended(key: &DeviceKey, parent: &str, previous: Option<&Observation>) -> bool {
+    let before = |key: &DeviceKey| previous.and_then(|previous| previous.devices.get(key));
+    let doubted = before(&DeviceKey::Gpu(parent.to_owned()))
+        .is_some_and(|gpu| gpu.doubts.contains(&Doubt::Vgpus));
+    doubted && before(key).is_some_and(|vgpu| vgpu.health == Health::Ok)
 }
 
 /// The type's name without its maker, e.g. `L40S-8Q`, or what the configuration calls either form.

@@ -186,7 +186,7 @@ fn tenant_of(seen: &Observation, told: &Told<'_>, pid: u32) -> Option<String> {
     };
     let devices = seen.devices.iter().filter(|(key, _)| of_gpu(key));
     let mut processes = devices.flat_map(|(_, device)| &device.processes);
-    let process = processes.find(|process| process.pid == pid)?;
+    let process = processes.find(|process| process.pid == Some(pid))?;
     let known = process.start_time.is_some() && is_good(seen, told.uuid, told.place);
     process.owner.tenant().filter(|_| known).map(str::to_owned)
 }

@@ -6,7 +6,8 @@ use crate::observation::{AttributedProcess, Device, Owner, Reason, Source};
 
 fn device(partitioned: bool, tenants: &[&str]) -> Device {
     let process = |(pid, name): (u32, &&str)| AttributedProcess {
-        pid,
+        pid: Some(pid),
+        kind: None,
         start_time: Some(1),
         owner: match *name {
             "" => Owner::Unattributed(Reason::NoRule),

@@ -1,4 +1,4 @@
-//! The calls for [`Gauges`]: four, and one for all field values.
+//! The calls for [`Gauges`]: four, one for all field values, and one more in a virtual machine.
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::Clock;
@@ -8,6 +8,7 @@ use nvml_wrapper_sys::bindings::field_id as id;
 
 use super::ask::{Asker, Got};
 use crate::gpu::gauges::Gauges;
+use crate::gpu::raw::device::guest_licensed;
 
 /// Calls that this GPU answered with "not supported".
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,8 +19,15 @@ const DECODER: u8 = 1 << 1;
 const SM_CLOCK: u8 = 1 << 2;
 const MEMORY_CLOCK: u8 = 1 << 3;
 const FIELDS: u8 = 1 << 4;
+const LICENCE: u8 = 1 << 5;
 
-pub(super) fn read(asker: &mut Asker<'_>, device: &Device<'_>, lacks: &mut Lacks) -> Gauges {
+/// `guest`: this GPU is a vGPU, seen from within the virtual machine.
+pub(super) fn read(
+    asker: &mut Asker<'_>,
+    device: &Device<'_>,
+    lacks: &mut Lacks,
+    guest: bool,
+) -> Gauges {
     let clock = "nvmlDeviceGetClockInfo";
     let encoder = "nvmlDeviceGetEncoderUtilization";
     let decoder = "nvmlDeviceGetDecoderUtilization";
@@ -40,6 +48,7 @@ pub(super) fn read(asker: &mut Asker<'_>, device: &Device<'_>, lacks: &mut Lacks
         id::NVML_FI_DEV_MEMORY_TEMP,
         id::NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION,
         id::NVML_FI_DEV_PCIE_REPLAY_COUNTER,
+        id::NVML_FI_DEV_NVLINK_BANDWIDTH_C0_TOTAL,
     ]
     .map(FieldId);
     let values = lacks.ask(asker, FIELDS, "nvmlDeviceGetFieldValues", || {
@@ -50,10 +59,15 @@ pub(super) fn read(asker: &mut Asker<'_>, device: &Device<'_>, lacks: &mut Lacks
         number(&value)
     });
     let values: Vec<Option<u64>> = values.collect();
-    if let [celsius, energy, replays] = values.as_slice() {
+    if let [celsius, energy, replays, nvlink] = values.as_slice() {
         gauges.memory_celsius = *celsius;
         gauges.energy_millijoules = *energy;
         gauges.pcie_replays = *replays;
+        gauges.nvlink_bandwidth = *nvlink;
+    }
+    if guest {
+        let call = "nvmlDeviceGetGridLicensableFeatures_v4";
+        gauges.guest_licensed = lacks.ask(asker, LICENCE, call, || guest_licensed(device));
     }
     gauges
 }

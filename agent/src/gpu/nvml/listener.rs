@@ -3,6 +3,7 @@
 //! It has a gate of its own, so that a wait that hangs or fails is a matter of the events and never of the readings. It
 //! registers whole GPUs only, the ones that are read; NVML tells their instances' events with the ids.
 
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use nvml_wrapper_sys::bindings as sys;
 
 use super::code;
 use crate::gpu::bulletin::Bulletin;
-use crate::gpu::event::{EventsState, Happening};
+use crate::gpu::event::{Ear, EventsState, Happening};
 use crate::gpu::gate::Gate;
 use crate::gpu::protocol::Target;
 use crate::gpu::raw::events::{EventSet, RawEvent, address, shutdown, supported};
@@ -190,6 +191,7 @@ impl Listener<'_> {
         let mut version = None;
         let mut in_a_row = 0;
         let mut waits = 0_u32;
+        let mut state = EventsState::Starting;
         loop {
             let order = {
                 let order = self.orders.lock();
@@ -205,7 +207,7 @@ impl Listener<'_> {
             if let Some((gpus, now)) = order {
                 version = Some(now);
                 waits = 0;
-                self.register(set, &gpus, &mut registered);
+                state = self.register(set, &gpus, &mut registered);
             }
             if !registered.iter().any(|gpu| gpu.speaks) {
                 if self.orders.rest(AGAIN, version) {
@@ -230,7 +232,7 @@ impl Listener<'_> {
                 // Also when one GPU is lost: the next set has the others.
                 Err(error) => return End::Failed("nvmlEventSetWait_v2", error),
             }
-            self.news.set_state(EventsState::Listening);
+            self.news.set_state(state.clone());
         }
     }
 
@@ -239,7 +241,8 @@ impl Listener<'_> {
         set: &EventSet,
         gpus: &[(String, String)],
         registered: &mut Vec<Registered>,
-    ) {
+    ) -> EventsState {
+        let mut ears = BTreeMap::new();
         registered.retain(|known| gpus.iter().any(|(uuid, _)| *uuid == known.uuid));
         for (uuid, pci) in gpus {
             if registered.iter().any(|known| known.uuid == *uuid) {
@@ -247,25 +250,43 @@ impl Listener<'_> {
             }
             self.gate.aim(Some(Target::Pci(pci.clone())));
             // One that does not answer is shown by the readings; its events are asked for again later.
-            if let Ok(gpu) = self.register_one(set, uuid, pci) {
-                registered.push(gpu);
+            match self.register_one(set, uuid, pci) {
+                Ok(gpu) => registered.push(gpu),
+                Err((call, error)) => {
+                    let (call, code) = (call.to_owned(), code(&error));
+                    ears.insert(uuid.clone(), Ear::Failed { call, code });
+                }
             }
         }
         self.gate.aim(None);
-        let state = if registered.iter().any(|gpu| gpu.speaks) {
-            EventsState::Listening
-        } else if registered.is_empty() {
-            EventsState::Starting
-        } else {
-            EventsState::Unsupported
+        let failed = !ears.is_empty();
+        let ear = |gpu: &Registered| match gpu.speaks {
+            true => Ear::Registered,
+            false => Ear::Unsupported,
         };
-        self.news.set_state(state);
+        ears.extend(registered.iter().map(|gpu| (gpu.uuid.clone(), ear(gpu))));
+        let state = match registered.iter().any(|gpu| gpu.speaks) {
+            true if failed => EventsState::Partly,
+            true => EventsState::Listening,
+            false if failed || ears.is_empty() => EventsState::Starting,
+            false => EventsState::Unsupported,
+        };
+        self.news.set_gpus(state.clone(), ears);
+        state
     }
 
-    fn register_one(&self, set: &EventSet, uuid: &str, pci: &str) -> Result<Registered, NvmlError> {
-        let device: Device<'static> = self.gate.call("nvmlDeviceGetHandleByPciBusId_v2", || {
-            self.nvml.device_by_pci_bus_id(pci)
-        })?;
+    fn register_one(
+        &self,
+        set: &EventSet,
+        uuid: &str,
+        pci: &str,
+    ) -> Result<Registered, (&'static str, NvmlError)> {
+        let of = |call| move |error| (call, error);
+        let find = "nvmlDeviceGetHandleByPciBusId_v2";
+        let device: Device<'static> = self
+            .gate
+            .call(find, || self.nvml.device_by_pci_bus_id(pci))
+            .map_err(of(find))?;
         let kinds = match self
             .gate
             .call("nvmlDeviceGetSupportedEventTypes", || supported(&device))
@@ -274,7 +295,7 @@ impl Listener<'_> {
             // A driver that cannot say has XIDs, if anything.
             Err(NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound) => XID,
             Err(NvmlError::NotSupported) => 0,
-            Err(error) => return Err(error),
+            Err(error) => return Err(("nvmlDeviceGetSupportedEventTypes", error)),
         };
         let mut speaks = kinds != 0;
         if speaks {
@@ -284,7 +305,7 @@ impl Listener<'_> {
             {
                 Ok(()) => {}
                 Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)) => speaks = false,
-                Err(error) => return Err(error),
+                Err(error) => return Err(("nvmlDeviceRegisterEvents", error)),
             }
         }
         let handle = address(&device);

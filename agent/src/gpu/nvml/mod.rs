@@ -13,6 +13,7 @@ mod reader;
 mod slot;
 mod usage;
 mod vgpu;
+mod vgpu_usage;
 
 use std::ffi::OsStr;
 use std::path::Path;

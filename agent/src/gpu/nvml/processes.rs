@@ -5,8 +5,16 @@ use nvml_wrapper::Device;
 use super::ask::{Asker, Got};
 use super::figures::{GRAPHICS, MPS};
 use super::mig::Instance;
-use crate::gpu::raw::ProcessBuffer;
+use crate::gpu::raw::{Layout, ProcessBuffer};
 use crate::gpu::reading::{GpuProcess, ProcessKind};
+
+/// All processes of a GPU.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) processes: Vec<GpuProcess>,
+    /// The size of some list's rows is not proven.
+    pub(super) guessed: bool,
+}
 
 /// Everything on a GPU and its instances, by one call for each list. `lacking`: lists that this GPU does not have.
 pub(super) fn on(
@@ -14,8 +22,8 @@ pub(super) fn on(
     buffer: &mut ProcessBuffer,
     device: &Device<'_>,
     lacking: &mut u8,
-) -> Got<Vec<GpuProcess>> {
-    let mut found = Vec::new();
+) -> Got<Listed> {
+    let mut found = Listed::default();
     match list(
         asker,
         buffer,
@@ -37,7 +45,7 @@ pub(super) fn on(
             }
         }
     }
-    Got::Value(merged(found))
+    Got::Value(found.merged())
 }
 
 /// Without privileges the parent of MIG instances does not tell; each instance may. Graphics do not run on them.
@@ -46,8 +54,8 @@ pub(super) fn on_each(
     buffer: &mut ProcessBuffer,
     instances: &[Instance<'_>],
     lacking: &mut u8,
-) -> Option<Vec<GpuProcess>> {
-    let mut found = Vec::new();
+) -> Option<Listed> {
+    let mut found = Listed::default();
     for instance in instances {
         let place = Some((instance.gi, instance.ci));
         let mut ask = |kind| list(asker, buffer, &instance.device, kind, place, &mut found);
@@ -60,7 +68,7 @@ pub(super) fn on_each(
             }
         }
     }
-    Some(merged(found))
+    Some(found.merged())
 }
 
 fn list(
@@ -69,16 +77,16 @@ fn list(
     device: &Device<'_>,
     kind: ProcessKind,
     place: Option<(u32, u32)>,
-    found: &mut Vec<GpuProcess>,
+    found: &mut Listed,
 ) -> Got<()> {
     let name = match kind {
         ProcessKind::Compute => "nvmlDeviceGetComputeRunningProcesses_v3",
         ProcessKind::Graphics => "nvmlDeviceGetGraphicsRunningProcesses_v3",
         ProcessKind::Mps => "nvmlDeviceGetMPSComputeRunningProcesses_v3",
     };
-    asker.ask(name, || {
+    let layout = asker.ask(name, || {
         buffer.list(device, kind, |row| {
-            found.push(GpuProcess {
+            found.processes.push(GpuProcess {
                 pid: row.pid,
                 gi: place.map_or(row.gi, |(gi, _)| Some(gi)),
                 ci: place.map_or(row.ci, |(_, ci)| Some(ci)),
@@ -88,18 +96,36 @@ fn list(
                 memory_percent: None,
             });
         })
-    })
+    });
+    match layout {
+        Got::Value(layout) => {
+            found.guessed |= layout == Layout::Guessed;
+            Got::Value(())
+        }
+        Got::Lacking => Got::Lacking,
+        Got::Unknown => Got::Unknown,
+    }
 }
 
-/// One row for a process and instance, whichever lists it stood in.
-fn merged(mut processes: Vec<GpuProcess>) -> Vec<GpuProcess> {
-    processes.sort_unstable_by_key(|process| (process.pid, process.gi, process.ci, process.kind));
-    processes.dedup_by(|later, kept| {
-        let same = (later.pid, later.gi, later.ci) == (kept.pid, kept.gi, kept.ci);
-        if same {
-            kept.used_memory_bytes = kept.used_memory_bytes.max(later.used_memory_bytes);
-        }
-        same
-    });
-    processes
+impl Listed {
+    /// One row for a process and instance, whichever lists it stood in. Those without a pid are one row for an instance and list:
+    /// how many they are says nothing, what they hold together does.
+    fn merged(mut self) -> Self {
+        self.processes
+            .sort_unstable_by_key(|process| (process.pid, process.gi, process.ci, process.kind));
+        self.processes.dedup_by(|later, kept| {
+            let same = (later.pid, later.gi, later.ci) == (kept.pid, kept.gi, kept.ci);
+            if same && kept.pid.is_some() {
+                kept.used_memory_bytes = kept.used_memory_bytes.max(later.used_memory_bytes);
+                return true;
+            }
+            let nameless = same && later.kind == kept.kind;
+            if nameless {
+                let both = kept.used_memory_bytes.zip(later.used_memory_bytes);
+                kept.used_memory_bytes = both.map(|(a, b)| a.saturating_add(b));
+            }
+            nameless
+        });
+        self
+    }
 }

@@ -11,8 +11,8 @@ use super::slot::Slot;
 use crate::gpu::gate::Gate;
 use crate::gpu::protocol::Target;
 use crate::gpu::raw::usage::UsageBuffer;
-use crate::gpu::raw::{self, ProcessBuffer};
-use crate::gpu::reading::{HiddenGpu, NvmlState, Reading};
+use crate::gpu::raw::{self, ProcessBuffer, misleads};
+use crate::gpu::reading::{Doubt, HiddenGpu, NvmlState, Reading};
 
 /// Passes between two looks at which GPUs and instances there are.
 const LOOK_EVERY: u64 = 10;
@@ -50,6 +50,8 @@ pub(in crate::gpu) struct Reader<'n> {
     gate: &'n Gate,
     scope: Scope,
     driver_version: Option<String>,
+    /// It is one of those that write other process rows than their header says.
+    misleading: bool,
     excluded: Vec<HiddenGpu>,
     slots: Vec<Slot<'n>>,
     count: u32,
@@ -73,6 +75,7 @@ impl<'n> Reader<'n> {
             gate,
             scope,
             driver_version: None,
+            misleading: false,
             excluded: Vec::new(),
             slots: Vec::new(),
             count: 0,
@@ -125,7 +128,12 @@ impl<'n> Reader<'n> {
             announce(&target);
             self.gate.aim(Some(target));
             let mut asker = Asker::new(self.gate);
-            gpus.push(slot.read(&mut asker, &mut self.buffer, &mut self.usage, more));
+            let mut row = slot.read(&mut asker, &mut self.buffer, &mut self.usage, more);
+            let listed = row.processes.is_some();
+            if listed && self.misleading && !row.doubts.contains(&Doubt::ProcessRows) {
+                row.doubts.push(Doubt::ProcessRows);
+            }
+            gpus.push(row);
             self.stale |= asker.stale;
             code = asker.code.or(code);
             if let Some(unavailable) = asker.unavailable {
@@ -151,6 +159,7 @@ impl<'n> Reader<'n> {
         if self.driver_version.is_none() {
             let version = asker.ask("nvmlSystemGetDriverVersion", || nvml.sys_driver_version());
             self.driver_version = version.value();
+            self.misleading = self.driver_version.as_deref().is_some_and(misleads);
         }
         if self.scope.only.is_empty() {
             let call = "nvmlDeviceGetCount_v2";

@@ -9,12 +9,12 @@ use super::facts::Facts;
 use super::figures::{self, INSTANCE_MEMORY_V2, MEMORY_V2, UTILIZATION};
 use super::gauges::{self, Lacks};
 use super::mig::{Instance, Mig};
-use super::processes;
+use super::processes::{self, Listed};
 use super::usage::Usage;
 use super::vgpu::Vgpus;
 use crate::gpu::raw::ProcessBuffer;
 use crate::gpu::raw::usage::UsageBuffer;
-use crate::gpu::reading::{Glow, GpuProcess, GpuReading, Health, Memory, MigReading};
+use crate::gpu::reading::{Doubt, Glow, GpuProcess, GpuReading, Health, Memory, MigReading};
 
 #[derive(Debug)]
 pub(super) struct Slot<'n> {
@@ -28,6 +28,8 @@ pub(super) struct Slot<'n> {
     activities: Activities<'n>,
     lacking: u8,
     lacking_gauges: Lacks,
+    /// It is a vGPU, seen from within the virtual machine.
+    guest: bool,
     /// `lacking` is known from a pass before.
     settled: bool,
     /// Instances that processes were seen on although no walk finds them; not a reason to walk again.
@@ -56,18 +58,7 @@ impl<'n> Slot<'n> {
             minor,
             name,
             health: Health::Ok,
-            mig_enabled: None,
-            vgpu_host: None,
-            memory: None,
-            glow: Glow::default(),
-            gauges: None,
-            activities: Vec::new(),
-            instances: Vec::new(),
-            vgpus: None,
-            processes: None,
-            facts: None,
-            nvlink_island: None,
-            mig_generation: 0,
+            ..GpuReading::default()
         };
         let slow = Facts::new(asker, &device, &facts.pci_bus_id);
         Some(Self {
@@ -80,6 +71,7 @@ impl<'n> Slot<'n> {
             activities: Activities::default(),
             lacking: 0,
             lacking_gauges: Lacks::default(),
+            guest: false,
             settled: false,
             puzzling: Vec::new(),
         })
@@ -164,6 +156,7 @@ impl<'n> Slot<'n> {
             | Got::Lacking => false,
             Got::Unknown => return,
         };
+        self.guest = matches!(mode, Got::Value(GpuVirtualizationMode::Vgpu));
         self.facts.vgpu_host = Some(host);
     }
 
@@ -181,11 +174,7 @@ impl<'n> Slot<'n> {
         row.glow = figures::glow(asker, &self.device, &mut self.lacking);
         // In MIG mode there is no utilisation, so losing it means that the GPU was switched over.
         let switched = self.settled && self.lacking & !before & UTILIZATION != 0;
-        row.processes = self.processes(asker, buffer);
-        if self.facts.vgpu_host == Some(true) {
-            let gis = self.mig.gpu_instances();
-            row.vgpus = self.vgpus.read(asker, &self.device, &gis);
-        }
+        self.read_holders(asker, buffer, &mut row);
         let mut memories = self.instance_memories(asker);
         let outdated = switched || self.outdated(&memories, row.processes.as_deref());
         if outdated && !asker.over() {
@@ -193,6 +182,8 @@ impl<'n> Slot<'n> {
             row.mig_enabled = self.facts.mig_enabled;
             row.vgpu_host = self.facts.vgpu_host;
             row.minor = self.facts.minor;
+            // Ids of instances are given again: who stood on the old ones must not be found on the new ones.
+            self.read_holders(asker, buffer, &mut row);
             memories = self.instance_memories(asker);
         }
         self.ask_more(asker, &mut row, more);
@@ -201,8 +192,7 @@ impl<'n> Slot<'n> {
         row.instances = self.rows(&memories);
         self.ask_usage(asker, usage, &mut row);
         if self.facts.mig_enabled == Some(true) && self.mig.uncertain {
-            // Of instances that could not be told nobody can say who is on them.
-            row.processes = None;
+            row.doubts.push(Doubt::Instances);
             asker.stale = true;
         }
         if asker.lost {
@@ -213,10 +203,38 @@ impl<'n> Slot<'n> {
             row.activities = Vec::new();
             row.processes = None;
             row.vgpus = None;
+            row.doubts = Vec::new();
         } else {
             row.facts = self.slow.news();
         }
         row
+    }
+
+    /// Who is on it: processes, and vGPUs on a host.
+    fn read_holders(
+        &mut self,
+        asker: &mut Asker<'_>,
+        buffer: &mut ProcessBuffer,
+        row: &mut GpuReading,
+    ) {
+        row.doubts.clear();
+        let listed = self.processes(asker, buffer);
+        if listed.as_ref().is_some_and(|listed| listed.guessed) {
+            row.doubts.push(Doubt::ProcessRows);
+        }
+        row.processes = listed.map(|listed| listed.processes);
+        let nameless = |process: &GpuProcess| process.pid.is_none();
+        if row.processes.iter().flatten().any(nameless) {
+            row.doubts.push(Doubt::NamelessProcesses);
+        }
+        row.vgpus = None;
+        if self.facts.vgpu_host == Some(true) {
+            let gis = self.mig.gpu_instances();
+            row.vgpus = self.vgpus.read(asker, &self.device, &gis);
+            if self.vgpus.may_be_more() {
+                row.doubts.push(Doubt::Vgpus);
+            }
+        }
     }
 
     fn rows(&self, memories: &[Option<Memory>]) -> Vec<MigReading> {
@@ -232,7 +250,12 @@ impl<'n> Slot<'n> {
             self.activities.forget();
             return;
         }
-        row.gauges = Some(gauges::read(asker, &self.device, &mut self.lacking_gauges));
+        row.gauges = Some(gauges::read(
+            asker,
+            &self.device,
+            &mut self.lacking_gauges,
+            self.guest,
+        ));
         let mut places: Vec<Option<u32>> = match self.facts.mig_enabled {
             Some(true) => self.mig.instances.iter().map(|own| Some(own.gi)).collect(),
             Some(false) | None => vec![None],
@@ -344,11 +367,7 @@ impl<'n> Slot<'n> {
         })
     }
 
-    fn processes(
-        &mut self,
-        asker: &mut Asker<'_>,
-        buffer: &mut ProcessBuffer,
-    ) -> Option<Vec<GpuProcess>> {
+    fn processes(&mut self, asker: &mut Asker<'_>, buffer: &mut ProcessBuffer) -> Option<Listed> {
         match processes::on(asker, buffer, &self.device, &mut self.lacking) {
             Got::Value(found) => Some(found),
             Got::Lacking if self.facts.mig_enabled == Some(true) => {

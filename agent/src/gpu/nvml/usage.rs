@@ -75,7 +75,7 @@ impl<'n> Usage<'n> {
         let (rows, latest) = newest(&rows, since_us, now_us);
         self.newest_us = self.newest_us.min(now_us).max(latest);
         for process in processes {
-            let own = rows.iter().find(|row| row.pid == process.pid);
+            let own = rows.iter().find(|row| Some(row.pid) == process.pid);
             process.sm_percent = own.map(|row| row.sm);
             process.memory_percent = own.map(|row| row.memory);
         }

@@ -7,6 +7,7 @@ use nvml_wrapper::vgpu::{VgpuInstance, VgpuType};
 
 use super::ask::{Asker, Got};
 use super::licence::{Told, told_by_flag, told_by_info};
+use super::vgpu_usage::VgpuUsage;
 use crate::gpu::raw;
 use crate::gpu::reading::{Licence, VgpuReading};
 
@@ -22,8 +23,11 @@ pub(super) struct Vgpus {
     no_licence_info: bool,
     /// This driver does not list vGPUs by GPU instance.
     no_instances: bool,
+    /// We may not ask which take turns on GPU instances, and they may.
+    denied: bool,
     /// Which guests' drivers are asked for in the next pass.
     drivers: Due,
+    usage: VgpuUsage,
 }
 
 /// A guest loads its driver when it boots, so who has none is asked more often.
@@ -63,11 +67,21 @@ enum Seen {
     Nameless,
 }
 
+/// What NVML gives of a GPU instance.
+enum Instance<T> {
+    There(T),
+    Gone,
+    /// We may not ask.
+    Refused,
+}
+
 impl Vgpus {
     /// Tries again what this driver did not have.
     pub(super) fn retry(&mut self) {
         self.no_licence_info = false;
         self.no_instances = false;
+        self.denied = false;
+        self.usage.retry();
         self.drivers = Due::All;
     }
 
@@ -76,6 +90,11 @@ impl Vgpus {
         if self.drivers == Due::No {
             self.drivers = Due::Missing;
         }
+    }
+
+    /// More may take turns on GPU instances than the last list has: we may not ask.
+    pub(super) fn may_be_more(&self) -> bool {
+        self.denied
     }
 
     /// All vGPU instances on `device`, those that take turns on its GPU instances `gis` included; `None` when it is not known
@@ -100,35 +119,53 @@ impl Vgpus {
                 more.retain(|number| !numbers.contains(number));
                 numbers.extend(more);
             }
-            let found = self.read_all(asker, device, &numbers);
+            let mut found = self.read_all(asker, device, &numbers);
+            if let Some(found) = &mut found {
+                let numbers = self.known.iter().map(|known| known.number);
+                self.usage.fill(asker, device, numbers, found);
+            }
             self.drivers = Due::No;
             found
         })
     }
 
-    /// vGPUs that take turns on one GPU instance. Where we may not ask, or the driver does not know how, there are none.
+    /// vGPUs that take turns on one GPU instance. Where the driver does not know how, there are none; where we may not ask, it is
+    /// noted that there may be.
     fn on_instance(
         &mut self,
         asker: &mut Asker<'_>,
         device: &Device<'_>,
         gi: u32,
     ) -> Option<Vec<u32>> {
-        if self.no_instances {
+        if self.no_instances || self.denied {
             return Some(Vec::new());
         }
         let handle = asker.ask("nvmlDeviceGetGpuInstanceById", || {
-            or_gone(raw::mig::handle(device, gi))
+            or_refused(raw::mig::handle(device, gi))
         });
         let listed = match handle {
-            Got::Value(Some(handle)) => asker.ask("nvmlGpuInstanceGetActiveVgpus", || {
-                raw::vgpu::active_on(device, handle)
-            }),
-            Got::Value(None) => return Some(Vec::new()),
+            Got::Value(Instance::There(handle)) => asker
+                .ask("nvmlGpuInstanceGetActiveVgpus", || {
+                    or_refused(raw::vgpu::active_on(device, handle))
+                }),
+            Got::Value(Instance::Gone) => Got::Value(Instance::Gone),
+            Got::Value(Instance::Refused) => Got::Value(Instance::Refused),
             Got::Lacking => Got::Lacking,
             Got::Unknown => Got::Unknown,
         };
         match listed {
-            Got::Value(numbers) => Some(numbers),
+            Got::Value(Instance::There(numbers)) => Some(numbers),
+            Got::Value(Instance::Gone) => Some(Vec::new()),
+            Got::Value(Instance::Refused) => {
+                let turns = asker.ask("nvmlDeviceGetVgpuCapabilities", || {
+                    raw::vgpu::takes_turns_on_instances(device)
+                });
+                match turns {
+                    Got::Value(false) => self.no_instances = true,
+                    Got::Value(true) | Got::Lacking | Got::Unknown => self.denied = true,
+                }
+                Some(Vec::new())
+            }
             Got::Lacking => {
                 self.no_instances = true;
                 Some(Vec::new())
@@ -224,6 +261,7 @@ impl Vgpus {
             guest_driver: guest_driver.clone(),
             framebuffer_bytes,
             used_bytes,
+            sm_percent: None,
             licence,
             licence_expires_at_s,
         };
@@ -327,6 +365,15 @@ fn guest_driver(
         Got::Value(version) => version.filter(|version| plain(version)),
         Got::Lacking => None,
         Got::Unknown => told,
+    }
+}
+
+fn or_refused<T>(answer: Result<T, NvmlError>) -> Result<Instance<T>, NvmlError> {
+    match answer {
+        Ok(value) => Ok(Instance::There(value)),
+        Err(NvmlError::NotFound) => Ok(Instance::Gone),
+        Err(NvmlError::NoPermission) => Ok(Instance::Refused),
+        Err(error) => Err(error),
     }
 }
 

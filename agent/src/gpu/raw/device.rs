@@ -1,12 +1,15 @@
 //! Facts of GPUs that nvml-wrapper lacks, or keeps to itself once it has them.
 #![expect(unsafe_code, reason = "calls into a C library")]
 
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::os::raw::c_uint;
 
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, Nvml};
-use nvml_wrapper_sys::bindings::{nvmlExcludedDeviceInfo_t, nvmlPciInfo_t};
+use nvml_wrapper_sys::bindings::{
+    nvmlExcludedDeviceInfo_t, nvmlGridLicensableFeature_t, nvmlGridLicensableFeatures_t,
+    nvmlPciInfo_t,
+};
 
 use super::text;
 use crate::gpu::reading::{HiddenGpu, RemappedRows, Why};
@@ -14,6 +17,31 @@ use crate::gpu::reading::{HiddenGpu, RemappedRows, Why};
 // As in nvml.h 12.9.
 const _: () = assert!(size_of::<nvmlExcludedDeviceInfo_t>() == 148);
 const _: () = assert!(mem::offset_of!(nvmlExcludedDeviceInfo_t, uuid) == 68);
+
+const _: () = assert!(size_of::<nvmlGridLicensableFeature_t>() == 284);
+const _: () = assert!(size_of::<nvmlGridLicensableFeatures_t>() == 860);
+
+/// `nvmlDeviceGetGridLicensableFeatures_v4`, in a virtual machine: whether a feature that is enabled is licensed. "Not supported"
+/// where there is no licensing or nothing is enabled.
+pub(in crate::gpu) fn guest_licensed(device: &Device<'_>) -> Result<bool, NvmlError> {
+    let lib = device.nvml().lib();
+    let call = nvml_sym(lib.nvmlDeviceGetGridLicensableFeatures_v4.as_ref())?;
+    let mut features = MaybeUninit::<nvmlGridLicensableFeatures_t>::zeroed();
+    // SAFETY: the handle is used while `device` borrows the initialised library; `features` has the layout asserted above and
+    // outlives the call.
+    nvml_try(unsafe { call(device.handle(), features.as_mut_ptr()) })?;
+    // SAFETY: integers and arrays of them, for which zero is a value.
+    let features = unsafe { features.assume_init() };
+    let told = usize::try_from(features.licensableFeaturesCount).unwrap_or(usize::MAX);
+    let enabled = features.gridLicensableFeatures.iter().take(told);
+    let mut enabled = enabled
+        .filter(|feature| feature.featureEnabled != 0)
+        .peekable();
+    if features.isGridLicenseSupported == 0 || enabled.peek().is_none() {
+        return Err(NvmlError::NotSupported);
+    }
+    Ok(enabled.any(|feature| feature.featureState != 0))
+}
 
 /// `nvmlDeviceGetRemappedRows`; not supported while MIG instances exist.
 pub(in crate::gpu) fn remapped_rows(device: &Device<'_>) -> Result<RemappedRows, NvmlError> {

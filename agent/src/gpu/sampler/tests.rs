@@ -25,13 +25,13 @@ async fn fault_a_rule_02_two_stuck_workers_are_enough() {
         ..SamplerConfig::default()
     };
     let mut sampler = Sampler::start(config);
-    sampler.morgue.keep(unkillable());
+    sampler.morgue.keep(unkillable(), None);
     let state = sampler.sample(1_000).await.nvml;
     assert!(
         matches!(state, NvmlState::Broken(_)),
         "one more is tried: {state:?}"
     );
-    sampler.morgue.keep(unkillable());
+    sampler.morgue.keep(unkillable(), None);
     let state = sampler.sample(1_001).await.nvml;
     assert!(
         matches!(state, NvmlState::Broken(_)),
@@ -45,7 +45,7 @@ async fn fault_a_rule_02_two_stuck_workers_are_enough() {
     assert_eq!(sampler.stats().workers_abandoned, 2);
     assert_eq!(sampler.stats().workers_started, 0);
 
-    sampler.morgue.stuck_mut()[0].kill().await.unwrap();
+    sampler.morgue.stuck_mut()[0].0.kill().await.unwrap();
     let state = sampler.sample(120_000).await.nvml;
     assert!(matches!(state, NvmlState::Broken(_)), "{state:?}");
     assert_eq!(sampler.stats().workers_abandoned, 1);
@@ -60,11 +60,38 @@ async fn a_stuck_worker_keeps_probes_away() {
     });
     let pauses = (Duration::from_millis(1), Duration::from_millis(1));
     sampler.quarantine.add(Target::Index(0), pauses, 0);
-    sampler.morgue.keep(unkillable());
+    sampler.morgue.keep(unkillable(), None);
     sampler.mind_quarantine(1_000).await;
     assert_eq!(sampler.stats().workers_started, 0);
-    sampler.morgue.stuck_mut()[0].kill().await.unwrap();
+    sampler.morgue.stuck_mut()[0].0.kill().await.unwrap();
     sampler.morgue.sweep();
     sampler.mind_quarantine(1_000).await;
     assert_eq!(sampler.stats().workers_started, 1);
+}
+
+/// Three GPUs hold a worker each for ever: the next worker is started all the same, and none of the three is probed.
+#[tokio::test]
+async fn fault_a_rule_02_workers_stuck_on_gpus_leave_the_other_gpus_readable() {
+    let mut sampler = Sampler::start(SamplerConfig {
+        program: PathBuf::from("/no/such/program"),
+        ..SamplerConfig::default()
+    });
+    let pauses = (Duration::from_millis(1), Duration::from_millis(1));
+    for gpu in 0..3 {
+        sampler.quarantine.add(Target::Index(gpu), pauses, 0);
+        sampler.morgue.keep(unkillable(), Some(Target::Index(gpu)));
+    }
+    let state = sampler.sample(1_000).await.nvml;
+    assert!(
+        matches!(state, NvmlState::Broken(_)),
+        "one is tried: {state:?}"
+    );
+    assert_eq!(sampler.stats().workers_abandoned, 3);
+    sampler.config.program = PathBuf::from("/bin/cat");
+    sampler.mind_quarantine(2_000).await;
+    assert_eq!(sampler.stats().workers_started, 0, "all are occupied");
+    sampler.morgue.stuck_mut()[0].0.kill().await.unwrap();
+    sampler.morgue.sweep();
+    sampler.mind_quarantine(3_000).await;
+    assert_eq!(sampler.stats().workers_started, 1, "one woke up");
 }

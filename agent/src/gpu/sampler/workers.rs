@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Sampler;
-use crate::gpu::event::EventsState;
+use crate::gpu::event::{Ears, EventsState};
 use crate::gpu::library::check_library;
 use crate::gpu::link::{Link, Start};
+use crate::gpu::protocol::Target;
 use crate::gpu::reading::NvmlState;
 
-/// Workers that may be stuck in the driver at a time.
+/// Workers that may be stuck at a time in calls that are about no single GPU. Beside them each GPU may hold one.
 const STUCK_LIMIT: usize = 2;
 /// How often it is looked whether all have ended.
 const LOOK: Duration = Duration::from_millis(10);
@@ -26,14 +27,14 @@ impl Sampler {
             self.discard(true);
         }
         if self.worker.is_none() {
-            if self.morgue.stuck() >= STUCK_LIMIT {
+            let stuck = self.morgue.stuck_on_none();
+            if stuck >= STUCK_LIMIT {
                 return Err(NvmlState::Unresponsive(format!(
-                    "{} worker processes are stuck in the driver",
-                    self.morgue.stuck()
+                    "{stuck} worker processes are stuck in the driver"
                 )));
             }
             let start = self.next_start(now_ms)?;
-            self.news.state = EventsState::Off;
+            self.deaf();
             self.renewal.forget();
             let link = Link::start(&start).map_err(|error| {
                 NvmlState::Broken(format!("{}: {error}", start.program.display()))
@@ -54,7 +55,7 @@ impl Sampler {
         self.discard(true);
         self.quarantine.abandon_probes();
         self.renewal.forget();
-        self.news.state = EventsState::Off;
+        self.deaf();
         loop {
             self.morgue.sweep();
             self.pids.retain(|pid| is_own_and_lives(*pid));
@@ -70,6 +71,12 @@ impl Sampler {
         self.quiesced = None;
         self.failing = None;
         self.retry.reset();
+    }
+
+    /// No worker listens.
+    fn deaf(&mut self) {
+        self.news.state = EventsState::Off;
+        self.news.gpus = Ears::default();
     }
 
     fn started(&mut self, pid: Option<u32>) {
@@ -126,10 +133,11 @@ impl Sampler {
             self.discard(true);
         }
         // While a worker is stuck in the driver, its end is the sign that the driver woke up; another would only join it.
-        if self.morgue.stuck() == 0
+        if self.morgue.stuck_on_none() == 0
             && let Ok(start) = self.bare_start()
         {
-            for pid in self.quarantine.probe(&start, now_boottime_ms) {
+            let occupied = self.morgue.occupied();
+            for pid in self.quarantine.probe(&start, &occupied, now_boottime_ms) {
                 self.started(Some(pid));
             }
         }
@@ -149,7 +157,7 @@ impl Sampler {
             self.stats.library_changes += 1;
             self.worker = Some(link);
         } else if self.renewal.due(now_ms)
-            && self.morgue.stuck() == 0
+            && self.morgue.stuck_on_none() == 0
             && let Ok(start) = self.next_start(now_ms)
         {
             let pid = self.renewal.try_it(&start, quarantined, now_ms);
@@ -157,12 +165,13 @@ impl Sampler {
         }
     }
 
-    /// Ends a worker that is stuck.
-    pub(super) fn give_up(&mut self, now_boottime_ms: u64) {
+    /// Ends a worker that is stuck. `on`: the GPU of its call, if it is about one.
+    pub(super) fn give_up(&mut self, on: Option<Target>, now_boottime_ms: u64) {
         if matches!(self.news.state, EventsState::Hung { .. }) {
             self.deafness.hung(now_boottime_ms);
         }
-        self.replace();
+        self.stats.workers_restarted += 1;
+        self.put_aside(false, on);
     }
 
     /// Ends a worker that failed.
@@ -172,8 +181,12 @@ impl Sampler {
     }
 
     pub(super) fn discard(&mut self, gently: bool) {
+        self.put_aside(gently, None);
+    }
+
+    fn put_aside(&mut self, gently: bool, on: Option<Target>) {
         if let Some(worker) = self.worker.take() {
-            self.morgue.take(worker, gently);
+            self.morgue.take(worker, gently, on);
         }
     }
 }

@@ -22,7 +22,7 @@ type Value = fn(&Row<'_>) -> Option<f64>;
 const GAUGE: bool = false;
 pub(super) const COUNTER: bool = true;
 
-pub(super) const FAMILIES: [(&str, bool, Where, Value, &str); 22] = [
+pub(super) const FAMILIES: [(&str, bool, Where, Value, &str); 24] = [
     (
         "DCGM_FI_DEV_GPU_TEMP",
         GAUGE,
@@ -125,6 +125,20 @@ pub(super) const FAMILIES: [(&str, bool, Where, Value, &str); 22] = [
         Where::Gpus,
         |row| count(row, |more| more.pcie_replays),
         "Total number of PCIe retries.",
+    ),
+    (
+        "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL",
+        COUNTER,
+        Where::Gpus,
+        |row| count(row, |more| more.nvlink_bandwidth),
+        "Total number of NVLink bandwidth counters for all lanes.",
+    ),
+    (
+        "DCGM_FI_DEV_VGPU_LICENSE_STATUS",
+        GAUGE,
+        Where::Gpus,
+        |row| more(row)?.guest_licensed.map(truth),
+        "vGPU license status.",
     ),
     (
         "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS",

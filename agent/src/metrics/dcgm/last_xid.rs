@@ -5,7 +5,7 @@ use gpuquota_proto::exposition::Labels;
 use crate::events::kmsg::LogState;
 use crate::events::sentinel::Shown;
 use crate::events::xid;
-use crate::gpu::event::EventsState;
+use crate::gpu::event::Ear;
 use crate::observation::Device;
 
 /// Value and labels of one row.
@@ -24,7 +24,7 @@ pub(super) fn of(
     labels: impl FnOnce(&[(&str, &str)]) -> Labels,
 ) -> Option<XidRow> {
     let told = shown.ledger.last_xid(uuid, gi, gpu.mig_generation);
-    let heard = shown.events == EventsState::Listening || shown.log == LogState::Following;
+    let heard = shown.ears.get(uuid) == Some(&Ear::Registered) || shown.log == LogState::Following;
     let xid = told.or_else(|| (gi.is_none() && heard).then_some(0))?;
     let labels = labels(&[("err_code", &xid.to_string()), ("err_msg", xid::text(xid))]);
     Some(XidRow { xid, labels })

@@ -51,6 +51,8 @@ fn observation() -> Observation {
         memory_celsius: Some(70),
         energy_millijoules: Some(9_000_000_123),
         pcie_replays: Some(3),
+        nvlink_bandwidth: Some(77),
+        guest_licensed: None,
     };
     let cut = Glow {
         utilization_gpu_percent: None,
@@ -185,6 +187,7 @@ fn rule_20_every_row_is_where_dcgm_exporter_has_it() {
         row("DEV_FB_RESERVED", 1, one, "1"),
         row("DEV_FB_RESERVED", 1, two, "1"),
         row("DEV_PCIE_REPLAY_COUNTER", 0, None, "3"),
+        row("DEV_NVLINK_BANDWIDTH_TOTAL", 0, None, "77"),
         row("DEV_UNCORRECTABLE_REMAPPED_ROWS", 0, None, "0"),
         row("DEV_CORRECTABLE_REMAPPED_ROWS", 0, None, "1"),
         row("DEV_ROW_REMAP_FAILURE", 0, None, "0"),
@@ -314,7 +317,12 @@ fn fault_m_the_last_xid_stands_on_the_gpu_or_on_the_instance_that_the_driver_nam
         told(&shown),
         ["GPU-a||63|Page retirement or row remapping recorded 63"]
     );
-    shown.events = crate::gpu::event::EventsState::Listening;
+    let ear = |uuid: &str, ear| (uuid.to_owned(), ear);
+    let heard = [
+        ear("GPU-z", crate::gpu::event::Ear::Registered),
+        ear("GPU-a", crate::gpu::event::Ear::Unsupported),
+    ];
+    shown.ears = Arc::new(heard.into_iter().collect());
     Arc::make_mut(&mut shown.ledger).heard(&event(31, Some(2)), Some(&before), now);
     Arc::make_mut(&mut shown.ledger).heard(&event(999, Some(9)), Some(&before), now);
     assert_eq!(

@@ -35,7 +35,8 @@ fn observer() -> Observer {
 
 fn gpu(minor: u32, partitioned: bool, pids: &[u32]) -> (DeviceKey, Device) {
     let process = |pid: &u32| AttributedProcess {
-        pid: *pid,
+        pid: Some(*pid),
+        kind: None,
         start_time: None,
         owner: Owner::System,
         used_memory_bytes: None,
@@ -98,7 +99,13 @@ async fn scanned(keeper: &mut Keeper, observer: &mut Observer) -> Observation {
 }
 
 fn pids(observation: &Observation) -> Vec<Vec<u32>> {
-    let of = |device: &Device| device.processes.iter().map(|process| process.pid).collect();
+    let of = |device: &Device| {
+        device
+            .processes
+            .iter()
+            .filter_map(|process| process.pid)
+            .collect()
+    };
     observation.devices.values().map(of).collect()
 }
 

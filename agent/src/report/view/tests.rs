@@ -16,7 +16,8 @@ fn device(tenants: &[&str], health: Health) -> Device {
         processes: tenants
             .iter()
             .map(|name| AttributedProcess {
-                pid: 7,
+                pid: Some(7),
+                kind: None,
                 start_time: None,
                 owner: if name.is_empty() {
                     Owner::Unattributed(Reason::NoRule)

@@ -94,7 +94,8 @@ impl Bench {
     fn tell_read_after(&mut self, read_after: Option<Mark>, tenants: &[&str]) -> bool {
         self.now += 1000;
         let process = |name: &&str| AttributedProcess {
-            pid: 1,
+            pid: Some(1),
+            kind: None,
             start_time: None,
             owner: Owner::Tenant {
                 name: (*name).into(),
