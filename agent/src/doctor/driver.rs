@@ -2,7 +2,7 @@
 
 use super::files::Root;
 use super::{About, DoctorOptions, Finding, Grade};
-use crate::clock::boottime_ms;
+use crate::clock::{boottime_ms, unix_s};
 use crate::config::Config;
 use crate::control::quiet::Quiet;
 use crate::facts::boot_id;
@@ -19,7 +19,10 @@ pub(super) async fn examine(
     let quiet =
         config.and_then(|config| Quiet::load(&config.state, &boot_id().ok()?, boottime_ms()));
     if let Some(quiet) = quiet {
-        let text = format!("left alone on request ({})", quiet.text());
+        let text = format!(
+            "left alone on request ({})",
+            quiet.text(boottime_ms(), unix_s())
+        );
         return vec![
             found("nvml", Grade::Unknown, text).advise("gpuquota-agent resume, when it is over"),
         ];
