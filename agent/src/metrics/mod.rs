@@ -6,6 +6,7 @@ pub mod http;
 mod machine;
 mod nodes;
 mod own;
+mod room;
 pub mod snapshot;
 mod text;
 mod trouble;
