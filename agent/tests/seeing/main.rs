@@ -4,6 +4,7 @@
 
 mod attribution;
 mod cgroup;
+mod churn;
 mod creators;
 mod doctor;
 mod driver;
