@@ -22,6 +22,7 @@ use crate::control::{Answer, Request};
 use crate::events::ledger::Now;
 use crate::events::sentinel::Sentinel;
 use crate::facts::{boot_id, host_name};
+use crate::gpu::leaf::Leaf;
 use crate::gpu::sampler::{Sampler, SamplerConfig};
 use crate::metrics::dcgm::Dcgm;
 use crate::metrics::http;
@@ -123,6 +124,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             nvml_library: config.nvml_library,
             proc_root: config.proc_root.clone(),
             call_deadline: config.call_deadline,
+            leaf: Leaf::settle_or_say(),
             ..SamplerConfig::default()
         }),
         sentinel: Sentinel::start(config.kernel_log.as_deref()),

@@ -47,6 +47,23 @@ impl Cgroup {
         Some(cgroup)
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Marks it as systemd marks a group that it gave away; whether that is possible here.
+    pub(crate) fn delegate(&self) -> bool {
+        let flags = rustix::fs::XattrFlags::empty();
+        let marked = rustix::fs::setxattr(&self.folder, "trusted.delegate", b"1", flags);
+        if let Err(error) = marked {
+            without(
+                &self.folder.display().to_string(),
+                format!("a group cannot be marked: {error}"),
+            );
+        }
+        marked.is_ok()
+    }
+
     /// Moves a process into it.
     pub(crate) fn take(&self, pid: u32) {
         fs::write(self.folder.join("cgroup.procs"), pid.to_string()).unwrap();
@@ -65,6 +82,16 @@ impl Drop for Cgroup {
         let pids = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
         for pid in pids.lines() {
             let _ = fs::write(self.root.join("cgroup.procs"), pid);
+        }
+        for leaf in ["agent", "worker"] {
+            let leaf = self.folder.join(leaf);
+            // Whoever was in it has just been killed.
+            for _ in 0..100 {
+                if !leaf.exists() || fs::remove_dir(&leaf).is_ok() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
         }
         // What others use is not empty, and stays.
         let own = self

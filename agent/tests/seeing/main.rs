@@ -11,6 +11,7 @@ mod driver;
 mod events;
 mod facts;
 mod failures;
+mod leaf;
 mod logins;
 mod look;
 mod mig;

@@ -114,6 +114,7 @@ impl Sampler {
             exclude: Vec::new(),
             announce: false,
             events: false,
+            leaf: self.config.leaf.clone(),
         })
     }
 
