@@ -68,6 +68,7 @@ impl Command {
             Self::SetHostLimit(key, _) => tenant(&key.tenant),
             Self::SetCounter(set) => Subject::Project(set.project.clone()),
             Self::CreateLicenceQuota(create) => Subject::Number(create.tenant),
+            Self::SwitchQuota(switch) => Subject::Quota(switch.quota),
             Self::ChangeLicenceQuota(change) => Subject::LicenceQuota(change.quota),
             Self::IfUnchanged { command, .. } => command.subject(),
             Self::RequestLease(request) => tenant(&request.tenant),
@@ -109,6 +110,7 @@ impl Event {
     fn numbered_subject(&self) -> Subject {
         match self {
             Self::QuotaExpired { quota }
+            | Self::QuotaSwitched { quota, .. }
             | Self::QuotaReleased { quota, .. }
             | Self::QuotaNoticed { quota, .. } => Subject::Quota(*quota),
             Self::LeaseRenewed { lease, .. }

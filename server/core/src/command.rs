@@ -27,7 +27,7 @@ use crate::quota::QuotaType;
 use crate::settings::{LeaseMode, Settings};
 
 pub use answer::{Answer, Decision, Outcome};
-pub use quota::{OnExcess, QuotaName, ReleaseQuota, SetQuota};
+pub use quota::{OnExcess, QuotaName, ReleaseQuota, SetQuota, SwitchQuota};
 
 /// Everything that can be asked to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Command {
     SetQuota(SetQuota),
     /// Take a quota away.
     ReleaseQuota(ReleaseQuota),
+    /// Put a quota out of force, or back into it.
+    SwitchQuota(SwitchQuota),
     /// Say where a node stands and belongs.
     DeclareNode(DeclareNode),
     /// Describe a tenant, or make it known.

@@ -67,6 +67,13 @@ pub enum Event {
         /// Although something may have been in use.
         forced: bool,
     },
+    /// A quota was put out of force, or back into it.
+    QuotaSwitched {
+        /// Which.
+        quota: QuotaId,
+        /// Whether it grants from now on.
+        active: bool,
+    },
     /// The operator said where a node stands and belongs.
     NodeDeclared {
         /// Which.

@@ -25,6 +25,8 @@ pub enum Rule {
     NoQuota,
     /// A quota that would fit has ended.
     QuotaEnded,
+    /// A quota that would fit is not active.
+    QuotaInactive,
     /// More than the quotas that fit.
     OverQuota,
     /// The quota has room, but no device can be given.
@@ -109,6 +111,13 @@ pub enum Change {
     },
     /// Give a quota that has ended a later end, and at least this limit.
     ExtendQuota {
+        /// Which.
+        quota: QuotaId,
+        /// Its limit.
+        limit: u64,
+    },
+    /// Put a quota back in force, with at least this limit.
+    ActivateQuota {
         /// Which.
         quota: QuotaId,
         /// Its limit.

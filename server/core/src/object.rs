@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::id::{
-    GpuModel, GroupName, HostResourceName, NodeName, ProductId, Region, SeatId, Seq, TenantName,
+    GpuModel, GroupName, HostResourceName, NodeName, ProductId, QuotaId, Region, SeatId, Seq,
+    TenantName,
 };
 use crate::state::State;
 
@@ -31,6 +32,8 @@ pub enum Object {
     Settings,
     /// A seat.
     Seat(SeatId),
+    /// A quota; that notice of its end was given is no change.
+    Quota(QuotaId),
 }
 
 impl Object {
@@ -47,6 +50,7 @@ impl Object {
             Self::Node(_) => "node",
             Self::Settings => "settings",
             Self::Seat(_) => "seat",
+            Self::Quota(_) => "quota",
         }
     }
 }
@@ -73,6 +77,7 @@ impl State {
             Object::Node(name) => rows.nodes.contains_key(name),
             Object::Settings => true,
             Object::Seat(id) => rows.seats.contains_key(id),
+            Object::Quota(id) => rows.quotas.contains_key(id),
         };
         there.then(|| rows.generations.get(object).copied().unwrap_or_default())
     }
@@ -116,10 +121,11 @@ impl State {
             Event::SettingsSet(_) => changed(Object::Settings),
             Event::SeatSet(seat) => changed(Object::Seat(seat.seat)),
             Event::SeatReleased { seat } | Event::SeatExpired { seat } => gone(Object::Seat(*seat)),
-            Event::QuotaSet { .. }
-            | Event::QuotaExpired { .. }
-            | Event::QuotaReleased { .. }
-            | Event::QuotaNoticed { .. }
+            Event::QuotaSet { quota, .. }
+            | Event::QuotaExpired { quota }
+            | Event::QuotaSwitched { quota, .. } => changed(Object::Quota(*quota)),
+            Event::QuotaReleased { quota, .. } => gone(Object::Quota(*quota)),
+            Event::QuotaNoticed { .. }
             | Event::DrainBegun { .. }
             | Event::DrainEnforced { .. }
             | Event::DrainEnded { .. }

@@ -120,6 +120,9 @@ pub struct Quota {
     pub expires_at: Option<Timestamp>,
     /// `expires_at` has been reached.
     pub expired: bool,
+    /// Not active: somebody took it out of force, and may put it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub switched_off: bool,
     /// The caller's own number.
     pub reference: Option<Reference>,
     /// Nodes of a dedicated quota; empty for every other type.
@@ -143,10 +146,16 @@ impl Quota {
         }
     }
 
+    /// Whether it grants and binds anything: it has not ended and is active.
+    #[must_use]
+    pub fn in_force(&self) -> bool {
+        !self.expired && !self.switched_off
+    }
+
     /// What it lets the tenant hold now.
     #[must_use]
     pub fn grants(&self) -> Limit {
-        if self.expired {
+        if !self.in_force() {
             Limit::Finite(0)
         } else {
             self.limit
@@ -156,6 +165,6 @@ impl Quota {
     /// It keeps other tenants off this node.
     #[must_use]
     pub fn binds(&self, node: &NodeName) -> bool {
-        !self.expired && self.nodes.contains(node)
+        self.in_force() && self.nodes.contains(node)
     }
 }

@@ -223,7 +223,10 @@ fn crowded<'c, 'a>(
 
 // On which quota what is over stays.
 fn last_of(order: &[&Quota], fitting: &[Place]) -> Option<Place> {
-    let mut granting = fitting.iter().rev().filter(|place| !order[**place].expired);
+    let mut granting = fitting
+        .iter()
+        .rev()
+        .filter(|place| order[**place].in_force());
     granting.next().or(fitting.last()).copied()
 }
 
@@ -233,7 +236,7 @@ pub(crate) fn in_order<'a>(state: &State, quotas: &[&'a Quota]) -> Vec<&'a Quota
     let mut order: Vec<&Quota> = quotas.to_vec();
     order.sort_by_key(|quota| {
         (
-            quota.expired,
+            !quota.in_force(),
             quota.key.source != first,
             quota.expires_at.is_none(),
             quota.expires_at,

@@ -272,8 +272,8 @@ fn quotas(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName,
     );
     family(
         "gpuquota_quota_active",
-        "1 while the quota grants, 0 once it has expired.",
-        &|quota, _| truth(!quota.expired),
+        "1 while the quota grants, 0 once it has expired and while it is not active.",
+        &|quota, _| truth(quota.in_force()),
     );
     family(
         "gpuquota_quota_used",

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::json::invalid;
 use super::kept::Kept;
+use super::plan::PlanBody;
 use super::query::Query;
 use super::reached::Reached;
 use super::reply::Reply;
@@ -180,6 +181,22 @@ impl Call {
             let about = command.subject().tenant_in(&api.ledger.read().state);
             Problem::of_ledger(error, &self.principal).about(about)
         })
+    }
+
+    /// Whom a change to a quota would hit; nothing is written.
+    ///
+    /// # Errors
+    /// When it would be refused for anything else than what is in use, or the clock cannot be trusted.
+    pub(super) fn plan(&self, api: &Api, command: &Command) -> Result<PlanBody, Problem> {
+        let now = api.clock.now();
+        let now = now.map_err(|jump| LedgerError::Unavailable(jump.to_string()));
+        let state = &api.ledger.read().state;
+        let preview = now.and_then(|now| Ok(state.preview(command, now)?));
+        let preview = preview.map_err(|error| {
+            let about = command.subject().tenant_in(state);
+            Problem::of_ledger(error, &self.principal).about(about)
+        })?;
+        Ok(PlanBody::of(&preview, self.principal.role))
     }
 
     /// What the ledger answered to this very request under the caller's key, which it then repeats.

@@ -17,6 +17,7 @@ mod kept;
 mod licence;
 mod names;
 mod native;
+mod on_excess;
 mod openapi;
 mod plan;
 mod project;

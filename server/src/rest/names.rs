@@ -9,6 +9,7 @@ use utoipa::openapi::schema::{
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::rest::json::LARGEST_COUNT;
+use crate::rest::native::page;
 
 // White space and control characters are spelt out: `\s` is not the same set in every engine.
 const EDGE: &str =
@@ -76,10 +77,6 @@ names! {
             r"^(?:\*|{e}(?:{i}*{e})?|\*{i}*{e}|{e}{i}*\*)$", e = EDGE_NO_STAR, i = INNER_NO_STAR
         )))
         .description(Some("A vGPU type as NVML names it; one `*` at its beginning or end stands for any text."));
-    /// A journal row.
-    JournalSeq = integer(0, (1 << 53) - 1).description(Some("Number of a journal row; 0 is before the first."));
-    /// Rows of an answer.
-    AuditLimit = integer(1, 1000).default(Some(100.into()));
     /// A moment of the past.
     Moment = text(40).description(Some(
         "Number of a journal row, or an RFC 3339 time: the answer is as it was after that row, or at that time.",
@@ -109,12 +106,15 @@ names! {
     LeaseId = integer(1, 999_999_999_999_999_999);
     /// Our number of a quota.
     QuotaId = integer(0, 999_999_999_999_999_999);
+    /// Where the page before ended.
+    After = integer(0, 999_999_999_999_999_999)
+        .description(Some("The number of what was shown last."));
     /// Devices of a lease.
     LeaseCount = integer(1, i64::from(gpuquota_core::lease::MOST_LEASED)).description(Some("Devices."));
     /// How long a lease lasts.
     LeaseSeconds = integer(1, 365 * 24 * 60 * 60).description(Some("Seconds from now; at most 365 days."));
-    /// How many leases a page shows.
-    LeasePage = integer(1, i64::from(crate::rest::native::leases::LARGEST_PAGE)).default(Some(100.into()));
+    /// How much a page shows.
+    PageLimit = integer(1, i64::from(page::LARGEST_PAGE)).default(Some(page::USUAL_PAGE.into()));
     /// Where a lease stands.
     LeaseState = words(
         &["active", "releasing", "ended"],
@@ -173,7 +173,7 @@ names! {
     /// Page size of document 003.
     LicencePageSize = integer(1, 200).default(Some(50.into()));
     /// Our number of a licence quota.
-    LicenceQuotaId = integer(1, 999_999_999_999_999_999);
+    LicenceQuotaId = integer(0, 999_999_999_999_999_999);
     /// A switch as document 003 reads it in a query.
     SwitchWord = any_text()
         .pattern(Some("^(?:[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[01])$"))

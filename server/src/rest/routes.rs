@@ -89,6 +89,8 @@ pub(super) const ROUTES: &[Route] = &[
     route!(PUT, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::put_host, describe::pools::put_host),
     route!(DELETE, "/api/v1/host-resources/{resource}", Native, Admin, native::pools::delete_host, describe::pools::delete_host),
     route!(GET, "/api/v1/entitlements", Native, Signed, native::quotas::list, describe::quotas::list),
+    route!(GET, "/api/v1/entitlements/{id}", Native, Signed, native::quotas::get, describe::quotas::get),
+    route!(PATCH, "/api/v1/entitlements/{id}", Native, Admin, native::quotas::patch, describe::quotas::patch),
     route!(GET, "/api/v1/drains", Native, Signed, native::drains::list, describe::drains::list),
     route!(GET, "/api/v1/models", Native, Admin, native::models::list, describe::products::list_models),
     route!(PUT, "/api/v1/models", Native, Admin, native::models::put, describe::products::put_model),

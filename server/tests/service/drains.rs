@@ -225,6 +225,60 @@ async fn a_lowered_quota_is_refused_looked_at_and_drained_with_the_idle_lease_fi
 }
 
 #[tokio::test]
+async fn a_quota_is_put_out_of_force_and_back_by_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::on(dir.path(), SetClock::new(START)).await;
+    let rest = Rest::on(&running);
+    assert_eq!(written(&rest, "PUT", "", 3).await.0, 200);
+    running
+        .reported("n0", facts(None, None), vec![gpu("GPU-0", GPU, &[])])
+        .await;
+    leased(&running).await;
+    let admin = token(Role::Admin, &[], &[]);
+    let switch = async |by: &str, query: &str, active: bool| {
+        let target = format!("/api/v1/entitlements/0{query}");
+        let body = json!({ "is_active": active }).to_string();
+        ask(&rest, "PATCH", &target, by, &body).await
+    };
+    let own = token(Role::TenantAdmin, &["a"], &[]);
+    assert_eq!(switch(&own, "", false).await.0, 403);
+    let (status, refused) = switch(&admin, "", false).await;
+    assert_eq!(
+        (status, &refused["error"]["kind"]),
+        (409, &json!("below_use")),
+        "{refused}"
+    );
+    let (status, plan) = switch(&admin, "?dry_run=true", false).await;
+    assert_eq!((status, &plan["taken"]), (200, &json!(false)), "{plan}");
+    assert_eq!(plan["groups"][0]["limit_after"], 0, "{plan}");
+    assert_eq!(plan["groups"][0]["victims"][0]["lease"], 1, "{plan}");
+    let (status, off) = switch(&admin, "?on_excess=drain", false).await;
+    assert_eq!((status, &off["is_active"]), (200, &json!(false)), "{off}");
+    assert_eq!(off["limit"], 3, "its terms stay: {off}");
+    let (_, drains) = ask(&rest, "GET", "/api/v1/drains", &own, "").await;
+    assert_eq!(drains["drains"][0]["cause"], "shrink", "{drains}");
+    let (_, shown) = ask(&rest, "GET", "/api/v1/entitlements/0", &own, "").await;
+    assert_eq!(shown, off);
+    let other = token(Role::Viewer, &["b"], &[]);
+    let hidden = ask(&rest, "GET", "/api/v1/entitlements/0", &other, "").await;
+    assert_eq!(hidden.0, 404);
+    let lease = json!({"tenant": "a", "region": "default", "gpu_model": GPU, "count": 1, "placement": "count_only"});
+    let (status, denied) = ask(&rest, "POST", "/api/v1/leases", &own, &lease.to_string()).await;
+    let because = &denied["error"]["explain"];
+    assert_eq!(
+        (status, &because["rule"]),
+        (409, &json!("no_quota")),
+        "{denied}"
+    );
+    assert_eq!(because["because"][0]["rule"], "quota_inactive", "{denied}");
+    assert_eq!(switch(&admin, "", true).await.0, 200);
+    let (_, drains) = ask(&rest, "GET", "/api/v1/drains", &own, "").await;
+    assert_eq!(drains["drains"], json!([]));
+    assert_eq!(switch(&admin, "?on_excess=maybe", true).await.0, 400);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn nodes_on_which_others_have_leases_are_bound_only_with_the_notice() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::on(dir.path(), SetClock::new(START)).await;

@@ -161,6 +161,12 @@ async fn case_41_what_changed_since_it_was_read_is_not_written_over() {
     let settings = [1, 2].map(|seconds| json!({"ghost_after_seconds": seconds}));
     let path = "/api/v1/settings";
     portal.raced("PUT", path, path, &settings).await;
+    let quota = json!({"region": "r", "quota_source": "assign", "gpu_model": "m8", "num": 2});
+    let given = portal.over("PUT", "/api/v1/quotas/new", &quota, None).await;
+    assert_eq!(given.status, 200, "{}", given.body);
+    let (path, switched) = ("/api/v1/entitlements/0", [false, true]);
+    let switched = switched.map(|active| json!({"is_active": active}));
+    portal.raced("PATCH", path, path, &switched).await;
     portal.running.end().await;
 }
 

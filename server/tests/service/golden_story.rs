@@ -6,13 +6,13 @@ use gpuquota_core::archive::Archive;
 use gpuquota_core::catalogue::ModelEntry;
 use gpuquota_core::command::{
     CheckOutSeat, CreateLicenceQuota, NodeReport, OnExcess, QuotaName, ReleaseQuota, RequestLease,
-    SetQuota,
+    SetQuota, SwitchQuota,
 };
 use gpuquota_core::device::{DeviceReport, GpuUuid};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::id::{
     Code, DisplayName, GpuModel, GroupName, HostResourceName, Incarnation, LeaseId, NodeName,
-    ProductId, Region, SeatId, Seq, SessionId, TenantName, TenantNumber, Timestamp,
+    ProductId, QuotaId, Region, SeatId, Seq, SessionId, TenantName, TenantNumber, Timestamp,
 };
 use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::licence::Product;
@@ -290,6 +290,13 @@ async fn drains(running: &Running) {
         ttl_ms: None,
         ..request("a", 2, LeasePlacement::Devices)
     };
+    let switched = |active| {
+        Command::SwitchQuota(SwitchQuota {
+            quota: QuotaId(0),
+            active,
+            on_excess: OnExcess::Drain,
+        })
+    };
     // The lease is told to leave its node, and then may stay.
     let bound = SetQuota {
         on_excess: OnExcess::Drain,
@@ -309,6 +316,8 @@ async fn drains(running: &Running) {
             Command::RequestLease(longer),
             Command::SetQuota(bound),
             Command::ReleaseQuota(given_back),
+            switched(false),
+            switched(true),
             lower(1),
         ])
         .await;

@@ -3,10 +3,11 @@
 
 use gpuquota_core::command::{
     ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, OnExcess, QuotaName, ReleaseQuota,
-    RequestLease, SetQuota, SetTenant,
+    RequestLease, SetQuota, SetTenant, SwitchQuota,
 };
 use gpuquota_core::id::{
-    DisplayName, GpuModel, LeaseId, LicenceQuotaId, ProductId, SeatId, TenantNumber, Timestamp,
+    DisplayName, GpuModel, LeaseId, LicenceQuotaId, ProductId, QuotaId, SeatId, TenantNumber,
+    Timestamp,
 };
 use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::limit::Limit;
@@ -40,6 +41,7 @@ const TABLE: &[(u64, Make)] = &[
     (1, create_licence_quota),
     (16, set_quota),
     (3, release_quota),
+    (3, switch_quota),
     (2, freeze),
     (2, revoke),
 ];
@@ -268,6 +270,17 @@ fn release_quota(ground: &mut Ground<'_>) -> Command {
         name: ground.quota_name(),
         forced: ground.dice.chance(200),
         must_exist: ground.dice.chance(500),
+    })
+}
+
+fn switch_quota(ground: &mut Ground<'_>) -> Command {
+    Command::SwitchQuota(SwitchQuota {
+        quota: QuotaId(ground.dice.below(8)),
+        active: ground.dice.chance(600),
+        on_excess: match ground.dice.chance(300) {
+            true => OnExcess::Drain,
+            false => OnExcess::Deny,
+        },
     })
 }
 

@@ -19,6 +19,7 @@ struct Entitled {
     limit: Limit,
     expires_at: Option<i64>,
     expired: bool,
+    active: bool,
 }
 
 /// What the same quotas of a tenant are about.
@@ -56,7 +57,9 @@ impl Devices {
                 expires_at,
                 ..
             } => {
+                let known = self.quotas.get(quota);
                 let entitled = Entitled {
+                    active: known.is_none_or(|known| known.active),
                     key: key.clone(),
                     limit: *limit,
                     expires_at: expires_at.map(|end| end.0),
@@ -70,6 +73,11 @@ impl Devices {
             Event::QuotaExpired { quota } => {
                 if let Some(entitled) = self.quotas.get_mut(quota) {
                     entitled.expired = true;
+                }
+            }
+            Event::QuotaSwitched { quota, active } => {
+                if let Some(entitled) = self.quotas.get_mut(quota) {
+                    entitled.active = *active;
                 }
             }
             Event::SessionOpened { node, region, .. }
@@ -98,6 +106,11 @@ impl Devices {
             }
             _ => {}
         }
+    }
+
+    /// Whose a quota is.
+    pub(super) fn entitled(&self, quota: QuotaId) -> Option<&TenantName> {
+        self.quotas.get(&quota).map(|entitled| &entitled.key.tenant)
     }
 
     /// All devices as their nodes last said.
@@ -173,6 +186,7 @@ impl Devices {
                         && key.quota_type == *quota_type
                         && CanonicalModel::of(&key.gpu_model) == *model
                         && !entitled.expired
+                        && entitled.active
                         && entitled.expires_at.is_none_or(|end| end > at);
                     granted = match (fits, entitled.limit) {
                         (false, _) => granted,

@@ -47,6 +47,10 @@ impl Bank {
             Event::QuotaSet {
                 key, expires_at, ..
             } => expires_at.is_none_or(|end| end.0 > row.at) && !self.drains(&key.tenant, row),
+            Event::QuotaSwitched { quota, .. } => {
+                let whose = self.devices.entitled(*quota);
+                whose.is_some_and(|tenant| !self.drains(tenant, row))
+            }
             Event::QuotaReleased { forced, .. } => !forced,
             _ => false,
         };

@@ -16,6 +16,7 @@ impl State {
             }
             Event::QuotaSet { key, .. } => self.changes.tenant(&key.tenant, seq),
             Event::QuotaExpired { quota }
+            | Event::QuotaSwitched { quota, .. }
             | Event::QuotaReleased { quota, .. }
             | Event::QuotaNoticed { quota, .. } => {
                 self.note_quota(seq, *quota);

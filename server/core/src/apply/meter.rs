@@ -40,7 +40,7 @@ impl State {
             let grants = quota.grants() != Limit::Finite(0);
             (
                 grants,
-                quota.expired,
+                quota.in_force(),
                 quota.nodes.clone(),
                 quota.key.clone(),
             )

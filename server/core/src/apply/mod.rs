@@ -12,7 +12,7 @@ mod node;
 
 use crate::command::{Answer, Outcome};
 use crate::event::{Event, KeptAnswer, Record};
-use crate::id::{OpId, Seq, Timestamp};
+use crate::id::{OpId, QuotaId, Seq, Timestamp};
 use crate::lease::{Lease, LeasePhase};
 use crate::node::{Node, NodeState, SpoolMark};
 use crate::quota::Quota;
@@ -73,6 +73,22 @@ impl State {
         {
             self.index.revoked.remove(&oldest);
             self.rows.revoked.remove(&oldest.1);
+        }
+    }
+
+    // What is in force is changed, not the terms.
+    fn put_in_force(&mut self, id: QuotaId, change: impl FnOnce(&mut Quota)) {
+        let Some(old) = self.rows.quotas.get(&id).cloned() else {
+            return;
+        };
+        let mut new = old.clone();
+        change(&mut new);
+        self.index.remove_quota(&self.rows, &old);
+        self.touch_quota(Some(&old), Some(&new));
+        self.index.add_quota(&self.rows, &new);
+        self.rows.quotas.insert(id, new);
+        if !old.nodes.is_empty() {
+            self.recharge_tenant(&old.key.tenant);
         }
     }
 
@@ -146,6 +162,7 @@ impl State {
                     expired: expires_at.is_some_and(|end| end <= at),
                     reference: *reference,
                     nodes: nodes.clone(),
+                    switched_off: old.as_ref().is_some_and(|old| old.switched_off),
                     noticed: old
                         .as_ref()
                         .filter(|old| old.expires_at == *expires_at)
@@ -162,21 +179,12 @@ impl State {
                 }
             }
             Event::QuotaExpired { quota } => {
-                if let Some(old) = self.rows.quotas.get(quota).cloned() {
-                    self.index.remove_quota(&self.rows, &old);
-                    let expired = Quota {
-                        expired: true,
-                        ..old.clone()
-                    };
-                    self.touch_quota(Some(&old), Some(&expired));
-                    self.index.add_quota(&self.rows, &expired);
-                    let (tenant, bound) = (expired.key.tenant.clone(), !expired.nodes.is_empty());
-                    self.rows.quotas.insert(*quota, expired);
-                    if bound {
-                        self.recharge_tenant(&tenant);
-                    }
-                }
+                self.put_in_force(*quota, |quota| quota.expired = true);
             }
+            Event::QuotaSwitched { quota, active } => self.put_in_force(*quota, |quota| {
+                quota.switched_off = !active;
+                quota.updated_at = at;
+            }),
             Event::QuotaReleased { quota, forced: _ } => {
                 if let Some(old) = self.rows.quotas.remove(quota) {
                     self.index.remove_quota(&self.rows, &old);

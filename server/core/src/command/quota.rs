@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::id::{GpuModel, NodeName, Reference, Region, TenantName, Timestamp};
+use crate::id::{GpuModel, NodeName, QuotaId, Reference, Region, TenantName, Timestamp};
 use crate::limit::Limit;
 use crate::quota::{QuotaSource, QuotaType};
 
@@ -46,6 +46,17 @@ pub enum OnExcess {
     Deny,
     /// It is taken; what is over has the notice of the settings to leave, and is then drained.
     Drain,
+}
+
+/// Put a quota out of force, or back into it; its terms stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwitchQuota {
+    /// Which.
+    pub quota: QuotaId,
+    /// Whether it is to grant.
+    pub active: bool,
+    /// What becomes of a change that leaves something in use unjustified.
+    pub on_excess: OnExcess,
 }
 
 /// Take a quota away.

@@ -96,6 +96,7 @@ impl State {
         let quotas = events.iter().filter_map(|event| match event {
             Event::QuotaSet { quota, .. }
             | Event::QuotaExpired { quota }
+            | Event::QuotaSwitched { quota, .. }
             | Event::QuotaReleased { quota, .. } => self.quota(*quota),
             _ => None,
         });

@@ -22,6 +22,7 @@ impl State {
     ) -> Decision {
         let (cause, sweeps) = match command {
             Command::SetQuota(set) => (cause_of(set, now), false),
+            Command::SwitchQuota(switch) => (taken_back(switch.on_excess), false),
             Command::ReleaseQuota(release) => (release.forced.then_some(Cause::Release), false),
             Command::Sweep => (Some(Cause::Expiry), true),
             _ => (None, false),
@@ -77,7 +78,9 @@ impl State {
             .iter()
             .filter_map(|event| match event {
                 Event::QuotaSet { key, .. } => Some(&key.tenant),
-                Event::QuotaExpired { quota } | Event::QuotaReleased { quota, .. } => {
+                Event::QuotaExpired { quota }
+                | Event::QuotaSwitched { quota, .. }
+                | Event::QuotaReleased { quota, .. } => {
                     self.quota(*quota).map(|quota| &quota.key.tenant)
                 }
                 _ => None,
@@ -148,9 +151,14 @@ impl State {
                 .any(|(whose, what)| whose == tenant && what == group)
         };
         let set = |tenant: &TenantName| {
-            let mut events = events.iter();
-            events
-                .any(|event| matches!(event, Event::QuotaSet { key, .. } if key.tenant == *tenant))
+            events.iter().any(|event| match event {
+                Event::QuotaSet { key, .. } => key.tenant == *tenant,
+                Event::QuotaSwitched { quota, .. } => {
+                    let quota = after.quota(*quota);
+                    quota.is_some_and(|quota| quota.key.tenant == *tenant)
+                }
+                _ => false,
+            })
         };
         let goes_on = |tenant: &TenantName| {
             let mut events = events.iter();
@@ -179,8 +187,14 @@ impl State {
 fn cause_of(set: &SetQuota, now: Timestamp) -> Option<Cause> {
     match (set.expires_at, set.on_excess) {
         (Some(end), _) if end <= now => Some(Cause::Expiry),
-        (_, OnExcess::Drain) => Some(Cause::Shrink),
-        (_, OnExcess::Deny) => None,
+        (_, on_excess) => taken_back(on_excess),
+    }
+}
+
+fn taken_back(on_excess: OnExcess) -> Option<Cause> {
+    match on_excess {
+        OnExcess::Drain => Some(Cause::Shrink),
+        OnExcess::Deny => None,
     }
 }
 

@@ -9,6 +9,7 @@ mod node;
 mod preview;
 mod quota;
 mod retire;
+mod switch;
 
 pub use preview::Preview;
 
@@ -37,6 +38,7 @@ impl State {
         match command {
             Command::SetQuota(set) => self.decide_set_quota(set, now),
             Command::ReleaseQuota(release) => self.decide_release_quota(release),
+            Command::SwitchQuota(switch) => self.decide_switch_quota(*switch, now),
             Command::DeclareNode(declared) => Ok(self.decide_declare_node(declared)),
             Command::SetTenant(set) => self.decide_set_tenant(set),
             Command::SetRegion(region) => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::directory::unknown;
-use crate::command::{Command, Decision, OnExcess, Outcome, ReleaseQuota, SetQuota};
+use crate::command::{Command, Decision, OnExcess, Outcome, ReleaseQuota, SetQuota, SwitchQuota};
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{LeaseId, TenantName, Timestamp};
@@ -48,6 +48,16 @@ impl State {
                 let tenant = &release.name.tenant;
                 (tenant, Command::ReleaseQuota(taken), None)
             }
+            Command::SwitchQuota(switch) => {
+                let known = self.quota(switch.quota).ok_or(Denied::NoSuchQuota)?;
+                let taken = SwitchQuota {
+                    on_excess: OnExcess::Drain,
+                    ..*switch
+                };
+                let ends = known.expires_at.filter(|_| switch.active);
+                let ends = ends.filter(|end| *end > now);
+                (&known.key.tenant, Command::SwitchQuota(taken), ends)
+            }
             _ => return Err(unknown("plan", "of such a command")),
         };
         let swept = self.decide(&Command::Sweep, now)?;
@@ -66,7 +76,7 @@ impl State {
             Outcome::Quota(quota) => after.quota(quota),
             _ => None,
         };
-        let others = others.filter(|quota| !quota.expired);
+        let others = others.filter(|quota| quota.in_force());
         let others = others.map(|quota| after.others_on(tenant, &quota.nodes));
         Ok(Preview {
             plan,

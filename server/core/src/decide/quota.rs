@@ -32,7 +32,8 @@ impl State {
         let outcome = Outcome::Quota(id);
         // An end in the past is always taken (D0.6): what it leaves unjustified is not the doing of limit or nodes.
         let ended = set.expires_at.is_some_and(|end| end <= now);
-        let displaced = match ended {
+        let idle = ended || old.is_some_and(|old| old.switched_off);
+        let displaced = match idle {
             true => Vec::new(),
             false => self.displaced(&key.tenant, &nodes, set.on_excess, now)?,
         };
@@ -57,6 +58,7 @@ impl State {
                 .filter(|_| ended)
                 .map_or(set.expires_at, |old| old.expires_at),
             expired: ended && old.is_none_or(|old| old.expired),
+            switched_off: old.is_some_and(|old| old.switched_off),
             reference,
             nodes: nodes.clone(),
             noticed: None,
@@ -176,7 +178,11 @@ impl State {
         Ok(nodes)
     }
 
-    fn check_bindings(&self, key: &QuotaKey, nodes: &BTreeSet<NodeName>) -> Result<(), Denied> {
+    pub(super) fn check_bindings(
+        &self,
+        key: &QuotaKey,
+        nodes: &BTreeSet<NodeName>,
+    ) -> Result<(), Denied> {
         for node in nodes {
             if let Some(bound) = self.bound_tenant(node)
                 && *bound != key.tenant
@@ -191,7 +197,7 @@ impl State {
     }
 
     // A kind of which no host is added may stay over its limit.
-    fn check_host_limits(
+    pub(super) fn check_host_limits(
         &self,
         old: Option<&Quota>,
         key: &QuotaKey,
@@ -203,7 +209,7 @@ impl State {
         let bound = self.bound_nodes(&key.tenant);
         let others = self.quotas_of(&key.tenant);
         let others =
-            others.filter(|quota| !quota.expired && old.is_none_or(|old| old.id != quota.id));
+            others.filter(|quota| quota.in_force() && old.is_none_or(|old| old.id != quota.id));
         let mut after: BTreeSet<&NodeName> = others.flat_map(|quota| &quota.nodes).collect();
         after.extend(nodes);
         for resource in self.host_resources() {
@@ -227,7 +233,7 @@ impl State {
     }
 
     // Only what this change would leave unjustified counts: a tenant that is over already may still be given more.
-    fn check_excess(&self, old: Option<&Quota>, new: &Quota) -> Result<(), Denied> {
+    pub(super) fn check_excess(&self, old: Option<&Quota>, new: &Quota) -> Result<(), Denied> {
         if old.is_none() && new.nodes.is_empty() {
             // A further quota of the region takes nothing from others; one with nodes takes what is held there.
             return Ok(());
@@ -241,12 +247,16 @@ impl State {
         if excess == 0 {
             return Ok(());
         }
-        let asked = match new.limit {
+        let asked = match new.switched_off {
+            true => Limit::Finite(0),
+            false => new.limit,
+        };
+        let asked_for = match asked {
             Limit::Finite(limit) => Some(u64::from(limit)),
             Limit::Unlimited => None,
         };
         let because = Explanation {
-            asked,
+            asked: asked_for,
             admit: Some(self.accepted(new, &quotas, before.excess(), excess)),
             ..self.account(
                 Rule::BelowUse,
@@ -257,7 +267,7 @@ impl State {
         };
         Err(Denied::BelowUse {
             quota: new.id,
-            asked: new.limit.to_string(),
+            asked: asked.to_string(),
             limit: old.unwrap_or(new).limit.to_string(),
             used: old.map_or(&after, |_| &before).of(new.id),
             excess,
@@ -293,5 +303,5 @@ impl State {
 
 // More of the same can leave nothing unjustified, and the check costs a look at all that the tenant holds.
 fn may_take_away(old: &Quota, new: &Quota) -> bool {
-    !new.limit.at_least(old.limit) || old.expired != new.expired || old.nodes != new.nodes
+    !new.limit.at_least(old.limit) || old.in_force() != new.in_force() || old.nodes != new.nodes
 }

@@ -132,7 +132,7 @@ impl State {
     /// Nodes that serve a tenant alone.
     #[must_use]
     pub fn bound_nodes(&self, tenant: &TenantName) -> BTreeSet<&NodeName> {
-        let binding = self.quotas_of(tenant).filter(|quota| !quota.expired);
+        let binding = self.quotas_of(tenant).filter(|quota| quota.in_force());
         binding.flat_map(|quota| &quota.nodes).collect()
     }
 

@@ -100,6 +100,6 @@ impl State {
         confined.is_some_and(|tenant| tenant.profile.confined)
             && self
                 .quotas_of(tenant)
-                .any(|quota| !quota.expired && !quota.nodes.is_empty())
+                .any(|quota| quota.in_force() && !quota.nodes.is_empty())
     }
 }

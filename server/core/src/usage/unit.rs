@@ -25,8 +25,8 @@ impl Unit<'_> {
     pub(crate) fn fitting(&self, order: &[&Quota]) -> Vec<Place> {
         let model = &self.charge.group.model;
         let dedicated = dedicated_to(order, self.node, model);
-        // One that has ended binds the node no more: it is charged only what nothing else could be.
-        if dedicated.iter().any(|place| !order[*place].expired) {
+        // One that is not in force binds the node no more: it is charged only what nothing else could be.
+        if dedicated.iter().any(|place| order[*place].in_force()) {
             return dedicated;
         }
         let own_type = self.own_type();
@@ -46,7 +46,7 @@ impl Unit<'_> {
     pub(crate) fn group(&self, order: &[&Quota], fitting: &[Place]) -> Group {
         let mut fitting = fitting.iter().map(|place| order[*place]);
         let dedicated =
-            fitting.any(|quota| quota.key.quota_type == QuotaType::Dedicated && !quota.expired);
+            fitting.any(|quota| quota.key.quota_type == QuotaType::Dedicated && quota.in_force());
         let quota_type = if dedicated {
             QuotaType::Dedicated
         } else {

@@ -1,6 +1,6 @@
 //! What a denial says would admit a request does admit it, and no smaller change of that kind does.
 
-use gpuquota_core::command::{OnExcess, QuotaName, RequestLease, SetQuota};
+use gpuquota_core::command::{OnExcess, QuotaName, RequestLease, SetQuota, SwitchQuota};
 use gpuquota_core::event::SilenceReason;
 use gpuquota_core::explanation::{Change, Explanation, Rule};
 use gpuquota_core::id::{GroupName, QuotaId, SessionId, Timestamp};
@@ -80,6 +80,26 @@ pub(crate) fn judge(state: &State, asked: &RequestLease, because: &Explanation, 
             let enough = matches!(quota.limit, Limit::Finite(has) if u64::from(has) >= *limit);
             assert!(
                 enough || !admits(&extended(limit - 1), count),
+                "{because:?}"
+            );
+        }
+        Some(Change::ActivateQuota { quota, limit }) if numbered => {
+            let quota = state.quota(*quota).unwrap();
+            let active = |limit: u64| {
+                let mut after = Ledger::of(with(state, quota, limit, quota.expires_at, now));
+                let switch = Command::SwitchQuota(SwitchQuota {
+                    quota: quota.id,
+                    active: true,
+                    on_excess: OnExcess::Drain,
+                });
+                let answer = after.ask(&switch, now, None);
+                assert!(matches!(answer, Answer::Granted(_)), "{answer:?}");
+                after.state
+            };
+            assert!(admits(&active(*limit), asked.count.into()), "{because:?}");
+            let enough = matches!(quota.limit, Limit::Finite(has) if u64::from(has) >= *limit);
+            assert!(
+                enough || !admits(&active(limit - 1), asked.count.into()),
                 "{because:?}"
             );
         }

@@ -15,7 +15,16 @@ use crate::world::{NODES, TENANTS, TOKENS, node, tenant};
 pub(crate) fn compare(state: &State, naive: &Naive, now: Timestamp) {
     let quotas: Vec<_> = state
         .quotas()
-        .map(|q| (q.id, q.key.clone(), q.limit, q.expires_at, q.expired))
+        .map(|q| {
+            (
+                q.id,
+                q.key.clone(),
+                q.limit,
+                q.expires_at,
+                q.expired,
+                q.switched_off,
+            )
+        })
         .collect();
     let details: Vec<_> = state
         .quotas()
@@ -25,10 +34,10 @@ pub(crate) fn compare(state: &State, naive: &Naive, now: Timestamp) {
     told.sort_by_key(|q| q.id);
     assert_eq!(quotas.len(), told.len(), "number of quotas");
     for ((quota, detail), q) in quotas.into_iter().zip(details).zip(&told) {
-        let (id, key, limit, end, expired) = quota;
+        let (id, key, limit, end, expired, off) = quota;
         assert_eq!(
-            (id, limit, end, expired),
-            (q.id, q.limit, q.end, q.over(now))
+            (id, limit, end, expired, off),
+            (q.id, q.limit, q.end, q.ended(now), q.off)
         );
         assert_eq!(
             (&key.tenant, &key.region, key.source),

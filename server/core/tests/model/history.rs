@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{DeclareNode, OnExcess, QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{
+    DeclareNode, OnExcess, QuotaName, ReleaseQuota, SetQuota, SwitchQuota,
+};
 use gpuquota_core::event::SilenceReason;
-use gpuquota_core::id::{NodeName, Reference, Region, Seq, SessionId, Timestamp};
+use gpuquota_core::id::{NodeName, QuotaId, Reference, Region, Seq, SessionId, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::QuotaType;
 use proptest::collection::vec;
@@ -33,6 +35,7 @@ pub(crate) struct Step {
 enum Act {
     Set(Naming, Limit, Option<i64>, Option<BTreeSet<NodeName>>),
     Release(Naming, bool, bool),
+    Switch(Index, bool),
     Declare(NodeName, Region),
     Open(NodeName, Region),
     Report(Saying),
@@ -93,6 +96,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         10 => (naming(), limit(), end, nodes).prop_map(|(n, l, e, on)| Act::Set(n, l, e, on)),
         4 => (naming(), any::<bool>(), any::<bool>()).prop_map(|(n, f, m)| Act::Release(n, f, m)),
+        3 => (any::<Index>(), any::<bool>()).prop_map(|(q, a)| Act::Switch(q, a)),
         1 => (any_node(), any_region()).prop_map(|(n, r)| Act::Declare(n, r)),
         1 => (any_node(), any_region()).prop_map(|(n, r)| Act::Open(n, r)),
         14 => saying().prop_map(Act::Report),
@@ -174,6 +178,11 @@ impl Step {
                 name: naming.resolve(ledger),
                 forced: *forced,
                 must_exist: *must_exist,
+            }),
+            Act::Switch(at, active) => Command::SwitchQuota(SwitchQuota {
+                quota: QuotaId(at.index(ledger.quotas.len() + 1) as u64),
+                active: *active,
+                on_excess: OnExcess::Deny,
             }),
             Act::Declare(node, region) => {
                 Command::DeclareNode(DeclareNode::at(node.clone(), region.clone()))

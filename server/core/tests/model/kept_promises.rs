@@ -103,7 +103,7 @@ fn borne(state: &State, terms: &LeaseTerms) {
             && quota.key.region == terms.region
             && quota.key.quota_type == terms.quota_type
             && quota.model == model
-            && !quota.expired
+            && quota.in_force()
     });
     let mut limit = 0;
     for quota in granting {
@@ -117,7 +117,7 @@ fn borne(state: &State, terms: &LeaseTerms) {
     let own_type = |key: &DeviceKey, node: &NodeName| {
         let dedicated = state.quotas().any(|quota| {
             quota.key.tenant == *tenant
-                && !quota.expired
+                && quota.in_force()
                 && quota.nodes.contains(node)
                 && quota.model == model
         });

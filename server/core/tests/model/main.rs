@@ -38,6 +38,7 @@ mod retire;
 mod rules;
 mod saying;
 mod settled;
+mod switched;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

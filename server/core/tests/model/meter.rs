@@ -56,7 +56,7 @@ fn may(state: &State, tenant: &TenantName, key: &DeviceKey, device: &Device) -> 
         return lease.terms.tenant == *tenant;
     }
     let mut quotas = state.quotas();
-    if quotas.any(|q| !q.expired && q.nodes.contains(&device.node) && q.key.tenant != *tenant) {
+    if quotas.any(|q| q.in_force() && q.nodes.contains(&device.node) && q.key.tenant != *tenant) {
         return false;
     }
     if state.kept_off(tenant, &device.node) {
@@ -65,7 +65,7 @@ fn may(state: &State, tenant: &TenantName, key: &DeviceKey, device: &Device) -> 
     let own = || {
         state
             .quotas()
-            .filter(|q| q.key.tenant == *tenant && !q.expired && q.model == device.canonical)
+            .filter(|q| q.key.tenant == *tenant && q.in_force() && q.model == device.canonical)
     };
     let here = |q: &&gpuquota_core::quota::Quota| q.nodes.contains(&device.node);
     if own().any(|q| here(&q)) {

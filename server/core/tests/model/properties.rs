@@ -126,6 +126,7 @@ fn quota((row, id): (Drawn, u64)) -> Quota {
         limit,
         expires_at: end.map(|ms| Timestamp(START.0 + ms)),
         expired: end.is_some_and(|ms| ms <= 0),
+        switched_off: false,
         reference: None,
         nodes: nodes.into_iter().filter(|_| dedicated).map(node).collect(),
         noticed: None,

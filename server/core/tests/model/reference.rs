@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{DeclareNode, NodeReport, Outcome, QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{
+    DeclareNode, NodeReport, Outcome, QuotaName, ReleaseQuota, SetQuota, SwitchQuota,
+};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::id::{
     GpuModel, NodeName, QuotaId, Reference, Region, Seq, SessionId, TenantName, Timestamp,
@@ -30,14 +32,19 @@ pub(crate) struct Entitled {
     pub(crate) model: GpuModel,
     pub(crate) limit: Limit,
     pub(crate) end: Option<Timestamp>,
+    pub(crate) off: bool,
     pub(crate) reference: Option<Reference>,
     pub(crate) nodes: BTreeSet<NodeName>,
     pub(crate) made: Timestamp,
 }
 
 impl Entitled {
-    pub(crate) fn over(&self, now: Timestamp) -> bool {
+    pub(crate) fn ended(&self, now: Timestamp) -> bool {
         self.end.is_some_and(|end| end <= now)
+    }
+
+    pub(crate) fn over(&self, now: Timestamp) -> bool {
+        self.off || self.ended(now)
     }
 
     fn named(&self, name: &QuotaName, quota_type: QuotaType) -> bool {
@@ -109,6 +116,7 @@ impl Naive {
         match command {
             Command::SetQuota(set) => self.set(set, now),
             Command::ReleaseQuota(release) => self.release(release, now),
+            Command::SwitchQuota(switch) => self.switch(*switch, now),
             Command::DeclareNode(DeclareNode { node, region, .. }) => {
                 self.host_or_new(node, region).region = region.clone();
                 Ok(Outcome::Done)
@@ -231,10 +239,11 @@ impl Naive {
             return Err("node_bound".into());
         }
         let ends_now = set.expires_at.is_some_and(|end| end <= now);
-        if !ends_now && self.others_lease(&name.tenant, &nodes, now) {
+        let old = self.quotas.iter().position(|q| q.named(name, quota_type));
+        let idle = ends_now || old.is_some_and(|at| self.quotas[at].off);
+        if !idle && self.others_lease(&name.tenant, &nodes, now) {
             return Err("leased_by_others".into());
         }
-        let old = self.quotas.iter().position(|q| q.named(name, quota_type));
         let mut after = self.clone();
         let at = old.unwrap_or_else(|| {
             after.quotas.push(Entitled {
@@ -246,6 +255,7 @@ impl Naive {
                 model: name.gpu_model.clone(),
                 limit: Limit::Finite(0),
                 end: set.expires_at,
+                off: false,
                 reference: None,
                 nodes: BTreeSet::new(),
                 made: now,
@@ -255,24 +265,53 @@ impl Naive {
         });
         let new = &mut after.quotas[at];
         let id = new.id;
-        let (lived, lived_until) = (!new.over(now), new.end);
+        let (lived, lived_until) = (!new.ended(now), new.end);
         new.limit = set.limit;
         new.nodes = nodes;
         new.reference = name.reference.or(new.reference);
         // An end in the past is always taken (D0.6): what it leaves unjustified is not the limit's doing.
         new.end = set.expires_at;
         let mut judged = after.clone();
-        if lived && judged.quotas[at].over(now) {
+        if lived && judged.quotas[at].ended(now) {
             judged.quotas[at].end = lived_until;
         }
-        let before = self.charge(&name.tenant, now).excess;
-        let later = judged.charge(&name.tenant, now).excess;
-        if later > before {
-            return Err(format!("below_use by {}", later - before));
-        }
+        self.check_excess(&judged, &name.tenant, now)?;
         *self = after;
         self.know(&name.tenant);
         Ok(Outcome::Quota(id))
+    }
+
+    fn switch(&mut self, switch: SwitchQuota, now: Timestamp) -> Said {
+        let at = self.quotas.iter().position(|q| q.id == switch.quota);
+        let at = at.ok_or("no_such_quota")?;
+        let mut after = self.clone();
+        after.quotas[at].off = !switch.active;
+        let quota = &self.quotas[at];
+        let back = quota.over(now) && !after.quotas[at].over(now);
+        let foreign = |node| self.bound(node, now).is_some_and(|t| *t != quota.tenant);
+        if back && quota.nodes.iter().any(foreign) {
+            return Err("node_bound".into());
+        }
+        if back && self.others_lease(&quota.tenant, &quota.nodes, now) {
+            return Err("leased_by_others".into());
+        }
+        self.check_excess(&after, &quota.tenant, now)?;
+        *self = after;
+        Ok(Outcome::Quota(switch.quota))
+    }
+
+    fn check_excess(
+        &self,
+        after: &Self,
+        tenant: &TenantName,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let before = self.charge(tenant, now).excess;
+        let later = after.charge(tenant, now).excess;
+        match later > before {
+            true => Err(format!("below_use by {}", later - before)),
+            false => Ok(()),
+        }
     }
 
     fn release(&mut self, release: &ReleaseQuota, now: Timestamp) -> Said {

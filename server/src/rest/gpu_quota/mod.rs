@@ -47,12 +47,9 @@ async fn write(api: &Api, call: &Call, command: Command, dry_run: bool) -> Resul
             data: None,
         });
     }
-    let committed = api.ledger.read();
-    let preview = committed.state.preview(&command, api.clock.wall());
-    let preview = preview.map_err(|denied| Problem::of_ledger(denied.into(), &call.principal))?;
     Reply::ok(Done {
         code: 0,
-        data: Some(PlanBody::of(&preview, call.principal.role)),
+        data: Some(call.plan(api, &command)?),
     })
 }
 

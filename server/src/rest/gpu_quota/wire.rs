@@ -2,13 +2,14 @@
 
 use std::str::FromStr;
 
-use gpuquota_core::command::{OnExcess, QuotaName, ReleaseQuota, SetQuota};
+use gpuquota_core::command::{QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::id::{GpuModel, NodeName, Reference, Region, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::quota::{QuotaSource, QuotaType};
 
 use crate::rest::call::Call;
 use crate::rest::json::{Fields, LARGEST_COUNT, invalid, misnamed, missing};
+use crate::rest::on_excess::on_excess;
 use crate::rest::query::Query;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
@@ -48,11 +49,7 @@ impl Filter {
 }
 
 pub(super) fn read_put(call: &Call) -> Result<Put, Problem> {
-    let on_excess = match call.query.single("on_excess")? {
-        None | Some("deny") => OnExcess::Deny,
-        Some("drain") => OnExcess::Drain,
-        Some(_) => return Err(invalid("on_excess", "must be deny or drain")),
-    };
+    let on_excess = on_excess(call)?;
     let tenant = tenant_of(call)?;
     let fields = Fields::parse(&call.body)?;
     let name = quota_name(&tenant, &Body(&fields))?;

@@ -10,15 +10,13 @@ use utoipa::ToSchema;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::invalid;
 use crate::rest::names;
+use crate::rest::native::page::{self, LARGEST_PAGE};
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
 use crate::service::audit::{Denial, Told};
 use crate::store::Row;
 
-/// Rows of an answer at most.
-pub(in crate::rest) const LARGEST_PAGE: u32 = 1000;
-const USUAL_PAGE: u32 = 100;
 /// Rows looked at for one answer; a filter that fits few of them goes on from `next`.
 const LOOKED_AT: u32 = 10_000;
 
@@ -83,6 +81,9 @@ pub(in crate::rest) struct Audit {
     /// Ask with this as `after` for what follows; null at the end of the journal.
     #[schema(value_type = Option<u64>, required)]
     next: Option<Seq>,
+    /// Rows after `after` and before this one were moved to archives; null: none that was asked for.
+    #[schema(value_type = Option<u64>, required)]
+    archived_before: Option<Seq>,
     /// The last hour's denials on this server, newest minute first.
     denials: Vec<DenialBody>,
 }
@@ -95,12 +96,18 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
     let mut after = wanted.after;
     let mut changes = Vec::new();
     let mut looked_at = 0;
+    let mut archived_before = None;
     while after < last && changes.len() < wanted.limit && looked_at < LOOKED_AT {
         let rows = api.ledger.history().rows(after, LARGEST_PAGE).await;
         let rows = rows.map_err(|error| {
             tracing::error!(error = %error, "the journal cannot be read for the audit");
             Problem::new(Kind::Unavailable, "the journal cannot be read; see the log")
         })?;
+        // Rows are numbered without a gap.
+        let first = rows.first().map_or(last.next(), |(row, _)| row.seq);
+        if first > after.next() {
+            archived_before = Some(first);
+        }
         if rows.is_empty() {
             after = last;
         }
@@ -123,6 +130,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
     Reply::ok(Audit {
         changes,
         next: Some(after).filter(|after| *after < last),
+        archived_before,
         denials: denials
             .map(|(minute, denial, told)| denied(time::format(minute), denial, told))
             .collect(),
@@ -139,27 +147,10 @@ struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     fn read(call: &'a Call) -> Result<Self, Problem> {
-        let number = |name: &str, usual: u64| match call.query.single(name)? {
-            None => Ok(usual),
-            Some(text) => {
-                let plain = text.bytes().all(|b| b.is_ascii_digit());
-                let number = text.parse().ok().filter(|_| plain);
-                // JSON's readers know whole numbers up to there.
-                let number = number.filter(|number| *number < 1_u64 << 53);
-                number.ok_or_else(|| invalid(name, "must be a whole number"))
-            }
-        };
-        let limit = number("limit", USUAL_PAGE.into())?;
-        if !(1..=u64::from(LARGEST_PAGE)).contains(&limit) {
-            return Err(invalid(
-                "limit",
-                format!("must be from 1 to {LARGEST_PAGE}"),
-            ));
-        }
         let tenant = call.query.single("tenant")?.map(TenantName::new);
         Ok(Self {
-            after: Seq(number("after", 0)?),
-            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            after: Seq(page::after(&call.query)?.unwrap_or(0)),
+            limit: page::limit(&call.query)?,
             actor: call.query.single("actor")?,
             tenant: tenant
                 .transpose()

@@ -7,6 +7,7 @@ pub(super) mod groups;
 pub(super) mod leases;
 pub(super) mod models;
 pub(super) mod nodes;
+pub(super) mod page;
 pub(super) mod pools;
 pub(super) mod products;
 pub(super) mod projects;

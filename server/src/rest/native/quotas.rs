@@ -3,24 +3,26 @@
 use std::collections::BTreeMap;
 
 use gpuquota_core::State;
+use gpuquota_core::command::{Command, SwitchQuota};
 use gpuquota_core::id::{GpuModel, NodeName, QuotaId, Region, Seq, TenantName};
 use gpuquota_core::limit::Limit;
+use gpuquota_core::object::Object;
 use gpuquota_core::quota::Quota;
 use gpuquota_core::usage::{Usage, usage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::page;
+use super::wire::none;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::invalid;
+use crate::rest::json::{Fields, missing};
 use crate::rest::names;
+use crate::rest::on_excess::on_excess;
+use crate::rest::plan::PlanBody;
 use crate::rest::query::Query;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
-
-/// Quotas on one page at most, and where nobody says how many.
-pub(in crate::rest) const LARGEST_PAGE: u32 = 1000;
-const USUAL_PAGE: u32 = 100;
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Quotas)]
@@ -50,7 +52,7 @@ pub(in crate::rest) struct QuotaBody<'a> {
     quota_type: &'static str,
     #[schema(value_type = names::GpuModel)]
     gpu_model: &'a GpuModel,
-    /// Devices; null is unlimited. An expired quota grants none of them.
+    /// Devices; null is unlimited. A quota that is expired or not active grants none of them.
     #[schema(value_type = Option<u32>, required)]
     limit: Option<u32>,
     /// Devices counted against it, leased or held. It may be above the limit.
@@ -67,9 +69,47 @@ pub(in crate::rest) struct QuotaBody<'a> {
     expires_at: Option<String>,
     /// That time has come.
     expired: bool,
+    /// Whether it is in force until its end; `PATCH` changes it.
+    is_active: bool,
     /// Days before its end at which notice of it was last given; null: not yet.
     #[schema(required)]
     noticed_days: Option<u32>,
+}
+
+impl<'a> QuotaBody<'a> {
+    fn of(quota: &'a Quota, of_tenant: &Usage) -> Self {
+        let count = |of: &BTreeMap<QuotaId, u64>| of.get(&quota.id).copied().unwrap_or(0);
+        Self {
+            id: quota.id,
+            tenant: &quota.key.tenant,
+            region: &quota.key.region,
+            source: quota.key.source.as_str(),
+            quota_type: quota.key.quota_type.as_str(),
+            gpu_model: &quota.key.gpu_model,
+            limit: match quota.limit {
+                Limit::Unlimited => None,
+                Limit::Finite(limit) => Some(limit),
+            },
+            used: count(&of_tenant.used),
+            leased: count(&of_tenant.leased),
+            observed: count(&of_tenant.observed),
+            nodes: quota.nodes.iter().collect(),
+            expires_at: quota.expires_at.map(time::format),
+            expired: quota.expired,
+            is_active: !quota.switched_off,
+            noticed_days: quota.noticed,
+        }
+    }
+}
+
+/// What a switch answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = QuotaOrPlan)]
+#[expect(dead_code, reason = "describes what the two answers are")]
+pub(in crate::rest) enum QuotaOrPlan<'a> {
+    Quota(QuotaBody<'a>),
+    Plan(PlanBody),
 }
 
 /// `GET /api/v1/entitlements`: those of tenants that the caller sees, in order of their making.
@@ -96,33 +136,56 @@ fn page<'a>(state: &'a State, filter: &Filter, sees: impl Fn(&TenantName) -> boo
     let mut usages: BTreeMap<&TenantName, Usage> = BTreeMap::new();
     let mut body = |quota: &'a Quota| {
         let tenant = &quota.key.tenant;
-        let of_tenant = usages.entry(tenant).or_insert_with(|| usage(state, tenant));
-        let count = |of: &BTreeMap<QuotaId, u64>| of.get(&quota.id).copied().unwrap_or(0);
-        QuotaBody {
-            id: quota.id,
-            tenant,
-            region: &quota.key.region,
-            source: quota.key.source.as_str(),
-            quota_type: quota.key.quota_type.as_str(),
-            gpu_model: &quota.key.gpu_model,
-            limit: match quota.limit {
-                Limit::Unlimited => None,
-                Limit::Finite(limit) => Some(limit),
-            },
-            used: count(&of_tenant.used),
-            leased: count(&of_tenant.leased),
-            observed: count(&of_tenant.observed),
-            nodes: quota.nodes.iter().collect(),
-            expires_at: quota.expires_at.map(time::format),
-            expired: quota.expired,
-            noticed_days: quota.noticed,
-        }
+        let of_tenant = usages.entry(tenant);
+        QuotaBody::of(quota, of_tenant.or_insert_with(|| usage(state, tenant)))
     };
     Quotas {
         next: shown.last().map(|quota| quota.id).filter(|_| more),
         quotas: shown.into_iter().map(&mut body).collect(),
         seq: state.seq(),
     }
+}
+
+/// `GET /api/v1/entitlements/{id}`.
+pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let id = call.named("id", number)?;
+    let committed = call.read(api).await?;
+    let state = &committed.state;
+    let quota = state
+        .quota(id)
+        .filter(|quota| call.principal.sees(&quota.key.tenant));
+    let quota = quota.ok_or_else(|| none("quota"))?;
+    let body = QuotaBody::of(quota, &usage(state, &quota.key.tenant));
+    Ok(Reply::ok(body)?.tagged(state.generation(&Object::Quota(id))))
+}
+
+/// `PATCH /api/v1/entitlements/{id}`: puts it out of force, or back into it.
+pub(in crate::rest) async fn patch(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let fields = Fields::parse(&call.body)?;
+    let switch = SwitchQuota {
+        quota: call.named("id", number)?,
+        active: fields
+            .flag("is_active")?
+            .ok_or_else(|| missing("is_active"))?,
+        on_excess: on_excess(call)?,
+    };
+    let command = Command::SwitchQuota(switch);
+    if call.query.switch("dry_run")? {
+        return Reply::ok(call.plan(api, &command)?);
+    }
+    let object = Object::Quota(switch.quota);
+    let written = call.write(api, object, command).await?;
+    let committed = api.ledger.read();
+    let quota = committed.state.quota(switch.quota);
+    let quota = quota.ok_or_else(|| none("quota"))?;
+    let of_tenant = usage(&committed.state, &quota.key.tenant);
+    Ok(Reply::ok(QuotaBody::of(quota, &of_tenant))?.tagged(written.generation))
+}
+
+fn number(text: &str) -> Result<QuotaId, &'static str> {
+    page::number_in_path(text)
+        .map(QuotaId)
+        .ok_or("a quota's number is a whole number from 0 to 999999999999999999")
 }
 
 struct Filter {
@@ -136,27 +199,12 @@ struct Filter {
 impl Filter {
     fn read(query: &Query) -> Result<Self, Problem> {
         let text = |name| Ok::<_, Problem>(query.single(name)?.map(ToOwned::to_owned));
-        let after = query.single("after")?.map(number).transpose();
-        let after = after.map_err(|rule| invalid("after", rule))?;
-        let limit = match query.single("limit")? {
-            None => Some(USUAL_PAGE),
-            Some(text) => number(text)
-                .ok()
-                .and_then(|limit| u32::try_from(limit).ok())
-                .filter(|limit| (1..=LARGEST_PAGE).contains(limit)),
-        };
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
         Ok(Self {
             tenant: text("tenant")?,
             region: text("region")?,
             gpu_model: text("gpu_model")?,
-            after: after.map(QuotaId),
-            limit: limit.ok_or_else(|| {
-                invalid(
-                    "limit",
-                    format!("must be a whole number from 1 to {LARGEST_PAGE}"),
-                )
-            })?,
+            after: page::after(query)?.map(QuotaId),
+            limit: page::limit(query)?,
         })
     }
 
@@ -166,10 +214,4 @@ impl Filter {
             && is(&self.region, quota.key.region.as_str())
             && is(&self.gpu_model, quota.key.gpu_model.as_str())
     }
-}
-
-fn number(text: &str) -> Result<u64, &'static str> {
-    let plain = (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| plain);
-    number.ok_or("must be a whole number of at most 18 digits")
 }

@@ -26,11 +26,11 @@ pub(in crate::rest) fn list() -> Operation {
          X-Audit-Reason, 1 to 255 bytes. Denials are counted by caller, rule and minute and kept for an hour; \
          the log has them for as long as it is kept.",
     )
-    .query::<names::JournalSeq>("after", "Rows after this one; 0 where it is left out.")
-    .query::<names::AuditLimit>("limit", "Rows of the answer, 100 where it is left out.")
+    .query::<names::After>("after", "Rows after this one; 0 where it is left out.")
+    .query::<names::PageLimit>("limit", "Rows of the answer, 100 where it is left out.")
     .query::<names::Text>("actor", "What this caller did alone.")
     .query::<names::TenantName>("tenant", "What concerns this tenant alone.")
     .query::<names::Flag>("nodes", "Also what nodes reported.")
     .problem(Kind::Unavailable)
-    .answers::<Audit>(json!({ "changes": [change], "next": null, "denials": [denial] }))
+    .answers::<Audit>(json!({ "changes": [change], "next": null, "archived_before": null, "denials": [denial] }))
 }

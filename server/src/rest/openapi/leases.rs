@@ -24,8 +24,8 @@ pub(in crate::rest) fn list() -> Operation {
     .query::<names::Text>("project", "Only for this project.")
     .query::<names::Text>("node", "Only with devices of this node.")
     .query::<names::LeaseState>("state", "Only in this state; left out, active and releasing.")
-    .query::<names::LeaseId>("after", "Only with a higher number: `next` of the page before.")
-    .query::<names::LeasePage>("limit", "So many at most.")
+    .query::<names::After>("after", "Only with a higher number: `next` of the page before.")
+    .query::<names::PageLimit>("limit", "So many at most.")
     .past()
     .answers::<Leases<'_>>(json!({ "leases": [lease()], "next": null, "seq": 4711 }))
 }

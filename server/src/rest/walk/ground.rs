@@ -308,9 +308,12 @@ pub(super) fn path_of(route: &Route, whose: Whose) -> String {
     } else {
         "own"
     };
-    let number = match (whose, route.path.contains("products")) {
+    // Quotas are numbered from 0.
+    let number = match (whose, route.path) {
         (Whose::Nobodys, _) => "999",
-        (_, true) => "5",
+        (_, path) if path.contains("products") => "5",
+        (Whose::Own, path) if path.contains("entitlements") => "0",
+        (Whose::Other, path) if path.contains("entitlements") => "1",
         (Whose::Own, _) => "1",
         (Whose::Other, _) => "2",
     };
@@ -356,6 +359,7 @@ fn body_of(route: &Route, whose: Whose) -> String {
         ("POST", "/api/v1/licenses/admin/quotas/") => {
             json!({"tenant": number, "software_product": 1, "max_licenses": 9})
         }
+        ("PATCH", "/api/v1/entitlements/{id}") => json!({"is_active": true}),
         ("PATCH", _) => json!({"max_licenses": 8}),
         (_, "/api/v1/nodes/{name}") => json!({"region": "own-region"}),
         (_, "/api/v1/tenants/{tenant}/host-limits/{resource}") => json!({"hard_limit": 5}),

@@ -289,7 +289,7 @@ impl State {
         let asked = u64::from(terms.count);
         let quotas = self.quotas_in(&terms.tenant, group);
         let because = quotas
-            .filter(|quota| !quota.expired)
+            .filter(|quota| quota.in_force())
             .map(|quota| Explanation {
                 limit: Some(quota.limit),
                 nodes: quota.nodes.iter().take(MOST_NAMED).cloned().collect(),

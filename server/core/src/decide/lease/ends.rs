@@ -116,7 +116,7 @@ impl State {
     // What follows from the end of one of the tenant's quotas is not looked at, so nothing is said of later.
     fn quotas_last_until(&self, tenant: &TenantName, region: &Region) -> Timestamp {
         let quotas = self.quotas_of(tenant);
-        let lasting = quotas.filter(|quota| !quota.expired && quota.key.region == *region);
+        let lasting = quotas.filter(|quota| quota.in_force() && quota.key.region == *region);
         let ends = lasting.filter_map(|quota| quota.expires_at);
         ends.min().unwrap_or(Timestamp(i64::MAX))
     }

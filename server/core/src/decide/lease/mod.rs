@@ -244,7 +244,7 @@ impl State {
     fn check_quotas(&self, terms: &LeaseTerms, group: &Group) -> Result<QuotaSource, Denied> {
         let tenant = &terms.tenant;
         let quotas: Vec<&Quota> = self.quotas_in(tenant, group).collect();
-        let granting: Vec<&Quota> = quotas.iter().copied().filter(|q| !q.expired).collect();
+        let granting: Vec<&Quota> = quotas.iter().copied().filter(|q| q.in_force()).collect();
         if granting.is_empty() {
             return Err(self.no_quota(terms, group, &quotas));
         }

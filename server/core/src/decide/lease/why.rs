@@ -26,7 +26,7 @@ impl State {
         group: &Group,
     ) -> Explanation {
         let quotas = self.quotas_in(tenant, group);
-        let granting: Vec<&Quota> = quotas.filter(|quota| !quota.expired).collect();
+        let granting: Vec<&Quota> = quotas.filter(|quota| quota.in_force()).collect();
         let limit = total_limit(&granting).and_then(|limit| u32::try_from(limit).ok());
         let demand = self.demand(tenant, group);
         let own = self.own_holdings(tenant, group);
@@ -51,32 +51,31 @@ impl State {
     }
 
     /// No quota of the tenant grants anything of this group.
-    pub(super) fn no_quota(&self, terms: &LeaseTerms, group: &Group, ended: &[&Quota]) -> Denied {
+    pub(super) fn no_quota(&self, terms: &LeaseTerms, group: &Group, idle: &[&Quota]) -> Denied {
         let used = self.demand(&terms.tenant, group).used();
         let asked = u64::from(terms.count);
         let limit = used.saturating_add(asked);
-        let because = ended.iter().map(|quota| Explanation {
-            limit: Some(quota.limit),
-            admit: Some(extend(quota, limit)),
-            ..Explanation::new(
-                Rule::QuotaEnded,
-                format!(
-                    "the {} quota {} has ended",
-                    quota.key.source.as_str(),
-                    quota.id.0
-                ),
-            )
+        let because = idle.iter().map(|quota| {
+            let (rule, state) = match quota.expired {
+                true => (Rule::QuotaEnded, "has ended"),
+                false => (Rule::QuotaInactive, "is not active"),
+            };
+            let (source, id) = (quota.key.source.as_str(), quota.id.0);
+            Explanation {
+                limit: Some(quota.limit),
+                admit: put_in_force(quota, limit),
+                ..Explanation::new(rule, format!("the {source} quota {id} {state}"))
+            }
         });
+        let mut changes = idle.iter().filter_map(|quota| put_in_force(quota, limit));
+        let further = Change::RaiseLimit { quota: None, limit };
         let text = format!(
             "tenant {} has no {} quota of {} in {} that grants anything",
             terms.tenant, terms.quota_type, terms.gpu_model, terms.region
         );
         denied(Explanation {
             asked: Some(asked),
-            admit: Some(match ended.first() {
-                Some(quota) => extend(quota, limit),
-                None => Change::RaiseLimit { quota: None, limit },
-            }),
+            admit: changes.next().or(Some(further)),
             because: because.collect(),
             ..self.account(Rule::NoQuota, text, &terms.tenant, group)
         })
@@ -168,15 +167,22 @@ impl State {
     }
 }
 
-// A limit that is enough already stays.
-fn extend(quota: &Quota, least: u64) -> Change {
+// A limit that is enough already stays. Of one that has ended and is not active there is no single change.
+fn put_in_force(quota: &Quota, least: u64) -> Option<Change> {
     let limit = match quota.limit {
         Limit::Finite(limit) => u64::from(limit).max(least),
         Limit::Unlimited => least,
     };
-    Change::ExtendQuota {
-        quota: quota.id,
-        limit,
+    match (quota.expired, quota.switched_off) {
+        (true, false) => Some(Change::ExtendQuota {
+            quota: quota.id,
+            limit,
+        }),
+        (false, true) => Some(Change::ActivateQuota {
+            quota: quota.id,
+            limit,
+        }),
+        (true, true) | (false, false) => None,
     }
 }
 

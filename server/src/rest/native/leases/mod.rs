@@ -17,7 +17,6 @@ use crate::rest::status::{Kind, Problem};
 
 pub(in crate::rest) use body::{DryRun, LeaseBody, LeaseOrDryRun, Leases};
 use request::Filter;
-pub(in crate::rest) use request::LARGEST_PAGE;
 
 /// `GET /api/v1/leases`: those that the caller sees, ended ones only with `state=ended`.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {

@@ -10,15 +10,13 @@ use gpuquota_core::lease::{Lease, LeasePlacement, MOST_LABELS, MOST_LEASED};
 use serde_json::Value;
 
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, misnamed, missing};
+use crate::rest::native::page;
 use crate::rest::native::wire::{number_of, word_of};
 use crate::rest::query::Query;
-use crate::rest::status::{Kind, Problem};
+use crate::rest::status::Problem;
 
 /// A year of 365 days, seconds.
 const LONGEST_S: u32 = 365 * 24 * 60 * 60;
-/// Leases on one page at most, and where nobody says how many.
-pub(in crate::rest) const LARGEST_PAGE: u32 = 1000;
-const USUAL_PAGE: u32 = 100;
 
 /// Reads the body of a new lease.
 pub(super) fn lease(fields: &Fields) -> Result<RequestLease, Problem> {
@@ -115,11 +113,8 @@ fn labels(fields: &Fields) -> Result<BTreeMap<LabelName, DisplayName>, Problem> 
 
 /// Reads a lease's number.
 pub(super) fn number(text: &str) -> Result<LeaseId, &'static str> {
-    let plain = (1..=18).contains(&text.len())
-        && !text.starts_with('0')
-        && text.bytes().all(|b| b.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| plain);
-    number
+    page::number_in_path(text)
+        .filter(|number| *number > 0)
         .map(LeaseId)
         .ok_or("a lease's number is a whole number from 1 to 999999999999999999")
 }
@@ -143,26 +138,14 @@ impl<'a> Filter<'a> {
         if state.is_some_and(|state| !["active", "releasing", "ended"].contains(&state)) {
             return Err(invalid("state", "must be active, releasing or ended"));
         }
-        let after = query.single("after")?.map(number).transpose();
-        let after = after.map_err(|rule| Problem::new(Kind::InvalidField, rule));
-        let limit = match query.single("limit")? {
-            None => Some(USUAL_PAGE),
-            Some(text) => text.parse().ok().filter(|limit| {
-                (1..=LARGEST_PAGE).contains(limit) && text.bytes().all(|b| b.is_ascii_digit())
-            }),
-        };
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
         Ok(Self {
             tenant: query.single("tenant")?,
             region: query.single("region")?,
             project: query.single("project")?,
             node: query.single("node")?,
             state,
-            after: after?.unwrap_or(LeaseId(0)),
-            limit: limit.ok_or_else(|| {
-                let rule = format!("must be a whole number from 1 to {LARGEST_PAGE}");
-                invalid("limit", rule)
-            })?,
+            after: LeaseId(page::after(query)?.unwrap_or(0)),
+            limit: page::limit(query)?,
         })
     }
 
