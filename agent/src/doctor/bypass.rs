@@ -52,7 +52,9 @@ pub(super) fn examine(root: &Root, accounts: &Accounts, ways: &Ways) -> Vec<Find
     findings.push(modprobe(root));
     findings.push(nodes(root));
     findings.push(cgroups(root));
+    findings.push(container_env(root));
     findings.push(slurm(root));
+    findings.push(slurm_ssh(root));
     findings
 }
 
@@ -202,6 +204,79 @@ fn slurm(root: &Root) -> Finding {
         "without ConstrainDevices=yes a job can use GPUs that it was not given",
     )
     .advise("ConstrainDevices=yes in cgroup.conf, and TaskPlugin=task/cgroup")
+}
+
+/// NVIDIA's container runtime gives whatever GPUs a variable of the image or of the user names, where it is not told otherwise.
+fn container_env(root: &Root) -> Finding {
+    const FILE: &str = "etc/nvidia-container-runtime/config.toml";
+    const SETTING: &str = "accept-nvidia-visible-devices-envvar-when-unprivileged";
+    let id = "container_env";
+    let text = match root.text_if_there(FILE) {
+        Ok(Some(text)) => text,
+        Ok(None) => {
+            return found(
+                id,
+                Grade::Ok,
+                "NVIDIA's container runtime is not configured here",
+            );
+        }
+        Err(error) => return unreadable(id, FILE, &error),
+    };
+    match text.parse::<toml::Table>() {
+        Err(error) => found(id, Grade::Unknown, format!("/{FILE}: {}", error.message()))
+            .advise("mend the file"),
+        Ok(table) if table.get(SETTING).and_then(toml::Value::as_bool) == Some(false) => {
+            found(id, Grade::Ok, format!("{SETTING} is off"))
+        }
+        Ok(_) => found(
+            id,
+            Grade::Warn,
+            "a container without privileges gets every GPU that its NVIDIA_VISIBLE_DEVICES names",
+        )
+        .advise(&format!(
+            "{SETTING} = false in /{FILE}, and give GPUs by CDI or by mounts"
+        )),
+    }
+}
+
+/// A login by ssh is in no job where PAM does not put it into one.
+fn slurm_ssh(root: &Root) -> Finding {
+    let id = "slurm_ssh";
+    if !SLURM.into_iter().any(|folder| root.exists(folder)) {
+        return found(id, Grade::Ok, "Slurm is not configured here");
+    }
+    let mut all = String::new();
+    for file in [
+        "sshd",
+        "common-account",
+        "common-session",
+        "password-auth",
+        "system-auth",
+    ] {
+        let path = format!("etc/pam.d/{file}");
+        match root.text_if_there(&path) {
+            Ok(Some(text)) => all.push_str(&text),
+            Ok(None) if file == "sshd" => {
+                return found(id, Grade::Ok, "nobody logs in by ssh here");
+            }
+            Ok(None) => {}
+            Err(error) => return unreadable(id, &path, &error),
+        }
+        all.push('\n');
+    }
+    let mut lines = all
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with('#'));
+    if lines.any(|line| line.contains("pam_slurm_adopt.so")) {
+        return found(id, Grade::Ok, "pam_slurm_adopt puts a login into a job");
+    }
+    found(
+        id,
+        Grade::Warn,
+        "whoever logs in by ssh runs outside of every job and its limits",
+    )
+    .advise("pam_slurm_adopt.so in /etc/pam.d/sshd, and no ssh for tenants without a job")
 }
 
 /// As slurm reads it: names and values in any case, what stands behind # is a comment, the last one counts.

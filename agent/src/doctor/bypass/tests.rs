@@ -53,6 +53,15 @@ fn rule_18_each_way_round_is_found_and_a_closed_node_is_told() {
         "# x\nconstraindevices = YES # all\n",
         0o644,
     );
+    let accept = "accept-nvidia-visible-devices-envvar-when-unprivileged";
+    let runtime = "etc/nvidia-container-runtime/config.toml";
+    write(runtime, &format!("{accept} = false\n"), 0o644);
+    write("etc/pam.d/sshd", "@include common-account\n", 0o644);
+    write(
+        "etc/pam.d/common-account",
+        "account required pam_slurm_adopt.so\n",
+        0o644,
+    );
     let closed = look(&root);
     assert!(
         closed.iter().all(|finding| finding.grade == Grade::Ok),
@@ -79,6 +88,16 @@ fn rule_18_each_way_round_is_found_and_a_closed_node_is_told() {
     write(
         "etc/slurm/cgroup.conf",
         "ConstrainDevices=yes\nConstrainDevices=no\n",
+        0o644,
+    );
+    write(
+        runtime,
+        &format!("#{accept} = false\n[nvidia-container-cli]\n"),
+        0o644,
+    );
+    write(
+        "etc/pam.d/common-account",
+        "# account required pam_slurm_adopt.so\n",
         0o644,
     );
     let open = look(&root);
