@@ -208,7 +208,12 @@ fn order(dir: &Path, request: &Request) -> ExitCode {
         Err(error) => return fail(&error),
     };
     let done = match client::order(&state, request, &boot_id) {
-        Ok(Outcome::Obeyed(answer)) => format!("done in {} ms", answer.took_ms),
+        Ok(Outcome::Obeyed(answer)) => {
+            if let Some(warning) = &answer.warning {
+                say(warning);
+            }
+            format!("done in {} ms", answer.took_ms)
+        }
         Ok(Outcome::Kept(quiet)) => format!(
             "no agent runs with this directory, so it has nothing open; one that starts leaves the driver alone: {}",
             quiet.text(boottime_ms(), unix_s())
@@ -243,7 +248,7 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn say(error: &dyn std::fmt::Display) {
+fn say(error: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "gpuquota-agent: {error}");
 }
 

@@ -215,11 +215,16 @@ impl Watch {
             tracing::warn!("an order that came too late is not obeyed");
             return;
         };
+        let mut warning = None;
         let open = match request {
             Request::Quiesce { for_ms, reason } => {
                 let quiet = Quiet::begin(self.boot_id.clone(), for_ms, reason, boottime_ms());
                 if let Err(error) = quiet.save(&self.state) {
                     tracing::error!(%error, "that the driver is left alone is not kept over a restart of the agent");
+                    warning = Some(format!(
+                        "an agent that restarts meanwhile opens the driver, for the order cannot be kept in {}: {error}",
+                        self.state.display()
+                    ));
                 }
                 self.quiesce(quiet).await
             }
@@ -232,6 +237,7 @@ impl Watch {
             done: open.is_empty(),
             took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             open,
+            warning,
             error: None,
         };
         // Whoever asked may have gone; it is done all the same.

@@ -61,6 +61,9 @@ pub struct Answer {
     /// Processes of the agent that still have the driver open, because it does not let go of them.
     #[serde(default)]
     pub open: Vec<u32>,
+    /// Done, but not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// What is wrong, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

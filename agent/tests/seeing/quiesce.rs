@@ -131,6 +131,15 @@ fn rule_13_it_ends_by_itself_and_outlives_a_restart_of_the_agent() {
     assert_eq!(users_of(&node.library()), [] as [u32; 0]);
     done(&node, &["resume"]);
     agent.wait_for(&["gpuquota_up 1"]);
+    // Done, but lost with the next restart: that is said.
+    let kept = node.agent_dir().join("state/quiesced");
+    fs::create_dir_all(kept.join("in the way")).unwrap();
+    let output = order(&node, &["quiesce"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && error.contains("cannot be kept"),
+        "{error}"
+    );
     // Without its socket: the agent runs, and says that it cannot be asked.
     fs::remove_file(node.agent_dir().join("state/control.sock")).unwrap();
     assert!(!order(&node, &["quiesce"]).status.success());
