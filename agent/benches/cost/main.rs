@@ -11,7 +11,7 @@
 //! - `storm`: the agent's CPU while the node forks programs that use no GPU, as fast as it can, beside that of a quiet node.
 //!
 //! all-smi and nvitop-exporter are found in PATH, or where GPUQUOTA_ALL_SMI and GPUQUOTA_NVITOP_EXPORTER say
-//! (`cargo install all-smi --version 0.22.0` with protoc installed; later ones need a newer Rust; `pip install nvitop-exporter`); one that
+//! (`cargo install all-smi --version 0.22.0` with protoc and libdrm-dev; later ones need a newer Rust; `pip install nvitop-exporter`); one that
 //! is not there is said to be ABSENT.
 //!
 //! `cargo bench -p gpuquota-agent --bench cost [-- --seconds 60 --only PART]`
