@@ -9,15 +9,17 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::clock::{boottime_ms, unix_s};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides, parse_duration, state_folder};
-use crate::control::quiet::Quiet;
-use crate::control::{Request, client};
+use crate::control::Request;
+use crate::control::client::{self, Outcome};
 use crate::devices::{DevicesOptions, devices};
 use crate::doctor::{DoctorOptions, doctor};
+use crate::facts::boot_id;
 use crate::gpu::worker::{WorkerOptions, run_worker};
 use crate::registered;
 use crate::run::run;
-use crate::state::make_folder;
+use crate::state::enter_folder;
 
 /// What is wrong is in the configuration or on the command line.
 const EXIT_CONFIG: u8 = 2;
@@ -61,7 +63,7 @@ enum Command {
         #[arg(long)]
         pid: u32,
     },
-    /// Make the running agent let go of the driver: before a driver upgrade, rmmod, or a change of MIG mode.
+    /// Make the agent let go of the driver, or not open it when it starts: before a driver upgrade, rmmod, or a change of MIG mode.
     Quiesce {
         /// The agent's directory.
         #[arg(long)]
@@ -73,7 +75,7 @@ enum Command {
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Make the running agent read again.
+    /// Make the agent read again.
     Resume {
         /// The agent's directory.
         #[arg(long)]
@@ -187,7 +189,7 @@ fn in_state(dir: &Path, act: impl FnOnce(&Path) -> Result<(), String>) -> ExitCo
         Ok(state) => state,
         Err(error) => return refuse(&error),
     };
-    let done = make_folder(&state)
+    let done = enter_folder(&state)
         .map_err(|error| format!("{}: {error}", state.display()))
         .and_then(|()| act(&state));
     match done {
@@ -201,13 +203,27 @@ fn order(dir: &Path, request: &Request) -> ExitCode {
         Ok(state) => state,
         Err(error) => return refuse(&error),
     };
-    let done = match client::ask(&state, request) {
-        Ok(Some(answer)) => format!("done in {} ms", answer.took_ms),
-        Ok(None) => {
-            if *request == Request::Resume {
-                Quiet::clear(&state);
+    let boot_id = match boot_id() {
+        Ok(boot_id) => boot_id,
+        Err(error) => return fail(&error),
+    };
+    let done = match client::order(&state, request, &boot_id) {
+        Ok(Outcome::Obeyed(answer)) => {
+            if let Some(warning) = &answer.warning {
+                say(warning);
             }
-            "no agent runs with this directory, so it has nothing open".to_owned()
+            format!("done in {} ms", answer.took_ms)
+        }
+        Ok(Outcome::Kept(quiet)) => format!(
+            "no agent runs with this directory, so it has nothing open; one that starts leaves the driver alone: {}",
+            quiet.text(boottime_ms(), unix_s())
+        ),
+        Ok(Outcome::Forgotten(true)) => {
+            "no agent runs with this directory; one that starts reads the driver again".to_owned()
+        }
+        Ok(Outcome::Forgotten(false)) => {
+            "no agent runs with this directory, and none was told to leave the driver alone"
+                .to_owned()
         }
         Err(error) => return fail(&error),
     };
@@ -232,7 +248,7 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn say(error: &dyn std::fmt::Display) {
+fn say(error: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "gpuquota-agent: {error}");
 }
 

@@ -18,7 +18,7 @@ use crate::uplink::dial::{Credentials, DialError, Server, own_identity};
 
 mod file;
 
-pub use file::parse_duration;
+pub use file::{DEFAULT_STATE, parse_duration};
 use file::{File, read_file};
 
 /// The commented default file, which is the manual.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::attribute::{AttributionConfig, Observer};
-use crate::clock::boottime_ms;
+use crate::clock::{boottime_ms, unix_s};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::control::quiet::Quiet;
 use crate::facts::boot_id;
@@ -124,7 +124,7 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
     let quiet = || Quiet::load(state.as_deref()?, &boot_id().ok()?, boottime_ms());
     let closed = absent
         .map(NvmlState::Absent)
-        .or_else(|| quiet().map(|quiet| NvmlState::Quiesced(quiet.text())));
+        .or_else(|| quiet().map(|quiet| NvmlState::Quiesced(quiet.text(boottime_ms(), unix_s()))));
     if let Some(nvml) = closed {
         let now_ms = boottime_ms();
         let collected = Collected {

@@ -4,9 +4,9 @@
 //! have written it. An entry names one life of a pid in one boot, so a later process with the same pid inherits nothing.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::attribute::is_tenant_name;
 use crate::facts::boot_id;
 use crate::process::procfs::{ProcessFolder, Silence};
+use crate::state::{open_own, write_whole};
 
 /// The table's name in the state directory.
 pub const TABLE: &str = "registered.jsonl";
@@ -90,13 +91,7 @@ fn edit(dir: &Path, change: impl FnOnce(&mut Vec<Entry>, &str)) -> Result<(), Re
         move |source| RegisterError::Io { path, source }
     };
     let lock_path = dir.join(LOCK);
-    let mut owner_only = fs::OpenOptions::new();
-    owner_only
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600);
-    let lock = owner_only.open(&lock_path).map_err(at(&lock_path))?;
+    let lock = open_own(&lock_path, OFlags::WRONLY | OFlags::CREATE).map_err(at(&lock_path))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| at(&lock_path)(error.into()))?;
 
     let table = dir.join(TABLE);
@@ -114,21 +109,7 @@ fn edit(dir: &Path, change: impl FnOnce(&mut Vec<Entry>, &str)) -> Result<(), Re
         serde_json::to_writer(&mut text, entry).map_err(|error| at(&table)(error.into()))?;
         text.push(b'\n');
     }
-    let new = dir.join(format!("{TABLE}.new"));
-    let write = || -> io::Result<()> {
-        let mut owner_only = fs::OpenOptions::new();
-        owner_only
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600);
-        let mut file = owner_only.custom_flags(no_follow()).open(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&new, &table)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(at(&table))
+    write_whole(&table, &text).map_err(at(&table))
 }
 
 fn may_live(entry: &Entry) -> bool {
@@ -236,20 +217,12 @@ enum Distrust {
     Problem(String),
 }
 
-fn no_follow() -> i32 {
-    OFlags::NOFOLLOW.bits().cast_signed()
-}
-
 fn read_trusted(dir: &Path) -> Result<(Vec<Entry>, Stamp), Distrust> {
     let path = dir.join(TABLE);
     let problem = |path: &Path, what: &dyn std::fmt::Display| {
         Distrust::Problem(format!("{}: {what}", path.display()))
     };
-    let mut file = match fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(no_follow())
-        .open(&path)
-    {
+    let mut file = match open_own(&path, OFlags::RDONLY) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Distrust::Absent),
         Err(error) => return Err(problem(&path, &error)),

@@ -22,6 +22,7 @@ use crate::control::{Answer, Request};
 use crate::events::ledger::Now;
 use crate::events::sentinel::Sentinel;
 use crate::facts::{boot_id, host_name};
+use crate::gpu::leaf::Leaf;
 use crate::gpu::sampler::{Sampler, SamplerConfig};
 use crate::metrics::dcgm::Dcgm;
 use crate::metrics::http;
@@ -29,7 +30,7 @@ use crate::metrics::snapshot::{Board, Pass};
 use crate::notify::Manager;
 use crate::observation::Observation;
 use crate::openers::keeper::{EVERY_MS, Keeper};
-use crate::state::{InUse, StateFolder};
+use crate::state::{StateError, StateFolder};
 use crate::uplink::outbox::Good;
 
 mod telling;
@@ -55,9 +56,9 @@ const QUIESCE_DEADLINE: Duration = Duration::from_millis(1900);
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Two agents in one folder.
+    /// The state folder is another agent's or another user's.
     #[error(transparent)]
-    InUse(#[from] InUse),
+    State(#[from] StateError),
     /// A rule of attribution is unclear.
     #[error(transparent)]
     Attribution(#[from] attribute::ConfigError),
@@ -126,6 +127,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             nvml_library: config.nvml_library,
             proc_root: config.proc_root.clone(),
             call_deadline: config.call_deadline,
+            leaf: Leaf::settle_or_say(),
             ..SamplerConfig::default()
         }),
         sentinel: Sentinel::start(config.kernel_log.as_deref()),
@@ -211,15 +213,21 @@ impl Watch {
 
     async fn obey(&mut self, order: Order) {
         let begun = Instant::now();
-        let open = match order.request {
+        // Whoever asked was told by now that nothing happens.
+        let Some((request, answer)) = order.take() else {
+            tracing::warn!("an order that came too late is not obeyed");
+            return;
+        };
+        let mut warning = None;
+        let open = match request {
             Request::Quiesce { for_ms, reason } => {
-                let quiet = Quiet {
-                    boot_id: self.boot_id.clone(),
-                    until_boottime_ms: boottime_ms().saturating_add(for_ms),
-                    reason,
-                };
+                let quiet = Quiet::begin(self.boot_id.clone(), for_ms, reason, boottime_ms());
                 if let Err(error) = quiet.save(&self.state) {
                     tracing::error!(%error, "that the driver is left alone is not kept over a restart of the agent");
+                    warning = Some(format!(
+                        "an agent that restarts meanwhile opens the driver, for the order cannot be kept in {}: {error}",
+                        self.state.display()
+                    ));
                 }
                 self.quiesce(quiet).await
             }
@@ -228,22 +236,23 @@ impl Watch {
                 Vec::new()
             }
         };
-        let answer = Answer {
+        let told = Answer {
             done: open.is_empty(),
             took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             open,
+            warning,
             error: None,
         };
         // Whoever asked may have gone; it is done all the same.
-        let _ = order.answer.send(answer);
+        let _ = answer.send(told);
     }
 
     /// Ends all that holds the driver open; returns what does not end.
     async fn quiesce(&mut self, quiet: Quiet) -> Vec<u32> {
-        let text = quiet.text();
-        let open = self.sampler.quiesce(text, QUIESCE_DEADLINE).await;
+        let text = quiet.text(boottime_ms(), unix_s());
+        let open = self.sampler.quiesce(text.clone(), QUIESCE_DEADLINE).await;
         tracing::warn!(
-            reason = quiet.reason,
+            quiesced = text,
             ?open,
             "the driver is left alone on request; holders stay as they were last seen"
         );
@@ -255,7 +264,9 @@ impl Watch {
         if self.quiet.take().is_some() {
             tracing::info!("the driver is read again");
         }
-        Quiet::clear(&self.state);
+        if let Err(error) = Quiet::clear(&self.state) {
+            tracing::error!(%error, "the file `quiesced` in the state directory cannot be removed: a restart of the agent would obey it again");
+        }
         self.sampler.resume();
     }
 

@@ -1,11 +1,18 @@
 //! The folder for what outlives a restart, held by one agent at a time.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+mod files;
+
+pub use files::{
+    FolderError, enter_folder, make_folder, open_own, read_own, write_for_this_boot, write_whole,
+};
+
+const LOCK: &str = "lock";
 
 /// The folder, locked for as long as this lives.
 #[derive(Debug)]
@@ -14,28 +21,53 @@ pub struct StateFolder {
     _lock: Option<File>,
 }
 
-/// Another agent works in the folder.
+/// Why the agent must not work in the folder.
 #[derive(Debug, thiserror::Error)]
-#[error("another agent is running with {0}")]
-pub struct InUse(PathBuf);
+pub enum StateError {
+    /// Another agent does.
+    #[error("another agent is running with {0}")]
+    InUse(PathBuf),
+    /// Whoever owns it decides what the agent believes.
+    #[error(
+        "{path} belongs to uid {owner}, not to the agent's uid {own} or root; give it to the agent (chown), or set `state` to a folder of its own",
+        path = .path.display()
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who the agent is.
+        own: u32,
+    },
+}
 
 impl StateFolder {
     /// Makes the folder when it is not there (mode 0700) and locks it. A folder that cannot be written is logged and
     /// used as far as it goes: the agent must not stay silent for want of a disk.
     ///
     /// # Errors
-    /// When another agent holds it.
-    pub fn open(path: &Path) -> Result<Self, InUse> {
+    /// When another agent holds it, or it belongs to another user.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
         let lock = match lock_file(path) {
             Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => Some(file),
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(InUse(path.to_owned())),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(StateError::InUse(path.to_owned()));
+                }
                 Err(error) => {
                     tracing::error!(%error, state.dir = %path.display(), "state folder cannot be locked");
                     None
                 }
             },
-            Err(error) => {
+            Err(FolderError::Foreign { owner }) => {
+                return Err(StateError::Foreign {
+                    path: path.to_owned(),
+                    owner,
+                    own: rustix::process::geteuid().as_raw(),
+                });
+            }
+            Err(FolderError::Io(error)) => {
                 tracing::error!(%error, state.dir = %path.display(), "state folder cannot be written");
                 None
             }
@@ -49,7 +81,7 @@ impl StateFolder {
     /// Whether an agent holds the folder now.
     #[must_use]
     pub fn is_held(path: &Path) -> bool {
-        let Ok(file) = File::open(path.join("lock")) else {
+        let Ok(file) = open_own(&path.join(LOCK), OFlags::RDONLY) else {
             return false;
         };
         flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
@@ -74,53 +106,14 @@ impl StateFolder {
     }
 }
 
-/// Makes the folder if it is not there, for nobody but its owner.
-///
-/// # Errors
-/// When the file system says no.
-pub fn make_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let permissions = fs::metadata(path)?.permissions();
-    if permissions.mode() & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
-}
-
-fn lock_file(path: &Path) -> io::Result<File> {
+fn lock_file(path: &Path) -> Result<File, FolderError> {
     make_folder(path)?;
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path.join("lock"))
+    let file = open_own(&path.join(LOCK), OFlags::WRONLY | OFlags::CREATE)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::other("`lock` in it is no file").into())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_agent_at_a_time_and_nobody_else_looks_in() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        let first = StateFolder::open(&path).unwrap();
-        assert!(StateFolder::open(&path).is_err() && StateFolder::is_held(&path));
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&path), 0o700);
-        drop(first);
-        assert!(!StateFolder::is_held(&path));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let again = StateFolder::open(&path).unwrap();
-        assert_eq!(mode(again.path()), 0o700);
-    }
-
-    #[test]
-    fn case_60_a_folder_that_cannot_be_made_is_no_reason_to_stop() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "in the way").unwrap();
-        assert!(StateFolder::open(&file.join("state")).is_ok());
-    }
-}
+mod tests;

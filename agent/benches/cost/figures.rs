@@ -74,3 +74,41 @@ pub(crate) fn scrapes(
     };
     Ok((median, p99, answer.len()))
 }
+
+/// One answer, if it comes whole within this.
+pub(crate) fn scrape(address: SocketAddr, path: &str, within: Duration) -> Result<String, Failure> {
+    let end = now() + within;
+    let mut stream = TcpStream::connect_timeout(&address, within)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    let mut part = [0; 16 << 10];
+    loop {
+        let left = end.saturating_duration_since(now());
+        if left.is_zero() {
+            return Err("no answer in time".into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part)? {
+            0 => break,
+            read => answer.extend_from_slice(part.get(..read).unwrap_or_default()),
+        }
+    }
+    let text = String::from_utf8(answer)?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
+    if !head.contains(" 200 ") {
+        return Err(head.into());
+    }
+    Ok(body.to_owned())
+}
+
+/// Processes and threads started since boot.
+pub(crate) fn forks() -> Result<u64, Failure> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("processes "));
+    Ok(line.ok_or("no count of forks")?.trim().parse()?)
+}

@@ -13,6 +13,9 @@ use crate::metrics::dcgm::HostLabel;
 
 use super::ConfigError;
 
+/// `state` where the file does not say.
+pub const DEFAULT_STATE: &str = "state";
+
 /// The file, not checked beyond its form.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -60,7 +63,7 @@ impl Default for File {
             ca: "ca.crt".into(),
             certificate: "agent.crt".into(),
             key: "agent.key".into(),
-            state: "state".into(),
+            state: DEFAULT_STATE.into(),
             kernel_log: "/dev/kmsg".into(),
             metrics: MetricsTable::default(),
             spool: SpoolTable::default(),

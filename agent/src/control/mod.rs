@@ -1,7 +1,8 @@
 //! The agent's own socket: `quiesce` makes it let go of the driver, `resume` makes it read again.
 //!
 //! One line of JSON each way over a Unix socket in the state directory. Only root and the agent's own user are heard; the kernel
-//! says who speaks.
+//! says who speaks. A caller that closes its side before the answer, or waits too long for the agent to take its order up, takes the
+//! order back. Where no agent runs, the order waits in the state directory for one that starts.
 
 pub mod client;
 pub mod quiet;
@@ -60,6 +61,9 @@ pub struct Answer {
     /// Processes of the agent that still have the driver open, because it does not let go of them.
     #[serde(default)]
     pub open: Vec<u32>,
+    /// Done, but not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// What is wrong, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

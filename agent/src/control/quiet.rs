@@ -4,9 +4,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::LONGEST_MS;
+use crate::state::{read_own, write_for_this_boot};
+
 const FILE: &str = "quiesced";
+/// A longer file is none of ours.
+const MOST_BYTES: u64 = 4096;
 
 /// Until when, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,11 +26,32 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// What is kept in the state directory, if it still counts.
+    /// From now on for this long, at most a day.
+    #[must_use]
+    pub fn begin(boot_id: String, for_ms: u64, reason: String, now_boottime_ms: u64) -> Self {
+        Self {
+            boot_id,
+            until_boottime_ms: now_boottime_ms.saturating_add(for_ms.min(LONGEST_MS)),
+            reason,
+        }
+    }
+
+    /// What is kept in the state directory, if it still counts. A file that is there and cannot be believed is logged.
     #[must_use]
     pub fn load(state: &Path, boot_id: &str, now_boottime_ms: u64) -> Option<Self> {
-        let bytes = fs::read(state.join(FILE)).ok()?;
-        let quiet: Self = serde_json::from_slice(&bytes).ok()?;
+        let path = state.join(FILE);
+        let read = read_own(&path, MOST_BYTES)
+            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other));
+        let mut quiet: Self = match read {
+            Ok(quiet) => quiet,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::error!(%error, file.path = %path.display(), "an order to leave the driver alone is not understood; give it again");
+                return None;
+            }
+        };
+        let longest = now_boottime_ms.saturating_add(LONGEST_MS);
+        quiet.until_boottime_ms = quiet.until_boottime_ms.min(longest);
         let counts = quiet.boot_id == boot_id && now_boottime_ms < quiet.until_boottime_ms;
         counts.then_some(quiet)
     }
@@ -34,27 +61,36 @@ impl Quiet {
     /// # Errors
     /// When the file system says no.
     pub fn save(&self, state: &Path) -> io::Result<()> {
-        let fresh = state.join("quiesced.new");
-        fs::write(&fresh, serde_json::to_vec(self)?)?;
-        fs::rename(fresh, state.join(FILE))
+        write_for_this_boot(&state.join(FILE), &serde_json::to_vec(self)?)
     }
 
-    /// Forgets it. That there is none is no failure.
-    pub fn clear(state: &Path) {
-        if let Err(error) = fs::remove_file(state.join(FILE))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::error!(%error, "the file `quiesced` in the state directory cannot be removed");
+    /// Forgets it; says whether there was one.
+    ///
+    /// # Errors
+    /// When the file system says no: it still counts then.
+    pub fn clear(state: &Path) -> io::Result<bool> {
+        match fs::remove_file(state.join(FILE)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    /// As NVML's state says it.
+    /// As NVML's state says it: why, and until when by the wall clock (seconds since 1970).
     #[must_use]
-    pub fn text(&self) -> String {
-        if self.reason.is_empty() {
-            "on request".to_owned()
+    pub fn text(&self, now_boottime_ms: u64, now_unix_s: i64) -> String {
+        let left_s = self.until_boottime_ms.saturating_sub(now_boottime_ms) / 1000;
+        let reason = if self.reason.is_empty() {
+            "on request"
         } else {
-            self.reason.clone()
+            &self.reason
+        };
+        let end = i64::try_from(left_s)
+            .ok()
+            .and_then(|left| now_unix_s.checked_add(left));
+        match end.and_then(|end| Timestamp::from_second(end).ok()) {
+            Some(end) => format!("{reason}, until {end}"),
+            None => reason.to_owned(),
         }
     }
 }
@@ -73,11 +109,22 @@ mod tests {
         };
         assert_eq!(Quiet::load(dir.path(), "b1", 0), None);
         quiet.save(dir.path()).unwrap();
+        assert_eq!(quiet.text(0, 60), "on request, until 1970-01-01T00:01:01Z");
         assert_eq!(Quiet::load(dir.path(), "b1", 999), Some(quiet));
         assert_eq!(Quiet::load(dir.path(), "b1", 1000), None);
         assert_eq!(Quiet::load(dir.path(), "b2", 0), None);
-        Quiet::clear(dir.path());
-        Quiet::clear(dir.path());
+        assert!(Quiet::clear(dir.path()).unwrap());
+        assert!(!Quiet::clear(dir.path()).unwrap());
         assert_eq!(Quiet::load(dir.path(), "b1", 0), None);
+        // No end is further away than a day, whoever wrote it.
+        let endless = Quiet::begin("b1".to_owned(), u64::MAX, String::new(), 7);
+        assert_eq!(endless.until_boottime_ms, 86_400_007);
+        let forged = Quiet {
+            until_boottime_ms: u64::MAX,
+            ..endless
+        };
+        forged.save(dir.path()).unwrap();
+        let end = Quiet::load(dir.path(), "b1", 7).unwrap().until_boottime_ms;
+        assert_eq!(end, 86_400_007);
     }
 }

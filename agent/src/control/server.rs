@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, LONGEST_LINE, Request, SOCKET};
@@ -19,16 +20,37 @@ use super::{Answer, LONGEST_LINE, Request, SOCKET};
 const CALLERS: usize = 4;
 /// A caller has so long to say its line.
 const SAY: Duration = Duration::from_secs(2);
-/// The loop has so long to obey.
-const OBEY: Duration = Duration::from_secs(10);
+/// How long an order waits for the loop.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// To take it up. One that is not taken up within this is withdrawn, and never obeyed.
+    take: Duration,
+    /// To finish what it has taken up.
+    finish: Duration,
+}
 
-/// One request, and where its answer goes.
+/// Together less than the command waits.
+const PATIENCE: Patience = Patience {
+    take: Duration::from_secs(6),
+    finish: Duration::from_secs(5),
+};
+
+/// One request, and where its answer goes. It is obeyed or withdrawn, never both.
 #[derive(Debug)]
 pub struct Order {
-    /// What is asked.
-    pub request: Request,
-    /// Who waits.
-    pub answer: oneshot::Sender<Answer>,
+    request: Request,
+    answer: oneshot::Sender<Answer>,
+    /// Set by whoever decides first what becomes of it.
+    decided: Arc<AtomicBool>,
+}
+
+impl Order {
+    /// Takes it up: what is asked, and who waits. `None` when it was withdrawn, because its caller has gone or waited too long.
+    #[must_use]
+    pub fn take(self) -> Option<(Request, oneshot::Sender<Answer>)> {
+        let first = !self.decided.swap(true, Ordering::AcqRel);
+        first.then_some((self.request, self.answer))
+    }
 }
 
 /// Listens in the state directory until `stop`. A socket that cannot be made is logged; the agent runs without it.
@@ -89,7 +111,15 @@ async fn serve(stream: UnixStream, orders: &mpsc::Sender<Order>) -> io::Result<(
         let mut read = BufReader::new(read).take(LONGEST_LINE);
         timeout(SAY, read.read_until(b'\n', &mut line)).await??;
         match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => pass_on(request.within_limits(), orders).await,
+            Ok(request) => {
+                let mut rest = read.into_inner();
+                let gone = async {
+                    // A caller says one line and waits; more is not read. The end of its side means that it has gone.
+                    let mut more = [0; 64];
+                    while matches!(rest.read(&mut more).await, Ok(1..)) {}
+                };
+                pass_on(request.within_limits(), orders, gone, PATIENCE).await
+            }
             Err(error) => Answer::refusal(&format!("not a request: {error}")),
         }
     } else {
@@ -105,21 +135,45 @@ fn may(caller: u32, own: u32) -> bool {
     caller == 0 || caller == own
 }
 
-async fn pass_on(request: Request, orders: &mpsc::Sender<Order>) -> Answer {
-    let (answer, answered) = oneshot::channel();
-    let obeyed = async {
-        orders.send(Order { request, answer }).await.ok()?;
-        answered.await.ok()
+async fn pass_on(
+    request: Request,
+    orders: &mpsc::Sender<Order>,
+    gone: impl Future<Output = ()>,
+    patience: Patience,
+) -> Answer {
+    const STOPS: &str = "the agent is stopping, and has nothing open once it has ended";
+    let (answer, mut answered) = oneshot::channel();
+    let decided = Arc::<AtomicBool>::default();
+    let order = Order {
+        request,
+        answer,
+        decided: Arc::clone(&decided),
     };
-    match timeout(OBEY, obeyed).await {
-        Ok(Some(answer)) => answer,
-        Ok(None) => Answer::refusal("the agent is stopping"),
-        Err(_) => Answer::refusal("the agent does not come round to it"),
+    let told = async {
+        orders.send(order).await.ok()?;
+        (&mut answered).await.ok()
+    };
+    let gave_up = tokio::select! {
+        told = told => return told.unwrap_or_else(|| Answer::refusal(STOPS)),
+        () = gone => "its caller has gone",
+        () = sleep(patience.take) => "the agent does not come round to it",
+    };
+    if !decided.swap(true, Ordering::AcqRel) {
+        return Answer::refusal(&format!("{gave_up}: it is withdrawn and nothing changes"));
+    }
+    match timeout(patience.finish, answered).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Answer::refusal(STOPS),
+        Err(_) => Answer::refusal(
+            "the agent has begun with it and is not done yet; ask again to see whether it is",
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
 
     #[tokio::test]
@@ -152,8 +206,9 @@ mod tests {
             for_ms: 86_400_000,
             reason: "ab".to_owned(),
         };
-        assert_eq!(order.request, expected);
-        order.answer.send(Answer::default()).unwrap();
+        let (request, answer) = order.take().unwrap();
+        assert_eq!(request, expected);
+        answer.send(Answer::default()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         assert_eq!(
@@ -164,5 +219,54 @@ mod tests {
         stop.cancel();
         let _orders = listen(dir.path(), CancellationToken::new());
         assert!(UnixStream::connect(&path).await.is_ok());
+    }
+
+    const SHORT: Patience = Patience {
+        take: Duration::from_millis(20),
+        finish: Duration::from_millis(20),
+    };
+
+    #[tokio::test]
+    async fn rule_13_an_order_is_obeyed_or_withdrawn_and_its_caller_knows_which() {
+        let (orders, mut taken) = mpsc::channel(4);
+        // Nobody takes it up in time: it is never obeyed.
+        let answer = pass_on(Request::Resume, &orders, pending(), SHORT).await;
+        assert!(answer.error.unwrap().contains("withdrawn"));
+        assert!(taken.recv().await.unwrap().take().is_none());
+        // Taken up, and not finished in time.
+        let take = async { taken.recv().await.unwrap().take().unwrap() };
+        let (answer, (_, done)) =
+            tokio::join!(pass_on(Request::Resume, &orders, pending(), SHORT), take);
+        assert!(answer.error.unwrap().contains("has begun"));
+        drop(done);
+        // Taken up, and finished after the time to take it up, but in time.
+        let obey = async {
+            let (_, done) = taken.recv().await.unwrap().take().unwrap();
+            sleep(SHORT.take * 2).await;
+            done.send(Answer::default()).unwrap();
+        };
+        let slow = Patience {
+            finish: SAY,
+            ..SHORT
+        };
+        let (answer, ()) = tokio::join!(pass_on(Request::Resume, &orders, pending(), slow), obey);
+        assert_eq!(answer, Answer::default());
+    }
+
+    #[tokio::test]
+    async fn rule_13_a_caller_that_is_killed_takes_its_order_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut orders = listen(dir.path(), CancellationToken::new());
+        let mut caller = UnixStream::connect(dir.path().join(SOCKET)).await.unwrap();
+        caller.write_all(b"{\"do\":\"resume\"}\n").await.unwrap();
+        let order = orders.recv().await.unwrap();
+        drop(caller);
+        let withdrawn = async {
+            while !order.decided.load(Ordering::Acquire) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SAY, withdrawn).await.unwrap();
+        assert!(order.take().is_none());
     }
 }

@@ -1,95 +1,101 @@
 //! The ways round a limit that are open on this node (rule 18), by what its files say.
 
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+
+use super::accounts::Accounts;
 use super::files::Root;
-use super::{About, Finding, Grade};
+use super::tenants::{ADMIN_GROUPS, Ways};
+use super::{About, Finding, Grade, sockets};
 
-/// Groups whose members become root.
-const ADMIN_GROUPS: [&str; 3] = ["sudo", "wheel", "admin"];
-/// Sockets through which whoever may write to them starts containers with any device.
-const SOCKETS: [&str; 4] = [
-    "run/docker.sock",
-    "run/podman/podman.sock",
-    "run/containerd/containerd.sock",
-    "run/crio/crio.sock",
+const SLURM: [&str; 4] = [
+    "etc/slurm",
+    "etc/slurm-llnl",
+    "run/slurm/conf",
+    "var/spool/slurmd/conf-cache",
 ];
-const SLURM: [&str; 2] = ["etc/slurm", "etc/slurm-llnl"];
+const MODPROBE: [&str; 3] = [
+    "usr/bin/nvidia-modprobe",
+    "usr/sbin/nvidia-modprobe",
+    "sbin/nvidia-modprobe",
+];
 
-pub(super) fn examine(root: &Root) -> Vec<Finding> {
-    let groups = root.text("etc/group");
-    let users = root.text("etc/passwd").unwrap_or_default();
-    let mut findings = Vec::new();
-    match &groups {
-        Ok(groups) => {
-            findings.push(members(
-                "docker_group",
-                &["docker"],
-                groups,
-                &users,
-                "may start a container with any GPU, and so are root",
-                "take them out of the group, or give them rootless containers",
-            ));
-            findings.push(members(
-                "admins",
-                &ADMIN_GROUPS,
-                groups,
-                &users,
-                "may become root, and root passes every limit",
-                "keep tenants out of these groups",
-            ));
-        }
-        Err(error) => findings.push(found(
-            "groups",
-            Grade::Unknown,
-            format!("/etc/group: {error}"),
-        )),
-    }
-    findings.push(sockets(root));
+pub(super) fn examine(root: &Root, accounts: &Accounts, ways: &Ways) -> Vec<Finding> {
+    let mut findings = vec![
+        members(
+            "docker_group",
+            ways.docker(),
+            &ways.gaps,
+            "the group docker",
+            "may start a container with any GPU, and so are root",
+            "take them out of the group, or give them rootless containers",
+        ),
+        members(
+            "admins",
+            &ways.admins.union(&ways.sudo).cloned().collect(),
+            &ways.gaps,
+            &format!("{}, or sudo's rules", ADMIN_GROUPS.join(", ")),
+            "may become root, and root passes every limit",
+            "keep tenants out of these groups and rules",
+        ),
+        members(
+            "lingering",
+            &ways.lingering,
+            &[],
+            "the list of lingering users",
+            "run programs outside of logins and jobs (user@UID.service)",
+            "loginctl disable-linger, or attribute by slice",
+        ),
+    ];
+    findings.extend(sockets::examine(root, accounts));
     findings.push(modprobe(root));
     findings.push(nodes(root));
     findings.push(cgroups(root));
+    findings.push(container_env(root));
     findings.push(slurm(root));
+    findings.push(slurm_ssh(root));
     findings
 }
 
-fn found(id: &'static str, grade: Grade, text: impl Into<String>) -> Finding {
+pub(super) fn found(id: &'static str, grade: Grade, text: impl Into<String>) -> Finding {
     Finding::new(id, About::Bypass, grade, text)
+}
+
+fn unreadable(id: &'static str, path: &str, error: &io::Error) -> Finding {
+    found(id, Grade::Unknown, format!("/{path}: {error}")).advise("run doctor as root")
 }
 
 fn members(
     id: &'static str,
-    wanted: &[&str],
-    groups: &str,
-    users: &str,
+    names: &BTreeSet<String>,
+    gaps: &[String],
+    place: &str,
     what: &str,
     advice: &str,
 ) -> Finding {
-    let mut names: Vec<&str> = Vec::new();
-    for line in groups.lines() {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, gid, listed] = fields[..] else {
-            continue;
-        };
-        if !wanted.contains(&name) {
-            continue;
-        }
-        names.extend(listed.split(',').filter(|name| !name.is_empty()));
-        names.extend(users.lines().filter_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (fields.nth(2)? == gid).then_some(name)
-        }));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let more = if gaps.is_empty() {
+        String::new()
+    } else {
+        format!("; there may be more: {}", gaps.join(", "))
+    };
+    if !names.is_empty() {
+        return found(id, Grade::Warn, format!("{} {what}{more}", listing(&names))).advise(advice);
     }
-    names.sort_unstable();
-    names.dedup();
-    names.retain(|name| *name != "root");
-    if names.is_empty() {
-        return found(id, Grade::Ok, format!("nobody is in {}", wanted.join(", ")));
+    if gaps.is_empty() {
+        return found(id, Grade::Ok, format!("nobody is in {place}"));
     }
-    found(id, Grade::Warn, format!("{} {what}", listing(&names))).advise(advice)
+    found(
+        id,
+        Grade::Unknown,
+        format!("nobody is seen in {place}{more}"),
+    )
+    .advise("run doctor as root, and ask the directory for the members (getent group)")
 }
 
 /// The first few, and how many more.
-fn listing(names: &[&str]) -> String {
+pub(super) fn listing(names: &[&str]) -> String {
     const SHOWN: usize = 10;
     let shown: Vec<&str> = names.iter().copied().take(SHOWN).collect();
     let more = names.len().saturating_sub(SHOWN);
@@ -101,56 +107,30 @@ fn listing(names: &[&str]) -> String {
     }
 }
 
-fn sockets(root: &Root) -> Finding {
-    let id = "container_sockets";
-    let there: Vec<(&str, u32)> = SOCKETS
-        .into_iter()
-        .filter_map(|path| Some((path, root.mode(path)?)))
-        .collect();
-    let open: Vec<&str> = there
-        .iter()
-        .filter(|(_, mode)| mode & 0o002 != 0)
-        .map(|(path, _)| *path)
-        .collect();
-    if !open.is_empty() {
-        let text = format!(
-            "everybody may write to {}, and start containers with any GPU",
-            listing(&open)
-        );
-        return found(id, Grade::Warn, text)
-            .advise("take the right to write from others (chmod o-w)");
-    }
-    let shared: Vec<&str> = there
-        .iter()
-        .filter(|(_, mode)| mode & 0o020 != 0)
-        .map(|(path, _)| *path)
-        .collect();
-    if !shared.is_empty() {
-        let text = format!(
-            "a group may write to {}, and start privileged containers",
-            listing(&shared)
-        );
-        return found(id, Grade::Warn, text).advise("keep tenants out of that group");
+fn modprobe(root: &Root) -> Finding {
+    let id = "nvidia_modprobe";
+    let mut there = false;
+    for path in MODPROBE {
+        match root.about(path) {
+            Err(error) => return unreadable(id, path, &error),
+            Ok(Some(about)) if about.mode() & 0o4000 != 0 => {
+                return found(
+                    id,
+                    Grade::Warn,
+                    "setuid root: every user can load the module and make device nodes",
+                )
+                .advise(&format!(
+                    "chmod u-s /{path}, and let nvidia-persistenced make the nodes"
+                ));
+            }
+            Ok(about) => there |= about.is_some(),
+        }
     }
     found(
         id,
         Grade::Ok,
-        "no container runtime is open to others than root",
+        if there { "not setuid" } else { "not installed" },
     )
-}
-
-fn modprobe(root: &Root) -> Finding {
-    let id = "nvidia_modprobe";
-    match root.mode("usr/bin/nvidia-modprobe") {
-        Some(mode) if mode & 0o4000 != 0 => found(
-            id,
-            Grade::Warn,
-            "setuid root: every user can load the module and make device nodes",
-        )
-        .advise("chmod u-s /usr/bin/nvidia-modprobe, and let nvidia-persistenced make the nodes"),
-        Some(_) => found(id, Grade::Ok, "not setuid"),
-        None => found(id, Grade::Ok, "not installed"),
-    }
 }
 
 fn nodes(root: &Root) -> Finding {
@@ -171,7 +151,8 @@ fn nodes(root: &Root) -> Finding {
         })
         .collect();
     if nodes.is_empty() {
-        return found(id, Grade::Unknown, "there are none below /dev");
+        return found(id, Grade::Unknown, "there are none below /dev")
+            .advise("load the driver (modprobe nvidia), or run doctor where the nodes are");
     }
     if open.is_empty() {
         return found(id, Grade::Ok, "none is open to everybody");
@@ -209,9 +190,11 @@ fn slurm(root: &Root) -> Finding {
     let Some(folder) = SLURM.into_iter().find(|folder| root.exists(folder)) else {
         return found(id, Grade::Ok, "not configured here");
     };
-    let text = root
-        .text(&format!("{folder}/cgroup.conf"))
-        .unwrap_or_default();
+    let file = format!("{folder}/cgroup.conf");
+    let text = match root.text_if_there(&file) {
+        Ok(text) => text.unwrap_or_default(),
+        Err(error) => return unreadable(id, &file, &error),
+    };
     if constrains(&text) {
         return found(id, Grade::Ok, "ConstrainDevices=yes");
     }
@@ -221,6 +204,79 @@ fn slurm(root: &Root) -> Finding {
         "without ConstrainDevices=yes a job can use GPUs that it was not given",
     )
     .advise("ConstrainDevices=yes in cgroup.conf, and TaskPlugin=task/cgroup")
+}
+
+/// NVIDIA's container runtime gives whatever GPUs a variable of the image or of the user names, where it is not told otherwise.
+fn container_env(root: &Root) -> Finding {
+    const FILE: &str = "etc/nvidia-container-runtime/config.toml";
+    const SETTING: &str = "accept-nvidia-visible-devices-envvar-when-unprivileged";
+    let id = "container_env";
+    let text = match root.text_if_there(FILE) {
+        Ok(Some(text)) => text,
+        Ok(None) => {
+            return found(
+                id,
+                Grade::Ok,
+                "NVIDIA's container runtime is not configured here",
+            );
+        }
+        Err(error) => return unreadable(id, FILE, &error),
+    };
+    match text.parse::<toml::Table>() {
+        Err(error) => found(id, Grade::Unknown, format!("/{FILE}: {}", error.message()))
+            .advise("mend the file"),
+        Ok(table) if table.get(SETTING).and_then(toml::Value::as_bool) == Some(false) => {
+            found(id, Grade::Ok, format!("{SETTING} is off"))
+        }
+        Ok(_) => found(
+            id,
+            Grade::Warn,
+            "a container without privileges gets every GPU that its NVIDIA_VISIBLE_DEVICES names",
+        )
+        .advise(&format!(
+            "{SETTING} = false in /{FILE}, and give GPUs by CDI or by mounts"
+        )),
+    }
+}
+
+/// A login by ssh is in no job where PAM does not put it into one.
+fn slurm_ssh(root: &Root) -> Finding {
+    let id = "slurm_ssh";
+    if !SLURM.into_iter().any(|folder| root.exists(folder)) {
+        return found(id, Grade::Ok, "Slurm is not configured here");
+    }
+    let mut all = String::new();
+    for file in [
+        "sshd",
+        "common-account",
+        "common-session",
+        "password-auth",
+        "system-auth",
+    ] {
+        let path = format!("etc/pam.d/{file}");
+        match root.text_if_there(&path) {
+            Ok(Some(text)) => all.push_str(&text),
+            Ok(None) if file == "sshd" => {
+                return found(id, Grade::Ok, "nobody logs in by ssh here");
+            }
+            Ok(None) => {}
+            Err(error) => return unreadable(id, &path, &error),
+        }
+        all.push('\n');
+    }
+    let mut lines = all
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with('#'));
+    if lines.any(|line| line.contains("pam_slurm_adopt.so")) {
+        return found(id, Grade::Ok, "pam_slurm_adopt puts a login into a job");
+    }
+    found(
+        id,
+        Grade::Warn,
+        "whoever logs in by ssh runs outside of every job and its limits",
+    )
+    .advise("pam_slurm_adopt.so in /etc/pam.d/sshd, and no ssh for tenants without a job")
 }
 
 /// As slurm reads it: names and values in any case, what stands behind # is a comment, the last one counts.

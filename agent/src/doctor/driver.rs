@@ -1,11 +1,13 @@
 //! What the agent needs of the driver: asked as the agent asks, by a worker process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustix::fs::{Access, access};
 
 use super::files::Root;
 use super::{About, DoctorOptions, Finding, Grade};
-use crate::clock::boottime_ms;
-use crate::config::Config;
+use crate::clock::{boottime_ms, unix_s};
+use crate::config::{Config, DEFAULT_STATE, state_folder};
 use crate::control::quiet::Quiet;
 use crate::facts::boot_id;
 use crate::gpu::reading::{Doubt, Health, NvmlState, Reading};
@@ -18,13 +20,14 @@ pub(super) async fn examine(
     config: Option<&Config>,
     options: &DoctorOptions,
 ) -> Vec<Finding> {
-    let quiet =
-        config.and_then(|config| Quiet::load(&config.state, &boot_id().ok()?, boottime_ms()));
-    if let Some(quiet) = quiet {
-        let text = format!("left alone on request ({})", quiet.text());
-        return vec![
-            found("nvml", Grade::Unknown, text).advise("gpuquota-agent resume, when it is over"),
-        ];
+    if let Some(text) = quiet(config, options) {
+        let text = format!("the driver is left alone on request ({text})");
+        let of = |id| {
+            found(id, Grade::Unknown, text.clone()).advise("gpuquota-agent resume, when it is over")
+        };
+        return ["nvml", "driver_version", "gpus", "mig_capabilities"]
+            .map(of)
+            .into();
     }
     let named = config.and_then(|config| config.nvml_library.clone());
     let mut sampler = Sampler::start(SamplerConfig {
@@ -47,6 +50,18 @@ pub(super) async fn examine(
     .into_iter()
     .chain(doubts(reading))
     .collect()
+}
+
+/// Why the driver is not to be opened now. A configuration that is wrong elsewhere does not undo the order.
+fn quiet(config: Option<&Config>, options: &DoctorOptions) -> Option<String> {
+    let dir = options.dir.as_deref();
+    let state = config
+        .map(|config| config.state.clone())
+        .or_else(|| state_folder(dir?).ok())
+        .or_else(|| Some(dir?.join(DEFAULT_STATE)))?;
+    let now_ms = boottime_ms();
+    let quiet = Quiet::load(&state, &boot_id().ok()?, now_ms)?;
+    Some(quiet.text(now_ms, unix_s()))
 }
 
 fn found(id: &'static str, grade: Grade, text: impl Into<String>) -> Finding {
@@ -101,17 +116,23 @@ fn versions(reading: Option<&Reading>, module: Option<&str>, state: &NvmlState) 
                 Grade::Unknown,
                 format!("only one of library and module tells: {known}"),
             )
+            .advise("see what NVML says above, and cat /proc/driver/nvidia/version")
         }
     }
 }
 
 fn gpus(reading: Option<&Reading>, unidentified: u32) -> Finding {
     let Some(reading) = reading else {
-        return found("gpus", Grade::Unknown, "NVML does not tell");
+        return found("gpus", Grade::Unknown, "NVML does not tell")
+            .advise("mend what NVML says above");
     };
     let all = reading.gpus.len();
     let ill = reading.gpus.iter().filter(|gpu| gpu.health != Health::Ok);
     let ill: Vec<&str> = ill.map(|gpu| gpu.pci_bus_id.as_str()).collect();
+    if all == 0 && unidentified == 0 {
+        return found("gpus", Grade::Warn, "NVML answers and knows of none: there is nothing to watch")
+            .advise("see lspci -d 10de:, dmesg for NVRM, and whether vfio-pci has them; remove the agent where there are none");
+    }
     if ill.is_empty() && unidentified == 0 {
         return found("gpus", Grade::Ok, format!("{all} answer"));
     }
@@ -119,28 +140,87 @@ fn gpus(reading: Option<&Reading>, unidentified: u32) -> Finding {
     found("gpus", Grade::Warn, text).advise("see dmesg for NVRM; reset the GPU or reboot")
 }
 
-/// An agent that is not root sees processes on MIG instances only through the nodes of their capabilities.
+/// An agent that is not root sees processes on MIG instances only through the nodes of their capabilities: one for each GPU
+/// instance and each compute instance, as the driver numbers them (MIG user guide, /proc/driver/nvidia/capabilities).
 fn mig(root: &Root, reading: Option<&Reading>) -> Finding {
     let id = "mig_capabilities";
-    let on =
-        reading.is_some_and(|reading| reading.gpus.iter().any(|gpu| gpu.mig_enabled == Some(true)));
-    if !on {
-        return found(id, Grade::Ok, "no GPU is in MIG mode");
-    }
-    let nodes = root.names("dev/nvidia-caps").len();
-    if nodes > 0 {
+    let Some(reading) = reading else {
         return found(
             id,
-            Grade::Ok,
-            format!("{nodes} nodes below /dev/nvidia-caps"),
-        );
+            Grade::Unknown,
+            "NVML does not tell whether a GPU is in MIG mode",
+        )
+        .advise("mend what NVML says above");
+    };
+    let on = reading
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.mig_enabled == Some(true));
+    let on: Vec<_> = on.collect();
+    if on.is_empty() {
+        let untold = reading.gpus.iter().any(|gpu| gpu.mig_enabled.is_none());
+        if untold || reading.gpus.is_empty() {
+            return found(
+                id,
+                Grade::Unknown,
+                "not every GPU tells whether it is in MIG mode",
+            )
+            .advise("see what is said of the GPUs above");
+        }
+        return found(id, Grade::Ok, "no GPU is in MIG mode");
+    }
+    let mut wanted = BTreeSet::new();
+    let mut untold = 0_usize;
+    for gpu in on {
+        for instance in &gpu.instances {
+            let (gi, ci) = (instance.gi, instance.ci);
+            for of in [format!("gi{gi}"), format!("gi{gi}/ci{ci}")] {
+                let path =
+                    |minor| format!("proc/driver/nvidia/capabilities/gpu{minor}/mig/{of}/access");
+                let text = gpu.minor.and_then(|minor| root.text(&path(minor)).ok());
+                match text.as_deref().and_then(node_minor) {
+                    Some(minor) => drop(wanted.insert(minor)),
+                    None => untold += 1,
+                }
+            }
+        }
+    }
+    let node = |minor: &u32| root.at(&format!("dev/nvidia-caps/nvidia-cap{minor}"));
+    let all = wanted.len();
+    let open = |minor: &u32| access(node(minor), Access::READ_OK).is_ok();
+    wanted.retain(|minor| !open(minor));
+    if !wanted.is_empty() || (all == 0 && root.names("dev/nvidia-caps").is_empty()) {
+        let text = if all == 0 {
+            "MIG is on, and /dev/nvidia-caps is empty or not to be seen".to_owned()
+        } else {
+            format!(
+                "MIG is on, and of {all} nodes in /dev/nvidia-caps the agent cannot open {wanted:?}"
+            )
+        };
+        return found(id, Grade::Warn, text)
+            .advise("nvidia-modprobe -f makes the nodes; give the agent the right to read them, and a container the nodes");
+    }
+    if untold > 0 {
+        return found(
+            id,
+            Grade::Unknown,
+            format!("of {untold} instances the driver does not say which nodes they need"),
+        )
+        .advise("see /proc/driver/nvidia/capabilities");
     }
     found(
         id,
-        Grade::Warn,
-        "MIG is on, and /dev/nvidia-caps is empty or not to be seen",
+        Grade::Ok,
+        format!("{all} nodes below /dev/nvidia-caps can be opened"),
     )
-    .advise("nvidia-modprobe -f makes the nodes; a container needs them given")
+}
+
+/// `DeviceFileMinor: N` of a capability's file.
+fn node_minor(text: &str) -> Option<u32> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("DeviceFileMinor:"));
+    line?.trim().parse().ok()
 }
 
 /// What the readings of some GPUs may lack, and what would mend it.
@@ -179,7 +259,7 @@ fn doubts(reading: Option<&Reading>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::reading::GpuReading;
+    use crate::gpu::reading::{GpuReading, MigReading};
 
     #[test]
     fn rule_14_library_and_module_are_compared() {
@@ -217,5 +297,63 @@ mod tests {
         assert!(told[0].found.starts_with("[\"a\", \"c\"]"), "{told:?}");
         assert!(told[0].advice.as_deref().unwrap().contains("CAP_SYS_ADMIN"));
         assert!(told.iter().all(|told| told.grade == Grade::Warn));
+    }
+
+    #[test]
+    fn rule_18_what_nvml_does_not_tell_is_not_graded_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let none = Reading::default();
+        assert_eq!(
+            gpus(Some(&none), 0).grade,
+            Grade::Warn,
+            "no GPU is nothing to watch"
+        );
+        assert_eq!(gpus(None, 0).grade, Grade::Unknown);
+        assert_eq!(mig(&root, None).grade, Grade::Unknown);
+        assert_eq!(mig(&root, Some(&none)).grade, Grade::Unknown);
+        let gpu = |mig_enabled| GpuReading {
+            minor: Some(3),
+            mig_enabled,
+            instances: vec![MigReading {
+                gi: 2,
+                ci: 0,
+                ..MigReading::default()
+            }],
+            ..GpuReading::default()
+        };
+        let with = |mig_enabled| Reading {
+            gpus: vec![gpu(mig_enabled)],
+            ..Reading::default()
+        };
+        assert_eq!(mig(&root, Some(&with(None))).grade, Grade::Unknown);
+        assert_eq!(mig(&root, Some(&with(Some(false)))).grade, Grade::Ok);
+        let on = with(Some(true));
+        let write = |path: &str, text: &str| {
+            let path = root.at(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        // Two nodes are there on every machine with the driver, whatever its instances need.
+        write("dev/nvidia-caps/nvidia-cap1", "");
+        write("dev/nvidia-caps/nvidia-cap2", "");
+        assert_eq!(mig(&root, Some(&on)).grade, Grade::Unknown);
+        let capabilities = "proc/driver/nvidia/capabilities/gpu3/mig/gi2";
+        write(
+            &format!("{capabilities}/access"),
+            "DeviceFileMinor: 21\nDeviceFileMode: 292\n",
+        );
+        write(
+            &format!("{capabilities}/ci0/access"),
+            "DeviceFileMinor: 22\n",
+        );
+        write("dev/nvidia-caps/nvidia-cap21", "");
+        let finding = mig(&root, Some(&on));
+        assert!(
+            finding.grade == Grade::Warn && finding.found.contains("{22}"),
+            "{finding:?}"
+        );
+        write("dev/nvidia-caps/nvidia-cap22", "");
+        assert_eq!(mig(&root, Some(&on)).grade, Grade::Ok);
     }
 }

@@ -38,6 +38,40 @@ impl Root {
         self.at(path).exists()
     }
 
+    /// What a path leads to; `None` when nothing is there.
+    ///
+    /// # Errors
+    /// When it cannot be told whether something is.
+    pub(super) fn about(&self, path: &str) -> io::Result<Option<fs::Metadata>> {
+        match fs::metadata(self.at(path)) {
+            Ok(about) => Ok(Some(about)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A file's text; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub(super) fn text_if_there(&self, path: &str) -> io::Result<Option<String>> {
+        match self.text(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this is the machine that runs, so that its own databases can be asked.
+    pub(super) fn is_running(&self) -> bool {
+        self.path == Path::new("/")
+    }
+
+    /// User and group of the node's root: those of its topmost folder.
+    pub(super) fn owner(&self) -> (u32, u32) {
+        fs::metadata(&self.path).map_or((0, 0), |about| (about.uid(), about.gid()))
+    }
+
     /// Permission bits, of what a link points to.
     pub(super) fn mode(&self, path: &str) -> Option<u32> {
         Some(fs::metadata(self.at(path)).ok()?.mode() & 0o7777)

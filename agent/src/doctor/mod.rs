@@ -1,12 +1,17 @@
 //! The command `doctor`: what the agent needs on this node, and every way round the limits that this node leaves open, each graded
 //! with what to do.
 
+mod accounts;
 mod bypass;
+mod creators;
 mod driver;
 mod files;
+mod namespaces;
 mod node;
 mod rules;
 mod server;
+mod sockets;
+mod tenants;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -15,7 +20,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Overrides};
+use accounts::Accounts;
 use files::Root;
+use tenants::Ways;
 
 /// Command line of `doctor`.
 #[derive(Clone, Debug, clap::Args)]
@@ -75,6 +82,8 @@ pub enum About {
     Precondition,
     /// A way round what the agent sees or enforces.
     Bypass,
+    /// Which ways round a tenant has.
+    Tenant,
 }
 
 /// One thing that was looked at.
@@ -88,6 +97,9 @@ pub struct Finding {
     pub grade: Grade,
     /// What was found.
     pub found: String,
+    /// Which tenant it is about, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// What to do; nothing when it is as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
@@ -100,6 +112,7 @@ impl Finding {
             about,
             grade,
             found: found.into(),
+            tenant: None,
             advice: None,
         }
     }
@@ -157,7 +170,12 @@ async fn examine(options: &DoctorOptions) -> Vec<Finding> {
     findings.extend(node::examine(&root, config.as_ref()));
     findings.extend(rules::examine(config.as_ref()).await);
     findings.extend(server::examine(config.as_ref()).await);
-    findings.extend(bypass::examine(&root));
+    let accounts = Accounts::read(&root);
+    let ways = Ways::read(&root, &accounts);
+    findings.extend(bypass::examine(&root, &accounts, &ways));
+    if let Some(config) = &config {
+        findings.extend(tenants::examine(&config.attribution, &accounts, &ways));
+    }
     findings
 }
 
@@ -184,10 +202,20 @@ fn print_list(findings: &[Finding]) -> io::Result<()> {
     for (about, title) in [
         (About::Precondition, "What the agent needs"),
         (About::Bypass, "Ways round the limits on this node"),
+        (About::Tenant, "Ways round the limits, by tenant"),
     ] {
-        writeln!(out, "{title}")?;
-        for finding in findings.iter().filter(|finding| finding.about == about) {
-            let Finding { id, found, .. } = finding;
+        let mut findings = findings
+            .iter()
+            .filter(|finding| finding.about == about)
+            .peekable();
+        if findings.peek().is_some() {
+            writeln!(out, "{title}")?;
+        }
+        for finding in findings {
+            let Finding {
+                id, found, tenant, ..
+            } = finding;
+            let id = tenant.as_deref().unwrap_or(id);
             writeln!(out, "  {:8}{id:18}{found}", finding.grade.text())?;
             if let Some(advice) = &finding.advice {
                 writeln!(out, "{:28}-> {advice}", "")?;

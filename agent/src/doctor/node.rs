@@ -4,31 +4,27 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use super::files::Root;
-use super::{About, Finding, Grade};
+use super::{About, Finding, Grade, creators, namespaces};
 use crate::config::Config;
 use crate::events::kmsg::{KernelLog, LogState};
 use crate::state::StateFolder;
 
-/// The inode of the first pid namespace of every Linux (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// Bits of `CapEff` in `/proc/self/status` (capability.h).
-const CAP_SYS_PTRACE: u32 = 19;
+pub(super) const CAP_SYS_PTRACE: u32 = 19;
 
 pub(super) fn examine(root: &Root, config: Option<&Config>) -> Vec<Finding> {
-    let mut findings = vec![
-        privileges(root),
-        pid_namespace(root),
-        cgroups(root),
-        loginuid(root),
-        clock(root),
-    ];
+    let mut findings = vec![privileges(root), cgroups(root), loginuid(root)];
+    findings.extend(namespaces::examine(root));
     let log = config.map_or_else(|| Some(root.at("dev/kmsg")), |c| c.kernel_log.clone());
     findings.extend(log.map(|log| kernel_log(KernelLog::follow(&log).state())));
-    findings.extend(config.map(|config| state(&config.state)));
+    if let Some(config) = config {
+        findings.push(state(&config.state));
+        findings.extend(creators::examine(&config.attribution.creators));
+    }
     findings
 }
 
-fn found(id: &'static str, grade: Grade, text: impl Into<String>) -> Finding {
+pub(super) fn found(id: &'static str, grade: Grade, text: impl Into<String>) -> Finding {
     Finding::new(id, About::Precondition, grade, text)
 }
 
@@ -39,7 +35,8 @@ fn privileges(root: &Root) -> Finding {
     let uid = field("Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse::<u32>().ok());
     let held = field("CapEff:").and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
     let Some((uid, held)) = uid.zip(held) else {
-        return found(id, Grade::Unknown, "the kernel does not tell");
+        return found(id, Grade::Unknown, "the kernel does not tell")
+            .advise("mount /proc, and run doctor as the agent's user");
     };
     if held & (1 << CAP_SYS_PTRACE) != 0 {
         return found(id, Grade::Ok, format!("uid {uid} with CAP_SYS_PTRACE"));
@@ -50,20 +47,6 @@ fn privileges(root: &Root) -> Finding {
         format!("uid {uid} without CAP_SYS_PTRACE: daemons of the driver are not told from tenants' programs"),
     )
     .advise("run the agent by its unit file, which gives it CAP_SYS_PTRACE, or as root")
-}
-
-fn pid_namespace(root: &Root) -> Finding {
-    let id = "pid_namespace";
-    match fs::read_link(root.at("proc/self/ns/pid")) {
-        Ok(link) if link.as_os_str() == FIRST_PID_NAMESPACE => found(id, Grade::Ok, "the host's"),
-        Ok(_) => found(
-            id,
-            Grade::Fail,
-            "not the host's: a pid that the driver tells is another process here",
-        )
-        .advise("run the agent on the host, or in a container with the host's pid namespace"),
-        Err(error) => found(id, Grade::Unknown, error.to_string()),
-    }
 }
 
 fn cgroups(root: &Root) -> Finding {
@@ -98,37 +81,6 @@ fn loginuid(root: &Root) -> Finding {
     }
 }
 
-fn clock(root: &Root) -> Finding {
-    let id = "clock";
-    let offsets = root.text("proc/self/timens_offsets").unwrap_or_default();
-    let shifted = offsets.lines().any(|line| {
-        let mut fields = line.split_whitespace();
-        let clock = fields.next();
-        clock == Some("boottime") && fields.any(|number| number != "0")
-    });
-    if shifted {
-        return found(
-            id,
-            Grade::Fail,
-            "a time namespace shifts CLOCK_BOOTTIME: start times of processes do not fit",
-        )
-        .advise("run the agent outside of time namespaces");
-    }
-    if crate::clock::unix_s() < 1_700_000_000 {
-        return found(
-            id,
-            Grade::Fail,
-            "the wall clock is years behind: certificates are not valid",
-        )
-        .advise("set the clock (chrony, systemd-timesyncd)");
-    }
-    found(
-        id,
-        Grade::Ok,
-        "CLOCK_BOOTTIME is the host's, the wall clock is plausible",
-    )
-}
-
 fn kernel_log(state: LogState) -> Finding {
     let id = "kernel_log";
     match state {
@@ -146,7 +98,8 @@ fn kernel_log(state: LogState) -> Finding {
             "refused: losses without an XID are seen by readings only",
         )
         .advise("give the agent CAP_SYSLOG, as its unit file does"),
-        LogState::Broken => found(id, Grade::Warn, "cannot be read"),
+        LogState::Broken => found(id, Grade::Warn, "cannot be read")
+            .advise("see whether `kernel_log` names /dev/kmsg, and dmesg works"),
     }
 }
 
@@ -160,12 +113,18 @@ fn state(path: &std::path::Path) -> Finding {
                 .advise("the agent makes it when it starts, if it may write above it");
         }
     };
+    // Root may write anywhere; it is the agent's user who has to.
+    let own = rustix::process::geteuid().as_raw();
+    let foreign = own != 0 && ![0, own].contains(&about.uid());
     let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
-    if !about.is_dir() || !writable {
+    if foreign || !about.is_dir() || !writable {
         return found(
             id,
             Grade::Fail,
-            format!("{shown} cannot be written: a restart loses reports"),
+            format!(
+                "{shown} (of uid {}) is no folder that uid {own} can use: a restart loses reports",
+                about.uid()
+            ),
         )
         .advise("make it a folder of the agent's user, on a disk with room");
     }
@@ -178,7 +137,11 @@ fn state(path: &std::path::Path) -> Finding {
     } else {
         "no agent runs with it"
     };
-    found(id, Grade::Ok, format!("{shown}; {agent}"))
+    found(
+        id,
+        Grade::Ok,
+        format!("{shown}, of uid {}; {agent}", about.uid()),
+    )
 }
 
 #[cfg(test)]
@@ -204,8 +167,9 @@ mod tests {
             fs::write(root.at(path), text).unwrap();
         };
         assert!(grades(&root).iter().all(|(id, grade)| match *id {
-            "clock" => *grade == Grade::Ok,
-            "pid_namespace" | "privileges" => *grade == Grade::Unknown,
+            "pid_namespace" | "cgroup_namespace" | "clock" | "hidepid" | "privileges" => {
+                *grade == Grade::Unknown
+            }
             _ => *grade == Grade::Warn,
         }));
         write(
@@ -213,14 +177,26 @@ mod tests {
             "Name:\tx\nUid:\t990\t990\t990\t990\nCapEff:\t0000000000080000\n",
         );
         write("proc/self/loginuid", "4294967295");
-        write(
-            "proc/self/timens_offsets",
-            "monotonic           0         0\nboottime            0         0\n",
-        );
+        let mounts = |options: &str| {
+            write(
+                "proc/self/mountinfo",
+                &format!(
+                    "1 2 0:3 / / rw - ext4 /x rw\n22 1 0:20 / /proc rw,nosuid shared:5 - proc proc {options}\n"
+                ),
+            );
+        };
+        mounts("rw,hidepid=invisible");
         write("sys/fs/cgroup/cgroup.controllers", "");
         write("dev/kmsg", "");
         fs::create_dir_all(root.at("proc/self/ns")).unwrap();
-        symlink("pid:[4026531836]", root.at("proc/self/ns/pid")).unwrap();
+        let namespace = |name: &str, link: &str| {
+            let path = root.at("proc/self/ns").join(name);
+            let _ = fs::remove_file(&path);
+            symlink(link, path).unwrap();
+        };
+        namespace("pid", "pid:[4026531836]");
+        namespace("cgroup", "cgroup:[4026531835]");
+        // hidepid hides nothing from whoever has CAP_SYS_PTRACE.
         assert!(
             grades(&root).iter().all(|(_, grade)| *grade == Grade::Ok),
             "{:?}",
@@ -230,12 +206,20 @@ mod tests {
             "proc/self/status",
             "Uid:\t990\t990\t990\t990\nCapEff:\t0000000000000000\n",
         );
+        // Those of the agent's own namespace, not of the one that its children would get.
         write(
             "proc/self/timens_offsets",
             "boottime            100         0\n",
         );
-        fs::remove_file(root.at("proc/self/ns/pid")).unwrap();
-        symlink("pid:[4026532000]", root.at("proc/self/ns/pid")).unwrap();
+        assert!(
+            grades(&root).contains(&("clock", Grade::Ok)),
+            "a kernel without time namespaces"
+        );
+        namespace("time", "time:[4026531834]");
+        assert!(grades(&root).contains(&("clock", Grade::Ok)), "the host's");
+        namespace("time", "time:[4026532300]");
+        namespace("pid", "pid:[4026532000]");
+        namespace("cgroup", "cgroup:[4026532001]");
         let bad: Vec<_> = grades(&root)
             .into_iter()
             .filter(|(_, grade)| *grade != Grade::Ok)
@@ -243,8 +227,23 @@ mod tests {
         let expected = [
             ("privileges", Grade::Warn),
             ("pid_namespace", Grade::Fail),
+            ("cgroup_namespace", Grade::Fail),
             ("clock", Grade::Fail),
+            ("hidepid", Grade::Fail),
         ];
         assert_eq!(bad, expected);
+        mounts("rw,gid=990,hidepid=2");
+        write(
+            "proc/self/status",
+            "Uid:\t990\t990\t990\t990\nGroups:\t990 \nCapEff:\t0000000000000000\n",
+        );
+        assert!(
+            grades(&root).contains(&("hidepid", Grade::Ok)),
+            "its group is let in"
+        );
+        mounts("rw");
+        assert!(grades(&root).contains(&("hidepid", Grade::Ok)));
+        fs::remove_file(root.at("proc/self/timens_offsets")).unwrap();
+        assert!(grades(&root).contains(&("clock", Grade::Unknown)));
     }
 }

@@ -18,7 +18,9 @@ const SOON_DAYS: i64 = 14;
 pub(super) async fn examine(config: Option<&Config>) -> Vec<Finding> {
     let Some(target) = config.and_then(|config| config.uplink.as_ref()) else {
         let text = "no server is configured here";
-        return vec![found("server", Grade::Unknown, text)];
+        return vec![found("server", Grade::Unknown, text).advise(
+            "name it by `server` in agent.toml and give --dir, unless it runs --standalone",
+        )];
     };
     let certificate = match not_after_unix_s(&target.credentials.files.certificate) {
         Ok(end) => validity(end, unix_s()),

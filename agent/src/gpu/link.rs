@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::event::News;
+use super::leaf::Leaf;
 use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, SAMPLE_MORE, Target};
 use super::reading::{NvmlState, Reading};
 
@@ -31,6 +32,8 @@ pub(super) struct Start {
     pub(super) announce: bool,
     /// Whether it listens for driver events.
     pub(super) events: bool,
+    /// Its control group, if it has one of its own.
+    pub(super) leaf: Option<Leaf>,
 }
 
 /// What came of one request.
@@ -106,6 +109,12 @@ impl Link {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
+        if let (Some(leaf), Some(pid)) = (&start.leaf, child.id())
+            && let Err(error) = leaf.take(pid)
+        {
+            // It may have ended already; else it lives with the agent, which is no reason to do without it.
+            tracing::warn!(%error, group = %leaf.path().display(), "a worker is not in its own control group");
+        }
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("the worker has no pipes"));
         };

@@ -7,6 +7,7 @@ mod epoch;
 pub mod event;
 mod gate;
 pub mod gauges;
+pub mod leaf;
 pub mod library;
 mod link;
 mod morgue;

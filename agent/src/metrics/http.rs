@@ -1,6 +1,5 @@
-//! The listener: `GET /metrics` and `GET /healthz`, few connections, little patience.
+//! The listener: `GET /metrics` and `GET /healthz`, a bounded number of connections, little patience.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io;
@@ -16,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use gpuquota_proto::exposition::{Format, Misnamed, admits};
@@ -25,11 +24,11 @@ use crate::clock::boottime_ms;
 use crate::report::wire::nvml_text;
 
 use super::dcgm::{self, Dcgm};
+use super::room::Room;
 use super::snapshot::{Board, View};
 use super::text;
 
-/// Beyond that many the oldest one makes room: whoever is on the node can open some and leave them idle.
-const CONNECTIONS: usize = 16;
+/// A request's head is whole within this after its first byte.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection ends after this, so that nobody can hold one for ever.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(600);
@@ -54,7 +53,7 @@ impl Server {
     /// Answers until `stop`.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let server = Arc::new(self);
-        let mut open: VecDeque<CancellationToken> = VecDeque::with_capacity(CONNECTIONS);
+        let room = Arc::<Room>::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -67,33 +66,40 @@ impl Server {
                     continue;
                 }
             };
-            let server = Arc::clone(&server);
-            open.retain(|connection| !connection.is_cancelled());
-            if open.len() >= CONNECTIONS
-                && let Some(oldest) = open.pop_front()
-            {
-                oldest.cancel();
-            }
             let end = stop.child_token();
-            open.push_back(end.clone());
-            tokio::spawn(async move {
-                let answer = service_fn(move |request| {
-                    let response = server.answer(&request, boottime_ms());
-                    std::future::ready(Ok::<_, Infallible>(response))
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_DEADLINE)
-                    .max_buf_size(BUFFER_BYTES)
-                    .serve_connection(TokioIo::new(stream), answer);
-                // How a scraper leaves is its own affair.
-                tokio::select! {
-                    _ = tokio::time::timeout(CONNECTION_DEADLINE, connection) => {}
-                    () = end.cancelled() => {}
-                }
-                end.cancel();
-            });
+            room.enter(end.clone(), boottime_ms());
+            tokio::spawn(Arc::clone(&server).attend(stream, Arc::clone(&room), end));
+            // Whoever came is heard before the next one can take its place.
+            tokio::task::yield_now().await;
         }
+    }
+
+    async fn attend(self: Arc<Self>, stream: TcpStream, room: Arc<Room>, end: CancellationToken) {
+        let asked = end.clone();
+        let answer = service_fn(move |request| {
+            let now_ms = boottime_ms();
+            room.asks(&asked, now_ms);
+            let response = self.answer(&request, now_ms);
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let conversation = async {
+            // Who says nothing needs no buffers.
+            if stream.readable().await.is_err() {
+                return;
+            }
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_DEADLINE)
+                .max_buf_size(BUFFER_BYTES)
+                .serve_connection(TokioIo::new(stream), answer);
+            // How a scraper leaves is its own affair.
+            let _ = connection.await;
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(CONNECTION_DEADLINE, conversation) => {}
+            () = end.cancelled() => {}
+        }
+        end.cancel();
     }
 
     fn answer(&self, request: &Request<Incoming>, now_ms: u64) -> Response<Full<Bytes>> {

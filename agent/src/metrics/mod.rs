@@ -7,6 +7,7 @@ mod machine;
 mod nodes;
 mod own;
 mod processes;
+mod room;
 pub mod snapshot;
 mod text;
 mod trouble;

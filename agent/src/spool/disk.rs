@@ -1,14 +1,15 @@
 //! The spool's folder: segment files that are appended to, read back, and removed once nothing in them is needed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::record::{self, Acked, Header, Record, Stored};
 use super::recover::{DiskError, Recovered, read_folder};
+use crate::state::make_folder;
 
 /// A segment is closed once it is larger than this, bytes.
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -64,7 +65,7 @@ impl Disk {
     /// # Errors
     /// When it cannot be read, or holds damage that no crash explains.
     pub(super) fn open(dir: &Path) -> Result<(Self, Recovered), DiskError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        make_folder(dir).map_err(io::Error::other)?;
         let mut recovered = read_folder(dir)?;
         let mut disk = Self {
             dir: dir.to_owned(),

@@ -1,13 +1,19 @@
 //! Reading the spool's folder back after a restart, and putting it aside when it cannot be trusted.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
+
 use super::disk::{Place, Segment};
 use super::record::{self, Acked, End, Header, Record};
+use crate::state::{open_own, read_own};
+
+/// A segment ends with the report that fills it; a longer file is none.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// Why the folder cannot be used as it is.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +105,7 @@ impl Recovered {
     }
 
     fn read_segment(&mut self, number: u64, path: PathBuf, last: bool) -> Result<(), DiskError> {
-        let bytes = fs::read(&path)?;
+        let bytes = read_own(&path, MOST_BYTES)?;
         let (records, end) = record::scan(&bytes);
         let good = match end {
             End::Clean => bytes.len(),
@@ -147,7 +153,7 @@ impl Recovered {
                 _ => return Err(corrupt_at(span.offset)),
             }
         }
-        let file = OpenOptions::new().read(true).append(true).open(&path)?;
+        let file = open_own(&path, OFlags::RDWR | OFlags::APPEND)?;
         if good < bytes.len() {
             file.set_len(good as u64)?;
         }

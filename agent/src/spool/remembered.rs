@@ -1,15 +1,17 @@
 //! The last reported view, kept for the next run of this boot: a restart while NVML is silent must not make devices
 //! that are in use look as if they were gone. It is lost with the boot, as the processes are.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use gpuquota_proto::agent_v1::{DeviceState, Report};
 use prost::Message as _;
 
 use super::record::{self, Record, Stored};
+use crate::state::{read_own, write_for_this_boot};
+
+/// More than the view of a node can be.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// Replaces what is remembered.
 ///
@@ -28,21 +30,13 @@ pub fn save(path: &Path, boot_id: &str, devices: Vec<DeviceState>) -> io::Result
     };
     let mut bytes = Vec::new();
     record::encode(&Record::Stored(stored), &mut bytes);
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&bytes)?;
-    fs::rename(&new, path)
+    write_for_this_boot(path, &bytes)
 }
 
 /// What an earlier run of this boot reported last; empty when there is none or it cannot be trusted.
 #[must_use]
 pub fn load(path: &Path, boot_id: &str) -> Vec<DeviceState> {
-    let bytes = match fs::read(path) {
+    let bytes = match read_own(path, MOST_BYTES) {
         Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
@@ -67,6 +61,8 @@ pub fn load(path: &Path, boot_id: &str) -> Vec<DeviceState> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::skip::skipped;
 
@@ -18,7 +19,7 @@ impl Cgroup {
         let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
         let unified = |root: &&Path| root.join("cgroup.controllers").exists();
         let Some(root) = roots.into_iter().find(unified) else {
-            skipped(path, "no unified cgroup hierarchy is mounted");
+            without(path, "no unified cgroup hierarchy is mounted");
             return None;
         };
         let cgroup = Self {
@@ -26,12 +27,41 @@ impl Cgroup {
             folder: root.join(path.trim_start_matches('/')),
         };
         // Another test may just be taking a common folder away.
-        let made = (0..20).find_map(|_| fs::create_dir_all(&cgroup.folder).ok());
-        if made.is_none() {
-            skipped(path, "groups cannot be made here");
+        let made = (0..20).map(|_| fs::create_dir_all(&cgroup.folder));
+        if let Some(Err(error)) = made.reduce(std::io::Result::or) {
+            without(path, format!("groups cannot be made here: {error}"));
+            return None;
+        }
+        // A group that can be made and not entered, as where it is delegated to somebody else.
+        let mut probe = Command::new("sleep").arg("60").spawn().unwrap();
+        let entered = fs::write(cgroup.folder.join("cgroup.procs"), probe.id().to_string());
+        probe.kill().unwrap();
+        probe.wait().unwrap();
+        if let Err(error) = entered {
+            without(
+                path,
+                format!("no process can be moved into a group here: {error}"),
+            );
             return None;
         }
         Some(cgroup)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Marks it as systemd marks a group that it gave away; whether that is possible here.
+    pub(crate) fn delegate(&self) -> bool {
+        let flags = rustix::fs::XattrFlags::empty();
+        let marked = rustix::fs::setxattr(&self.folder, "trusted.delegate", b"1", flags);
+        if let Err(error) = marked {
+            without(
+                &self.folder.display().to_string(),
+                format!("a group cannot be marked: {error}"),
+            );
+        }
+        marked.is_ok()
     }
 
     /// Moves a process into it.
@@ -40,11 +70,28 @@ impl Cgroup {
     }
 }
 
+/// Names the test, which is what the thread is called after.
+fn without(path: &str, why: impl std::fmt::Display) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test of cgroups");
+    skipped(&format!("{test} ({path})"), why);
+}
+
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let pids = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
         for pid in pids.lines() {
             let _ = fs::write(self.root.join("cgroup.procs"), pid);
+        }
+        for leaf in ["agent", "worker"] {
+            let leaf = self.folder.join(leaf);
+            // Whoever was in it has just been killed.
+            for _ in 0..100 {
+                if !leaf.exists() || fs::remove_dir(&leaf).is_ok() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
         }
         // What others use is not empty, and stays.
         let own = self

@@ -74,6 +74,38 @@ fn rule_18_doctor_grades_the_node_for_people_and_programs() {
     let (code, text) = doctor(&node, root.path(), &["--json", "--dir", dir]);
     let told: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, grade(&told, "config")), (Some(2), "fail".into()));
+    assert_eq!(grade(&told, "nvml"), "ok");
+
+    // The order to leave the driver alone counts although the configuration is broken.
+    fs::write(std::path::Path::new(dir).join("agent.toml"), "").unwrap();
+    let status = node.agent().args(["quiesce", "--dir", dir]).status();
+    assert!(status.unwrap().success());
+    fs::write(std::path::Path::new(dir).join("agent.toml"), "nonsense = 1").unwrap();
+    let (_, text) = doctor(&node, root.path(), &["--json", "--dir", dir]);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    for id in ["nvml", "driver_version", "gpus", "mig_capabilities"] {
+        assert_eq!(grade(&told, id), "unknown", "{id}");
+    }
+    assert!(text.contains("on request, until 2"), "{text}");
+
+    // Each tenant has a grade.
+    let rules = "[[attribution.rule]]\nuid_range = [1000, 2000]\ntenant = \"team-a\"\n";
+    fs::write(std::path::Path::new(dir).join("agent.toml"), rules).unwrap();
+    let (_, text) = doctor(&node, root.path(), &["--json", "--dir", dir]);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    let findings = told["findings"].as_array().unwrap();
+    let team = findings
+        .iter()
+        .find(|finding| finding["tenant"] == "team-a");
+    assert_eq!(team.unwrap()["about"], "tenant");
+    let silent = findings
+        .iter()
+        .filter(|finding| finding["grade"] != "ok" && finding["advice"].is_null());
+    assert_eq!(
+        silent.count(),
+        0,
+        "what is not good says what to do: {told}"
+    );
 }
 
 /// A server that does not listen, and one that does; nothing is sent to it.

@@ -4,6 +4,7 @@
 
 mod attribution;
 mod cgroup;
+mod churn;
 mod creators;
 mod doctor;
 mod driver;
@@ -12,6 +13,7 @@ mod expositions;
 mod facts;
 mod failures;
 mod hangs;
+mod leaf;
 mod logins;
 mod look;
 mod mig;

@@ -83,7 +83,8 @@ fn rule_13_all_of_the_driver_is_closed_in_two_seconds_and_comes_back() {
     );
     let seen: serde_json::Value = serde_json::from_slice(&seen.stdout).unwrap();
     assert_eq!(seen["error"]["state"], "quiesced");
-    assert_eq!(seen["error"]["detail"], "driver 560");
+    let detail = seen["error"]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("driver 560, until 2"), "{detail}");
     done(&node, &["quiesce"]);
 
     done(&node, &["resume"]);
@@ -130,6 +131,15 @@ fn rule_13_it_ends_by_itself_and_outlives_a_restart_of_the_agent() {
     assert_eq!(users_of(&node.library()), [] as [u32; 0]);
     done(&node, &["resume"]);
     agent.wait_for(&["gpuquota_up 1"]);
+    // Done, but lost with the next restart: that is said.
+    let kept = node.agent_dir().join("state/quiesced");
+    fs::create_dir_all(kept.join("in the way")).unwrap();
+    let output = order(&node, &["quiesce"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && error.contains("cannot be kept"),
+        "{error}"
+    );
     // Without its socket: the agent runs, and says that it cannot be asked.
     fs::remove_file(node.agent_dir().join("state/control.sock")).unwrap();
     assert!(!order(&node, &["quiesce"]).status.success());
@@ -156,4 +166,40 @@ async fn rule_13_probes_end_with_the_rest() {
     sampler.resume();
     sample_until(&mut sampler, |collected| collected.nvml == NvmlState::Ok).await;
     sampler.shutdown().await;
+}
+
+/// An agent that is started in the middle of a driver upgrade must not open what is being replaced.
+#[test]
+fn rule_13_an_order_without_an_agent_waits_for_the_next_one() {
+    let node = Node::new("t4x1");
+    let text = done(
+        &node,
+        &["quiesce", "--for", "10m", "--reason", "driver 560"],
+    );
+    assert!(
+        text.contains("no agent runs") && text.contains("driver 560, until 2"),
+        "{text}"
+    );
+    let agent = node.run_agent("");
+    agent.wait_for(&[QUIESCED]);
+    assert_eq!(users_of(&node.library()), [] as [u32; 0]);
+    drop(agent);
+    assert!(done(&node, &["resume"]).contains("reads the driver again"));
+    assert!(done(&node, &["resume"]).contains("none was told"));
+    let agent = node.run_agent("");
+    agent.wait_for(&["gpuquota_up 1"]);
+    drop(agent);
+    // Its end comes by itself, too.
+    done(&node, &["quiesce", "--for", "1500ms"]);
+    let agent = node.run_agent("");
+    agent.wait_for(&["gpuquota_up 1"]);
+    drop(agent);
+    // What cannot be kept is no success.
+    let state = node.agent_dir().join("state");
+    fs::remove_dir_all(&state).unwrap();
+    fs::write(&state, "in the way").unwrap();
+    let output = order(&node, &["quiesce"]);
+    assert!(!output.status.success());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("cannot be kept"), "{error}");
 }

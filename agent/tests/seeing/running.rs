@@ -49,11 +49,15 @@ impl Node {
 
     /// The same with more arguments.
     pub(crate) fn run_agent_with(&self, config: &str, more: &[&str]) -> Running {
+        self.start_agent(self.agent(), config, more)
+    }
+
+    /// The same by another command, which becomes the program.
+    pub(crate) fn start_agent(&self, mut by: Command, config: &str, more: &[&str]) -> Running {
         let dir = self.agent_dir();
         let text = format!("call_deadline = \"400ms\"\n{config}\n{REGISTERED}");
         fs::write(dir.join("agent.toml"), text).unwrap();
-        let mut child = self
-            .agent()
+        let mut child = by
             .args(["run", "--standalone", "--interval", "100ms"])
             .args(["--metrics", "127.0.0.1:0", "--dir"])
             .arg(&dir)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::gpu::leaf::Leaf;
 use crate::gpu::reading::{NvmlState, Reading};
 use crate::sysfs::PciBus;
 
@@ -27,6 +28,8 @@ pub struct SamplerConfig {
     pub bus: PciBus,
     /// First and longest pause between two trials of a library that was replaced on disk.
     pub renewal: (Duration, Duration),
+    /// Where workers live; with the agent when absent.
+    pub leaf: Option<Leaf>,
     /// Listen for driver events; with the first and longest pause after a worker that listened came to grief.
     pub events: Option<(Duration, Duration)>,
 }
@@ -44,6 +47,7 @@ impl Default for SamplerConfig {
             lost: (Duration::from_secs(60), Duration::from_secs(600)),
             bus: PciBus::default(),
             renewal: (Duration::from_secs(10), Duration::from_secs(300)),
+            leaf: None,
             events: Some((Duration::from_secs(30), Duration::from_secs(600))),
         }
     }

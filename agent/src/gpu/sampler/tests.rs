@@ -95,3 +95,46 @@ async fn fault_a_rule_02_workers_stuck_on_gpus_leave_the_other_gpus_readable() {
     sampler.mind_quarantine(3_000).await;
     assert_eq!(sampler.stats().workers_started, 1, "one woke up");
 }
+
+/// A process whose first thread has ended while another runs: what a killed worker looks like while one of its threads is in a call of
+/// the driver. `/proc/PID/stat` calls it a zombie, and all that it had open is open.
+fn half_dead(folder: &std::path::Path) -> Child {
+    let source = folder.join("half.c");
+    let program = folder.join("half");
+    let text = "#include <pthread.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
+        static void *stay(void *x) { pause(); return x; }\n\
+        int main(void) { pthread_t t; pthread_create(&t, 0, stay, 0); syscall(SYS_exit, 0); }\n";
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = std::process::Command::new("cc");
+    compiler
+        .arg("-pthread")
+        .arg("-o")
+        .arg(&program)
+        .arg(&source);
+    assert!(compiler.status().unwrap().success());
+    Command::new(program).kill_on_drop(true).spawn().unwrap()
+}
+
+#[tokio::test]
+async fn rule_13_a_worker_with_one_thread_left_in_the_driver_is_not_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = half_dead(dir.path());
+    let pid = worker.id().unwrap();
+    let zombie = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.contains(") Z ")
+    };
+    for _ in 0..1000 {
+        if zombie() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(zombie());
+    let mut sampler = Sampler::start(SamplerConfig::default());
+    sampler.pids.push(pid);
+    let within = Duration::from_millis(50);
+    assert_eq!(sampler.quiesce(String::new(), within).await, [pid]);
+    worker.kill().await.unwrap();
+    assert_eq!(sampler.quiesce(String::new(), within).await, [] as [u32; 0]);
+}

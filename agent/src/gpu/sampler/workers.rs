@@ -1,8 +1,9 @@
 //! Which worker processes there are: started, put aside, replaced.
 
-use std::fs;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::time::Instant;
 
 use super::Sampler;
@@ -120,6 +121,7 @@ impl Sampler {
             exclude: Vec::new(),
             announce: false,
             events: false,
+            leaf: self.config.leaf.clone(),
         })
     }
 
@@ -191,19 +193,17 @@ impl Sampler {
     }
 }
 
-/// Whether a child of this process with this pid runs. One that has ended and not been waited for has nothing open.
+/// Whether a child of this process with this pid may have something open. The kernel says that a child has ended only when its last
+/// thread has: one whose first thread is a zombie while another hangs in the driver has all its descriptors still open.
 fn is_own_and_lives(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return false;
     };
-    // The name before it may hold anything (proc_pid_stat(5)).
-    let mut fields = stat
-        .rsplit_once(')')
-        .map_or("", |(_, rest)| rest)
-        .split_ascii_whitespace();
-    let runs = fields
-        .next()
-        .is_some_and(|state| !matches!(state, "Z" | "X"));
-    let parent = fields.next().and_then(|parent| parent.parse().ok());
-    runs && parent == Some(std::process::id())
+    // Left to be waited for by whoever holds it.
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::Pid(pid), ended) {
+        Ok(status) => status.is_none(),
+        Err(Errno::CHILD) => false,
+        Err(_) => true,
+    }
 }

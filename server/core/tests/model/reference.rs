@@ -5,9 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gpuquota_core::Command;
-use gpuquota_core::command::{
-    DeclareNode, NodeReport, Outcome, QuotaName, ReleaseQuota, SetQuota, SwitchQuota,
-};
+use gpuquota_core::command::{DeclareNode, NodeReport, Outcome, QuotaName, ReleaseQuota, SetQuota};
 use gpuquota_core::device::{DeviceKey, DeviceReport};
 use gpuquota_core::id::{
     GpuModel, NodeName, QuotaId, Reference, Region, Seq, SessionId, TenantName, Timestamp,
@@ -279,39 +277,6 @@ impl Naive {
         *self = after;
         self.know(&name.tenant);
         Ok(Outcome::Quota(id))
-    }
-
-    fn switch(&mut self, switch: SwitchQuota, now: Timestamp) -> Said {
-        let at = self.quotas.iter().position(|q| q.id == switch.quota);
-        let at = at.ok_or("no_such_quota")?;
-        let mut after = self.clone();
-        after.quotas[at].off = !switch.active;
-        let quota = &self.quotas[at];
-        let back = quota.over(now) && !after.quotas[at].over(now);
-        let foreign = |node| self.bound(node, now).is_some_and(|t| *t != quota.tenant);
-        if back && quota.nodes.iter().any(foreign) {
-            return Err("node_bound".into());
-        }
-        if back && self.others_lease(&quota.tenant, &quota.nodes, now) {
-            return Err("leased_by_others".into());
-        }
-        self.check_excess(&after, &quota.tenant, now)?;
-        *self = after;
-        Ok(Outcome::Quota(switch.quota))
-    }
-
-    fn check_excess(
-        &self,
-        after: &Self,
-        tenant: &TenantName,
-        now: Timestamp,
-    ) -> Result<(), String> {
-        let before = self.charge(tenant, now).excess;
-        let later = after.charge(tenant, now).excess;
-        match later > before {
-            true => Err(format!("below_use by {}", later - before)),
-            false => Ok(()),
-        }
     }
 
     fn release(&mut self, release: &ReleaseQuota, now: Timestamp) -> Said {

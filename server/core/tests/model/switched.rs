@@ -2,13 +2,14 @@
 
 use gpuquota_core::command::{OnExcess, SwitchQuota};
 use gpuquota_core::explanation::Rule;
-use gpuquota_core::id::QuotaId;
+use gpuquota_core::id::{QuotaId, TenantName, Timestamp};
 use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::plan::DrainEnd;
-use gpuquota_core::{Answer, Command, Denied};
+use gpuquota_core::{Answer, Command, Denied, Outcome};
 
 use crate::drain::{NOTICE, at, draining, eight, ended, granted, lease, sweep};
 use crate::examples::{GPU, bought, on, put};
+use crate::reference::{Naive, Said};
 use crate::world::{node, tenant};
 use crate::{Ledger, START};
 
@@ -108,4 +109,39 @@ fn switching_to_what_it_is_writes_nothing_and_of_an_unknown_quota_it_is_refused(
     });
     let refused = ledger.ask(&unknown, at(2), None);
     assert_eq!(refused, Answer::Denied(Denied::NoSuchQuota));
+}
+
+impl Naive {
+    pub(crate) fn switch(&mut self, switch: SwitchQuota, now: Timestamp) -> Said {
+        let at = self.quotas.iter().position(|q| q.id == switch.quota);
+        let at = at.ok_or("no_such_quota")?;
+        let mut after = self.clone();
+        after.quotas[at].off = !switch.active;
+        let quota = &self.quotas[at];
+        let back = quota.over(now) && !after.quotas[at].over(now);
+        let foreign = |node| self.bound(node, now).is_some_and(|t| *t != quota.tenant);
+        if back && quota.nodes.iter().any(foreign) {
+            return Err("node_bound".into());
+        }
+        if back && self.others_lease(&quota.tenant, &quota.nodes, now) {
+            return Err("leased_by_others".into());
+        }
+        self.check_excess(&after, &quota.tenant, now)?;
+        *self = after;
+        Ok(Outcome::Quota(switch.quota))
+    }
+
+    pub(crate) fn check_excess(
+        &self,
+        after: &Self,
+        tenant: &TenantName,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let before = self.charge(tenant, now).excess;
+        let later = after.charge(tenant, now).excess;
+        match later > before {
+            true => Err(format!("below_use by {}", later - before)),
+            false => Ok(()),
+        }
+    }
 }
