@@ -15,8 +15,8 @@ const ROUNDS: usize = 40;
 /// Processes of a round: some real ones, and many that have ended before the agent can look at them.
 const EACH: usize = 250;
 const REAL: usize = 8;
-/// Above every pid that the kernel gives (`PID_MAX_LIMIT`, 2^22).
-const NOBODY: u32 = 5_000_000;
+/// Among the highest pids that a kernel may give (`PID_MAX_LIMIT`, 2^22): nobody lives there.
+const NOBODY: u32 = 4_184_000;
 const ALICE: u32 = 64_001;
 const BOB: u32 = 64_002;
 const LAYOUTS: [&[&str]; 2] = [
