@@ -64,6 +64,27 @@ impl Cgroup {
         marked.is_ok()
     }
 
+    /// Has this controller ready for it, as `Delegate=` with its name does; whether that is possible here.
+    pub(crate) fn offer(&self, controller: &str) -> bool {
+        let above: Vec<_> = self.folder.ancestors().skip(1).collect();
+        let above = above
+            .iter()
+            .rev()
+            .filter(|folder| folder.starts_with(&self.root));
+        let shared = above.map(|folder| {
+            fs::write(
+                folder.join("cgroup.subtree_control"),
+                format!("+{controller}"),
+            )
+        });
+        let offered = shared.fold(Ok(()), std::io::Result::and);
+        if let Err(error) = &offered {
+            let why = format!("LEFT OUT, no controller {controller} to be had: {error}");
+            without(&self.folder.display().to_string(), why);
+        }
+        offered.is_ok()
+    }
+
     /// Moves a process into it.
     pub(crate) fn take(&self, pid: u32) {
         fs::write(self.folder.join("cgroup.procs"), pid.to_string()).unwrap();
