@@ -1,5 +1,7 @@
 //! The agent's end of one worker process: start it, ask it, end it. Nothing here waits longer than it is told to.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::select;
 use tokio::time::timeout;
 
 use super::event::News;
@@ -56,6 +59,15 @@ pub(super) enum Reply {
     Died { how: String, at: Option<Target> },
     /// No word within the time.
     Silent,
+}
+
+/// How a worker ended.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    /// It could not even be killed.
+    pub(super) stuck: Option<Child>,
+    /// The GPU of its last call, as far as it is known.
+    pub(super) on: Option<Target>,
 }
 
 #[derive(Debug)]
@@ -205,28 +217,68 @@ impl Link {
         }
     }
 
-    /// Ends the worker: by end of input when `gently`, then SIGTERM, then SIGKILL. Returns it if even that does not help.
-    pub(super) async fn end(self, gently: bool) -> Option<Child> {
+    /// The GPU that it announced and has not come back from.
+    pub(super) fn at(&self) -> Option<&Target> {
+        self.at.as_ref()
+    }
+
+    /// Ends the worker: by end of input when `gently`, then SIGTERM, then SIGKILL. A worker in a call says which, once its input
+    /// has ended.
+    pub(super) async fn end(self, gently: bool) -> Ended {
         let Self {
-            mut child,
+            child,
             stdin,
-            stdout,
+            mut stdout,
+            mut line,
+            at: mut on,
             ..
         } = self;
         drop(stdin);
-        drop(stdout);
-        if gently && timeout(GRACE, child.wait()).await.is_ok() {
-            return None;
+        let stuck = select! {
+            biased;
+            stuck = ended(child, gently) => stuck,
+            never = last_words(&mut stdout, &mut line, &mut on) => match never {},
+        };
+        Ended { stuck, on }
+    }
+}
+
+/// Notes the GPU of which a worker speaks that is told to end.
+async fn last_words(
+    stdout: &mut BufReader<ChildStdout>,
+    line: &mut Vec<u8>,
+    on: &mut Option<Target>,
+) -> Infallible {
+    loop {
+        // What a request that was given up has read of a line belongs to the next.
+        if line.last() == Some(&b'\n') {
+            line.clear();
         }
-        signal(&child, Signal::TERM);
-        if timeout(GRACE, child.wait()).await.is_ok() {
-            return None;
+        let mut limited = (&mut *stdout).take(ANSWER_LIMIT);
+        if limited.read_until(b'\n', line).await.is_err() || line.last() != Some(&b'\n') {
+            return pending().await;
         }
-        signal(&child, Signal::KILL);
-        match timeout(AFTER_KILL, child.wait()).await {
-            Ok(_) => None,
-            Err(_) => Some(child),
+        match serde_json::from_slice(line) {
+            Ok(Answer::Hung { target, .. }) => *on = target,
+            Ok(Answer::On { target }) => *on = Some(target),
+            Ok(Answer::Reading { .. }) => *on = None,
+            Ok(Answer::Failed { .. } | Answer::Outdated { .. } | Answer::News(_)) | Err(_) => {}
         }
+    }
+}
+
+async fn ended(mut child: Child, gently: bool) -> Option<Child> {
+    if gently && timeout(GRACE, child.wait()).await.is_ok() {
+        return None;
+    }
+    signal(&child, Signal::TERM);
+    if timeout(GRACE, child.wait()).await.is_ok() {
+        return None;
+    }
+    signal(&child, Signal::KILL);
+    match timeout(AFTER_KILL, child.wait()).await {
+        Ok(_) => None,
+        Err(_) => Some(child),
     }
 }
 

@@ -4,6 +4,7 @@ mod backoff;
 mod bulletin;
 mod deafness;
 mod epoch;
+mod errand;
 pub mod event;
 mod gate;
 pub mod gauges;

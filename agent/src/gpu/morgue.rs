@@ -1,12 +1,13 @@
 //! Workers on their way out, and those that cannot go because they are stuck in the driver.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::process::Child;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::link::Link;
+use super::link::{Ended, Link};
 use super::protocol::Target;
 
 /// How long a shutdown waits for workers; longer than the slowest end of one.
@@ -15,7 +16,8 @@ const LAST_WAIT: Duration = Duration::from_secs(3);
 /// Workers may be ended or stuck in a call about one GPU, whose name is kept with them, or in one about none.
 #[derive(Debug, Default)]
 pub(super) struct Morgue {
-    ending: JoinSet<(Option<Child>, Option<Target>)>,
+    /// With the GPU under which each stands in `ending_on`.
+    ending: JoinSet<(Ended, Option<Target>)>,
     /// The GPUs of those that are ending.
     ending_on: Vec<Target>,
     stuck: Vec<(Child, Option<Target>)>,
@@ -24,9 +26,18 @@ pub(super) struct Morgue {
 impl Morgue {
     /// Ends a worker in the background. `on`: the GPU that it did not come back from.
     pub(super) fn take(&mut self, worker: Link, gently: bool, on: Option<Target>) {
+        let on = on.or_else(|| worker.at().cloned());
+        self.follow(on, async move { worker.end(gently).await });
+    }
+
+    /// Follows a worker that somebody else ends. `on`: as with [`Self::take`].
+    pub(super) fn follow(
+        &mut self,
+        on: Option<Target>,
+        ending: impl Future<Output = Ended> + Send + 'static,
+    ) {
         self.ending_on.extend(on.clone());
-        self.ending
-            .spawn(async move { (worker.end(gently).await, on) });
+        self.ending.spawn(async move { (ending.await, on) });
     }
 
     /// Keeps a worker that could not be killed.
@@ -42,14 +53,14 @@ impl Morgue {
     /// Notes who has ended since the last time.
     pub(super) fn sweep(&mut self) {
         while let Some(ended) = self.ending.try_join_next() {
-            let Ok((child, on)) = ended else { continue };
+            let Ok((ended, on)) = ended else { continue };
             if let Some(on) = &on
                 && let Some(at) = self.ending_on.iter().position(|target| target == on)
             {
                 self.ending_on.swap_remove(at);
             }
-            if let Some(child) = child {
-                self.keep(child, on);
+            if let Some(child) = ended.stuck {
+                self.keep(child, on.or(ended.on));
             }
         }
         self.stuck

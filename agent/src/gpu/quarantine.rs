@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::process::Child;
-use tokio::task::JoinHandle;
-
 use super::backoff::Backoff;
-use super::link::{Link, Reply, Start};
+use super::errand::{Errand, Outcome};
+use super::link::Start;
 use super::morgue::Morgue;
 use super::protocol::Target;
 
@@ -19,14 +17,7 @@ pub(super) struct Quarantine {
 struct Patient {
     target: Target,
     backoff: Backoff,
-    probe: Option<JoinHandle<Probed>>,
-}
-
-/// What a probe found.
-#[derive(Debug)]
-struct Probed {
-    answers: bool,
-    stuck: Option<Child>,
+    probe: Option<Errand>,
 }
 
 /// What became of the probes that have ended.
@@ -65,11 +56,19 @@ impl Quarantine {
             let ended = patient.probe.take_if(|probe| probe.is_finished());
             let mut answers = false;
             if let Some(probe) = ended {
-                if let Ok(probed) = probe.await {
-                    answers = probed.answers;
-                    if let Some(child) = probed.stuck {
-                        morgue.keep(child, Some(patient.target.clone()));
+                let on = || Some(patient.target.clone());
+                match probe.outcome().await {
+                    // That it answers "lost" is an answer, too.
+                    Some(Outcome::Read(link)) => {
+                        answers = true;
+                        morgue.take(link, true, on());
                     }
+                    Some(Outcome::Failed(how)) => {
+                        if let Some(child) = how.stuck {
+                            morgue.keep(child, on());
+                        }
+                    }
+                    None => {}
                 }
                 patient.backoff.arm(now_ms);
             }
@@ -95,10 +94,10 @@ impl Quarantine {
                     events: false,
                     ..start.clone()
                 };
-                match Link::start(&start) {
-                    Ok(link) => {
-                        started.extend(link.pid());
-                        patient.probe = Some(tokio::spawn(probe(link, start.call_deadline)));
+                match Errand::start(&start) {
+                    Ok((probe, pid)) => {
+                        started.extend(pid);
+                        patient.probe = Some(probe);
                     }
                     Err(error) => {
                         tracing::debug!(%error, "no probe");
@@ -110,22 +109,12 @@ impl Quarantine {
         started
     }
 
-    /// Ends all probes; their workers are killed.
-    pub(super) fn abandon_probes(&mut self) {
+    /// Calls all probes back.
+    pub(super) fn abandon_probes(&mut self, morgue: &mut Morgue) {
         for patient in &mut self.patients {
             if let Some(probe) = patient.probe.take() {
-                probe.abort();
+                probe.recall(morgue, Some(patient.target.clone()));
             }
         }
-    }
-}
-
-/// One reading of one GPU. That it answers "lost" is an answer, too.
-async fn probe(mut link: Link, call_deadline: Duration) -> Probed {
-    let reply = link.ask(call_deadline * 3).await;
-    let answers = matches!(&reply, Reply::Reading { .. });
-    Probed {
-        answers,
-        stuck: link.end(answers).await,
     }
 }

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-
 use super::backoff::Backoff;
-use super::link::{Link, Reply, Start};
+use super::errand::{Errand, Outcome};
+use super::link::{Link, Start};
 use super::morgue::Morgue;
 use super::protocol::Target;
 
@@ -20,7 +19,7 @@ pub(super) struct Renewal {
 
 #[derive(Debug)]
 struct Trial {
-    task: JoinHandle<Result<Link, Option<tokio::process::Child>>>,
+    errand: Errand,
     /// The quarantine that it was started with.
     quarantined: Vec<Target>,
 }
@@ -51,11 +50,11 @@ impl Renewal {
     }
 
     /// A worker was started, which has what is on disk.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn forget(&mut self, morgue: &mut Morgue) {
         self.why = None;
         self.pause.reset();
         if let Some(trial) = self.trial.take() {
-            trial.task.abort();
+            trial.errand.recall(morgue, None);
         }
     }
 
@@ -71,13 +70,14 @@ impl Renewal {
         quarantined: Vec<Target>,
         now_ms: u64,
     ) -> Option<u32> {
-        let Ok(link) = Link::start(start) else {
+        let Ok((errand, pid)) = Errand::start(start) else {
             self.pause.arm(now_ms);
             return None;
         };
-        let pid = link.pid();
-        let task = tokio::spawn(trial(link, start.call_deadline));
-        self.trial = Some(Trial { task, quarantined });
+        self.trial = Some(Trial {
+            errand,
+            quarantined,
+        });
         pid
     }
 
@@ -88,30 +88,20 @@ impl Renewal {
         morgue: &mut Morgue,
         now_ms: u64,
     ) -> Option<Link> {
-        let ended = self.trial.take_if(|trial| trial.task.is_finished())?;
-        match ended.task.await {
-            Ok(Ok(link)) if ended.quarantined == quarantined => return Some(link),
+        let ended = self.trial.take_if(|trial| trial.errand.is_finished())?;
+        match ended.errand.outcome().await {
+            Some(Outcome::Read(link)) if ended.quarantined == quarantined => return Some(link),
             // It would touch a GPU that has hung since.
-            Ok(Ok(link)) => morgue.take(link, true, None),
-            Ok(Err(stuck)) => {
+            Some(Outcome::Read(link)) => morgue.take(link, true, None),
+            Some(Outcome::Failed(how)) => {
                 tracing::warn!("the new NVML library gives no reading; the loaded one goes on");
-                if let Some(child) = stuck {
-                    morgue.keep(child, None);
+                if let Some(child) = how.stuck {
+                    morgue.keep(child, how.on);
                 }
             }
-            Err(_) => {}
+            None => {}
         }
         self.pause.arm(now_ms);
         None
-    }
-}
-
-async fn trial(
-    mut link: Link,
-    call_deadline: Duration,
-) -> Result<Link, Option<tokio::process::Child>> {
-    match link.ask(call_deadline * 3).await {
-        Reply::Reading { .. } => Ok(link),
-        _ => Err(link.end(false).await),
     }
 }

@@ -231,11 +231,11 @@ impl Sampler {
         self.fail(last, now_boottime_ms)
     }
 
-    /// Ends all workers: by end of input first, so that none is killed inside the driver without need.
+    /// Ends all workers, probes and trials: by end of input first, so that none is killed inside the driver without need.
     pub async fn shutdown(mut self) {
         self.discard(true);
-        self.quarantine.abandon_probes();
-        self.renewal.forget();
+        self.quarantine.abandon_probes(&mut self.morgue);
+        self.renewal.forget(&mut self.morgue);
         self.morgue.empty().await;
     }
 

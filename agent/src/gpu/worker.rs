@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::bulletin::Bulletin;
@@ -51,6 +52,9 @@ pub struct WorkerOptions {
 const LISTENER_DEADLINE: Duration = Duration::from_millis(nvml::WAIT_MS as u64 + 100);
 /// Readings between two looks at the library's file.
 const LIBRARY_EVERY: u64 = 10;
+/// With the input ended a call that takes longer is reported, milliseconds: the agent waits a little longer before it ends the worker
+/// otherwise, and then has to know which GPU it is about.
+const ENDING_MS: u64 = 100;
 const STACK_BYTES: usize = 128 * 1024;
 
 /// What the threads share.
@@ -212,12 +216,18 @@ impl Requests {
     }
 }
 
-/// Reports each call that passes `deadline_ms` once, for as long as the process lives.
-fn watch(shared: &Shared, deadline_ms: u64) {
-    let pause = Duration::from_millis((deadline_ms / 4).clamp(1, 1000));
+/// Reports each call that passes its deadline once, for as long as the process lives.
+fn watch(shared: &Shared, mut deadline_ms: u64) {
+    let mut ending = false;
     let mut reported = None;
     loop {
-        thread::sleep(pause);
+        let pause_ms = (deadline_ms / 4).clamp(1, 1000);
+        if ending {
+            thread::sleep(Duration::from_millis(pause_ms));
+        } else if input_ended(pause_ms) {
+            ending = true;
+            deadline_ms = deadline_ms.min(ENDING_MS);
+        }
         let now_ms = monotonic_ms();
         if let Some(overdue) = shared
             .events_gate
@@ -237,6 +247,25 @@ fn watch(shared: &Shared, deadline_ms: u64) {
             if shared.say(&hung).is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// Whether nobody writes to standard input any more; waits for that as long as told.
+fn input_ended(within_ms: u64) -> bool {
+    let stdin = io::stdin();
+    let mut input = [PollFd::new(&stdin, PollFlags::empty())];
+    let within = Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::try_from(within_ms.min(999)).unwrap_or(999) * 1_000_000,
+    };
+    match poll(&mut input, Some(&within)) {
+        Ok(_) => input
+            .iter()
+            .any(|input| input.revents().contains(PollFlags::HUP)),
+        Err(_) => {
+            thread::sleep(Duration::from_millis(within_ms));
+            false
         }
     }
 }

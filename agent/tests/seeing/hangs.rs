@@ -1,8 +1,11 @@
 //! Many GPUs that hang, from the start and later: whoever scrapes gets an answer in time, and the others are read on.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gpuquota_agent::clock::boottime_ms;
+use gpuquota_fake_nvml::SCENARIO_VARIABLE;
 use gpuquota_fake_nvml::scenario::Action;
 
 use crate::node::{Node, PATIENCE};
@@ -52,4 +55,31 @@ fn fault_a_rule_02_three_hang_at_the_start_and_three_later_and_two_stay_fresh() 
     ]);
     node.heal();
     counted(&agent, 8, 0);
+}
+
+/// Long before the deadline of its call: whoever wants the worker gone does not wait for that.
+#[test]
+fn fault_a_rule_02_a_worker_whose_input_ends_says_on_which_gpu_it_is() {
+    let node = Node::new("h100x4");
+    node.fault("*", Some("1"), Action::Hang);
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_gpuquota-agent"))
+        .args(["nvml-worker", "--call-deadline-ms", "60000"])
+        .arg("--nvml-library")
+        .arg(node.library())
+        .env(SCENARIO_VARIABLE, node.scenario())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun_ms = boottime_ms();
+    worker.stdin.take().unwrap().write_all(b"sample\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(worker.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    assert!(boottime_ms() - begun_ms < 20_000);
+    let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(said["hung"]["target"]["index"], 1, "{line}");
 }

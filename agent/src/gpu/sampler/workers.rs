@@ -36,7 +36,7 @@ impl Sampler {
             }
             let start = self.next_start(now_ms)?;
             self.deaf();
-            self.renewal.forget();
+            self.renewal.forget(&mut self.morgue);
             let link = Link::start(&start).map_err(|error| {
                 NvmlState::Broken(format!("{}: {error}", start.program.display()))
             })?;
@@ -54,8 +54,8 @@ impl Sampler {
         let end = Instant::now() + within;
         self.quiesced = Some(why);
         self.discard(true);
-        self.quarantine.abandon_probes();
-        self.renewal.forget();
+        self.quarantine.abandon_probes(&mut self.morgue);
+        self.renewal.forget(&mut self.morgue);
         self.deaf();
         loop {
             self.morgue.sweep();
@@ -155,7 +155,7 @@ impl Sampler {
         if let Some(link) = renewed.await {
             tracing::info!("a worker with the new NVML library takes over");
             self.discard(true);
-            self.renewal.forget();
+            self.renewal.forget(&mut self.morgue);
             self.stats.library_changes += 1;
             self.worker = Some(link);
         } else if self.renewal.due(now_ms)
