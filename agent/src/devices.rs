@@ -18,7 +18,7 @@ use crate::gpu::library::check_library;
 use crate::gpu::reading::{GpuFacts, HiddenGpu, Licence, NvmlState, ProcessKind};
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
 use crate::observation::{AttributedProcess, Device, DeviceKey, Observation, Reason};
-use crate::openers::keeper::{self, OpenNode, is_blind};
+use crate::openers::keeper::{self, Opened, is_blind};
 use crate::report::wire::health_text;
 
 mod open;
@@ -81,7 +81,7 @@ struct Look {
     /// GPUs that are there without a name.
     unidentified: u32,
     /// Only while NVML cannot be asked.
-    open_nodes: Vec<OpenNode>,
+    open_nodes: Opened,
 }
 
 async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Error>> {
@@ -135,7 +135,7 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
         return Ok(Look {
             observation: observer.observe(collected, None, now_ms),
             unidentified: 0,
-            open_nodes: Vec::new(),
+            open_nodes: Opened::default(),
         });
     }
     let mut sampler = Sampler::start(sampling);
@@ -151,7 +151,7 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
     let open_nodes = if is_blind(&observation.nvml) {
         keeper::look(&options.proc_root, &mut observer, boottime_ms())
     } else {
-        Vec::new()
+        Opened::default()
     };
     Ok(Look {
         observation,
@@ -170,6 +170,9 @@ struct Document<'o> {
     /// Only while NVML cannot be asked: who has device nodes open.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     open_nodes: Vec<open::NodeRow<'o>>,
+    /// Processes that may have more open than that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_nodes_missed: Option<open::MissedRow>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -334,7 +337,7 @@ fn quality<T>(figure: Option<T>) -> &'static str {
     }
 }
 
-fn document<'o>(observation: &'o Observation, open_nodes: &'o [OpenNode]) -> Document<'o> {
+fn document<'o>(observation: &'o Observation, open_nodes: &'o Opened) -> Document<'o> {
     Document {
         driver: observation.driver_version.as_deref(),
         devices: observation
@@ -344,11 +347,12 @@ fn document<'o>(observation: &'o Observation, open_nodes: &'o [OpenNode]) -> Doc
             .chain(observation.hidden.iter().map(Row::hidden))
             .collect(),
         error: Some(&observation.nvml).filter(|state| **state != NvmlState::Ok),
-        open_nodes: open_nodes.iter().map(open::NodeRow::new).collect(),
+        open_nodes: open_nodes.nodes.iter().map(open::NodeRow::new).collect(),
+        open_nodes_missed: open_nodes.missed.map(open::MissedRow::new),
     }
 }
 
-fn print_json(observation: &Observation, open_nodes: &[OpenNode]) -> io::Result<()> {
+fn print_json(observation: &Observation, open_nodes: &Opened) -> io::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &document(observation, open_nodes))?;
     writeln!(out)

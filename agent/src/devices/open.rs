@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::ProcessRow;
 use crate::observation::Owner;
-use crate::openers::keeper::OpenNode;
+use crate::openers::keeper::{OpenNode, Opened};
+use crate::openers::scan::Missed;
 
 #[derive(Debug, Serialize)]
 pub(super) struct NodeRow<'o> {
@@ -25,9 +26,24 @@ impl<'o> NodeRow<'o> {
     }
 }
 
-pub(super) fn print(nodes: &[OpenNode]) -> io::Result<()> {
+#[derive(Debug, Serialize)]
+pub(super) struct MissedRow {
+    denied: usize,
+    limit: usize,
+}
+
+impl MissedRow {
+    pub(super) fn new(missed: Missed) -> Self {
+        Self {
+            denied: missed.denied,
+            limit: missed.cut,
+        }
+    }
+}
+
+pub(super) fn print(opened: &Opened) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for node in nodes {
+    for node in &opened.nodes {
         let uuid = node.uuid.as_deref().unwrap_or("GPU unknown");
         write!(out, "/dev/nvidia{} ({uuid}) is open in", node.minor)?;
         for process in &node.processes {
@@ -41,6 +57,13 @@ pub(super) fn print(nodes: &[OpenNode]) -> io::Result<()> {
             }
         }
         writeln!(out)?;
+    }
+    if let Some(missed) = opened.missed.filter(|missed| !missed.is_empty()) {
+        let Missed { denied, cut } = missed;
+        writeln!(
+            out,
+            "more processes may have nodes open: {denied} may not be looked into (run this as root), {cut} have too much open or mapped"
+        )?;
     }
     Ok(())
 }

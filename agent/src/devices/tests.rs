@@ -135,7 +135,7 @@ fn the_json_has_every_field_and_unknown_is_null() {
         row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "processes": null, "pci_bus_id": "00000000:AB:00.0"})),
     ]});
     assert_eq!(
-        serde_json::to_value(document(&observation, &[])).unwrap(),
+        serde_json::to_value(document(&observation, &Opened::default())).unwrap(),
         expected
     );
     assert_eq!(
@@ -158,7 +158,7 @@ fn without_nvml_the_reason_is_there() {
     };
     let expected = json!({"driver": null, "devices": [], "error": {"state": "absent", "detail": "no such file"}});
     assert_eq!(
-        serde_json::to_value(document(&observation, &[])).unwrap(),
+        serde_json::to_value(document(&observation, &Opened::default())).unwrap(),
         expected
     );
 }

@@ -9,7 +9,7 @@ use crate::attribute::{Granted, NamedId};
 use crate::events::sentinel::Shown;
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::Observation;
-use crate::openers::keeper::OpenNode;
+use crate::openers::keeper::Opened;
 use crate::uplink::outbox::{Outbox, SpoolFigures};
 use crate::uplink::status::UplinkStatus;
 
@@ -36,7 +36,7 @@ pub struct Pass {
     /// What went wrong since the start, and whether anybody listens.
     pub trouble: Shown,
     /// Who has device nodes open, while NVML cannot be asked.
-    pub open_nodes: Arc<Vec<OpenNode>>,
+    pub open_nodes: Arc<Opened>,
     /// Users and groups of attribution rules whose ids are not known.
     pub unresolved: Arc<BTreeSet<NamedId>>,
 }

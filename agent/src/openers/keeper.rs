@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::scan::{Openers, scan, uuids};
+use super::scan::{Missed, Openers, scan, uuids};
 use crate::attribute::Observer;
 use crate::gpu::reading::{GpuProcess, GpuReading, Health, NvmlState, ProcessKind, Reading};
 use crate::gpu::sampler::Collected;
@@ -26,6 +26,15 @@ pub struct OpenNode {
     pub processes: Vec<AttributedProcess>,
 }
 
+/// What a look found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// The nodes that somebody has open.
+    pub nodes: Vec<OpenNode>,
+    /// Who may have more open; `None` before the first scan.
+    pub missed: Option<Missed>,
+}
+
 /// Whether holders have to be told by device nodes.
 #[must_use]
 pub fn is_blind(nvml: &NvmlState) -> bool {
@@ -40,8 +49,12 @@ pub fn is_blind(nvml: &NvmlState) -> bool {
 }
 
 /// One look at `now_ms`: scans `/proc` at `root` and says whose the processes are.
-pub fn look(root: &Path, observer: &mut Observer, now_ms: u64) -> Vec<OpenNode> {
-    attributed(&scan(root), &uuids(root), observer, now_ms, now_ms)
+pub fn look(root: &Path, observer: &mut Observer, now_ms: u64) -> Opened {
+    let found = scan(root);
+    Opened {
+        nodes: attributed(&found, &uuids(root), observer, now_ms, now_ms),
+        missed: Some(found.missed),
+    }
 }
 
 /// A scan, the GPUs' names, and when it began.
@@ -55,7 +68,7 @@ pub struct Keeper {
     every_ms: u64,
     next_ms: u64,
     scan: Option<JoinHandle<Scanned>>,
-    nodes: Arc<Vec<OpenNode>>,
+    opened: Arc<Opened>,
     /// Seen by the newest scan, and by the one before as well.
     once: Seen,
     twice: Seen,
@@ -70,7 +83,7 @@ impl Keeper {
             every_ms,
             next_ms: 0,
             scan: None,
-            nodes: Arc::default(),
+            opened: Arc::default(),
             once: Seen::new(),
             twice: Seen::new(),
         }
@@ -83,15 +96,15 @@ impl Keeper {
         observation: &mut Observation,
         observer: &mut Observer,
         now_ms: u64,
-    ) -> Arc<Vec<OpenNode>> {
+    ) -> Arc<Opened> {
         if !is_blind(&observation.nvml) {
             if let Some(scan) = self.scan.take() {
                 scan.abort();
             }
-            if !self.nodes.is_empty() || !self.once.is_empty() {
+            if self.opened.missed.is_some() {
                 *self = Self::new(&self.root, self.every_ms);
             }
-            return Arc::clone(&self.nodes);
+            return Arc::clone(&self.opened);
         }
         if let Some(ended) = self.scan.take_if(|scan| scan.is_finished())
             && let Ok((began_ms, found, uuids)) = ended.await
@@ -105,15 +118,18 @@ impl Keeper {
             self.scan = Some(spawn_blocking(move || (now_ms, scan(&root), uuids(&root))));
         }
         self.add_to(observation);
-        Arc::clone(&self.nodes)
+        Arc::clone(&self.opened)
     }
 
     fn take(&mut self, found: &Openers, nodes: Vec<OpenNode>) {
-        if found.cut || found.denied > 0 {
-            tracing::debug!(
-                found.cut,
-                found.denied,
-                "not every process could be looked at"
+        let Missed { denied, cut } = found.missed;
+        let told = self.opened.missed.is_some_and(|before| !before.is_empty());
+        if !found.missed.is_empty() && !told {
+            tracing::warn!(
+                denied,
+                cut,
+                "not every process could be looked at: more may have device nodes open; look at who has very many files open or mapped, \
+                 and run the agent with CAP_SYS_PTRACE"
             );
         }
         let seen: Seen = nodes
@@ -126,7 +142,10 @@ impl Keeper {
             .collect();
         self.twice = seen.intersection(&self.once).copied().collect();
         self.once = seen;
-        self.nodes = Arc::new(nodes);
+        self.opened = Arc::new(Opened {
+            nodes,
+            missed: Some(found.missed),
+        });
     }
 
     fn add_to(&self, observation: &mut Observation) {
@@ -135,7 +154,7 @@ impl Keeper {
             else {
                 continue;
             };
-            let node = self.nodes.iter().find(|node| node.minor == minor);
+            let node = self.opened.nodes.iter().find(|node| node.minor == minor);
             for process in node.into_iter().flat_map(|node| &node.processes) {
                 let seen = (minor, process.pid, process.start_time);
                 let known = device

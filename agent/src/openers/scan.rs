@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -15,9 +15,11 @@ use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, statx};
 /// Processes that one scan looks at.
 const MOST_PROCESSES: usize = 65_536;
 /// Descriptors that one scan looks at, over all processes.
-const MOST_DESCRIPTORS: usize = 1_000_000;
-/// Bytes of one process's memory map that are read.
-const MOST_MAP: u64 = 4 << 20;
+const MOST_DESCRIPTORS: usize = 4_000_000;
+/// Descriptors of one process that are looked at: no process uses up what there is for all.
+const MOST_OF_ONE: usize = 16_384;
+/// Bytes of one process's memory map that are read: 65,530 mappings (Linux's `vm.max_map_count`) with paths of 900 bytes.
+const MOST_MAP: u64 = 64 << 20;
 /// Major number of NVIDIA's nodes, fixed in Linux's devices.txt.
 const MAJOR: u32 = 195;
 /// Above it are nodes that belong to no GPU (nv.h of the open module: 254 is nvidia-modeset, 255 nvidiactl).
@@ -28,18 +30,59 @@ const LAST_GPU: u32 = 247;
 pub struct Openers {
     /// Minor numbers of the GPUs that each process has open, by pid.
     pub minors: BTreeMap<u32, BTreeSet<u32>>,
-    /// Processes into which this one may not look.
+    /// Processes that may have more open than that.
+    pub missed: Missed,
+}
+
+/// Processes that were not looked at, or not at all of what they have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Into these this process may not look.
     pub denied: usize,
-    /// A limit was reached: there may be more.
-    pub cut: bool,
+    /// These have more open or mapped than a scan looks at, or came after its end.
+    pub cut: usize,
+}
+
+impl Missed {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// What one process has, and whether that is all.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Held {
+    minors: BTreeSet<u32>,
+    cut: bool,
 }
 
 /// Looks at every process below `root`, usually `/proc`: its open files, and where those are not shown to this user, its memory map,
 /// in which a CUDA process has the nodes as well.
 #[must_use]
 pub fn scan(root: &Path) -> Openers {
+    scan_within(root, &LIMITS)
+}
+
+#[derive(Debug)]
+struct Limits {
+    processes: usize,
+    descriptors: usize,
+    of_one: usize,
+    map: u64,
+}
+
+const LIMITS: Limits = Limits {
+    processes: MOST_PROCESSES,
+    descriptors: MOST_DESCRIPTORS,
+    of_one: MOST_OF_ONE,
+    map: MOST_MAP,
+};
+
+fn scan_within(root: &Path, limits: &Limits) -> Openers {
     let mut found = Openers::default();
-    let mut left = MOST_DESCRIPTORS;
+    let mut left = limits.descriptors;
     let major = major(root);
     let mut processes = 0;
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
@@ -50,22 +93,33 @@ pub fn scan(root: &Path) -> Openers {
         else {
             continue;
         };
-        if processes >= MOST_PROCESSES || left == 0 {
-            found.cut = true;
-            break;
+        if processes >= limits.processes || left == 0 {
+            found.missed.cut += 1;
+            continue;
         }
         processes += 1;
         let path = entry.path();
-        let minors = match descriptors(&path, major, &mut left) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => mapped(&path, major),
-            minors => minors,
-        };
-        match minors {
-            Ok(minors) if minors.is_empty() => {}
-            Ok(minors) => {
-                found.minors.insert(pid, minors);
+        let held = match descriptors(&path, major, limits.of_one, &mut left) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                mapped(&path, major, limits.map)
             }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => found.denied += 1,
+            Ok(mut held) if held.cut => {
+                let map = mapped(&path, major, limits.map);
+                held.minors.extend(map.unwrap_or_default().minors);
+                Ok(held)
+            }
+            held => held,
+        };
+        match held {
+            Ok(held) => {
+                found.missed.cut += usize::from(held.cut);
+                if !held.minors.is_empty() {
+                    found.minors.insert(pid, held.minors);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                found.missed.denied += 1;
+            }
             // It has ended.
             Err(_) => {}
         }
@@ -73,18 +127,19 @@ pub fn scan(root: &Path) -> Openers {
     found
 }
 
-fn descriptors(process: &Path, major: u32, left: &mut usize) -> io::Result<BTreeSet<u32>> {
-    let mut minors = BTreeSet::new();
-    for entry in fs::read_dir(process.join("fd"))? {
-        if *left == 0 {
+fn descriptors(process: &Path, major: u32, most: usize, left: &mut usize) -> io::Result<Held> {
+    let mut held = Held::default();
+    for (looked, entry) in fs::read_dir(process.join("fd"))?.enumerate() {
+        if *left == 0 || looked >= most {
+            held.cut = true;
             break;
         }
         *left -= 1;
         if let Some(open) = node(&entry?.path()) {
-            minors.extend(minor_of(&open, major));
+            held.minors.extend(minor_of(&open, major));
         }
     }
-    Ok(minors)
+    Ok(held)
 }
 
 /// What a path leads to now, without asking a file server that may be away.
@@ -93,19 +148,29 @@ fn node(path: &Path) -> Option<Statx> {
     statx(CWD, path, flags, StatxFlags::TYPE | StatxFlags::INO).ok()
 }
 
-fn mapped(process: &Path, major: u32) -> io::Result<BTreeSet<u32>> {
-    let mut bytes = Vec::new();
-    fs::File::open(process.join("maps"))?
-        .take(MOST_MAP)
-        .read_to_end(&mut bytes)?;
-    let maps: BTreeSet<Mapping<'_>> = bytes.split(|b| *b == b'\n').filter_map(mapping).collect();
+fn mapped(process: &Path, major: u32, most: u64) -> io::Result<Held> {
+    let mut maps = BufReader::new(fs::File::open(process.join("maps"))?.take(most));
     let root = process.join("root");
     let minor = |map: &Mapping<'_>| {
         let found = node(&root.join(OsStr::from_bytes(map.path.strip_prefix(b"/")?)))?;
         let same = (found.stx_dev_major, found.stx_dev_minor, found.stx_ino) == map.file;
         minor_of(&found, major).filter(|_| same)
     };
-    Ok(maps.iter().filter_map(minor).collect())
+    let mut held = Held::default();
+    // One node is mapped many times in a row.
+    let (mut line, mut before) = (Vec::new(), None);
+    while maps.read_until(b'\n', &mut line)? > 0 {
+        if let Some(map) = mapping(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            let this = Some((map.file, map.path.to_vec()));
+            if this != before {
+                held.minors.extend(minor(&map));
+                before = this;
+            }
+        }
+        line.clear();
+    }
+    held.cut = maps.get_ref().limit() == 0;
+    Ok(held)
 }
 
 /// A shared mapping of what is called something below `/dev`.
@@ -177,84 +242,4 @@ fn identity(text: &str) -> Option<(u32, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn rule_14_open_nodes_are_found_and_the_rest_is_not() {
-        let root = tempfile::tempdir().unwrap();
-        let process = |pid: &str, targets: &[&str]| {
-            let fd = root.path().join(pid).join("fd");
-            fs::create_dir_all(&fd).unwrap();
-            for (number, target) in targets.iter().enumerate() {
-                symlink(target, fd.join(number.to_string())).unwrap();
-            }
-        };
-        // Nodes that every host has stand for NVIDIA's: by their numbers, 1:3 and 1:7.
-        let own = tempfile::tempdir().unwrap();
-        let named_so = own.path().join("nvidia0");
-        fs::write(&named_so, "").unwrap();
-        let named_so = named_so.to_str().unwrap();
-        let other_name = own.path().join("x");
-        symlink("/dev/full", &other_name).unwrap();
-        process(
-            "10",
-            &["/dev/null", other_name.to_str().unwrap(), "socket:[1]"],
-        );
-        process("11", &["/dev/tty", "/dev/nvidia0", "/"]);
-        process("12", &[named_so]);
-        process("self", &["/dev/null"]);
-        fs::create_dir(root.path().join("13")).unwrap();
-        assert_eq!(scan(root.path()).minors, BTreeMap::new());
-        let devices = "Character devices:\n  4 tty\n  1 nvidia-frontend\n235 nvidia-caps\n";
-        fs::write(root.path().join("devices"), devices).unwrap();
-        let found = scan(root.path());
-        assert_eq!(found.minors, BTreeMap::from([(10, BTreeSet::from([3, 7]))]));
-        assert!(!found.cut && found.denied == 0);
-        assert_eq!(scan(&root.path().join("none")), Openers::default());
-
-        let gpu = root.path().join("driver/nvidia/gpus/0000:18:00.0");
-        fs::create_dir_all(&gpu).unwrap();
-        let text = "Model: \t\t NVIDIA H100\nGPU UUID: \t GPU-1-2\nBus Location: \t 0000:18:00.0\nDevice Minor: \t 3\n";
-        fs::write(gpu.join("information"), text).unwrap();
-        assert_eq!(
-            uuids(root.path()),
-            BTreeMap::from([(3, "GPU-1-2".to_owned())])
-        );
-        assert_eq!(
-            identity(&text.replace("GPU-1-2", "GPU-????????-????")),
-            None
-        );
-    }
-
-    /// What is mapped is known by its inode; the path only leads to it, in the process's own tree.
-    #[test]
-    fn rule_14_a_mapped_node_is_known_by_what_is_mapped() {
-        let process = tempfile::tempdir().unwrap();
-        symlink("/", process.path().join("root")).unwrap();
-        let null = node(Path::new("/dev/null")).unwrap();
-        let line = |permissions: &str, inode: u64, path: &str| {
-            let (major, minor) = (null.stx_dev_major, null.stx_dev_minor);
-            format!("7f00-8000 {permissions} 00000000 {major:02x}:{minor:02x} {inode} {path}\n")
-        };
-        let minors = |text: String| {
-            fs::write(process.path().join("maps"), text).unwrap();
-            mapped(process.path(), 1).unwrap()
-        };
-        let inode = null.stx_ino;
-        let good = line("rw-s", inode, "          /dev/null");
-        assert_eq!(minors(good.clone() + &good), BTreeSet::from([3]));
-        for other in [
-            line("rw-p", inode, "/dev/null"),
-            line("rw-s", inode + 1, "/dev/null"),
-            line("rw-s", inode, "/dev/nvidia0"),
-            line("rw-s", inode, "/dev/null (deleted)"),
-            line("rw-s", inode, "/etc/passwd"),
-            "7f00-8000 rw-s /dev/null\n\n".to_owned(),
-        ] {
-            assert_eq!(minors(other.clone()), BTreeSet::new(), "{other}");
-        }
-    }
-}
+mod tests;

@@ -160,6 +160,12 @@ fn fault_c_rule_14_a_mismatch_still_tells_who_has_the_devices_open() {
     let devices = "Character devices:\n  5 nvidia\n";
     fs::write(root.path().join("devices"), devices).unwrap();
     std::os::unix::fs::symlink("/dev/ptmx", fd.join("7")).unwrap();
+    // Another has more open than is looked at.
+    let other = root.path().join("4194399/fd");
+    fs::create_dir_all(&other).unwrap();
+    for number in 0..16_385 {
+        std::os::unix::fs::symlink("/dev/null", other.join(number.to_string())).unwrap();
+    }
     fs::create_dir_all(root.path().join("driver/nvidia")).unwrap();
     let version = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.90.07  Fri\n";
     fs::write(root.path().join("driver/nvidia/version"), version).unwrap();
@@ -189,12 +195,14 @@ fn fault_c_rule_14_a_mismatch_still_tells_who_has_the_devices_open() {
             .unwrap()
             .contains("550.90.07")
     );
+    assert_eq!(told["open_nodes_missed"]["limit"], 1);
 
     let proc_root = root.path().to_str().unwrap();
     let running = node.run_agent_with("", &["--proc-root", proc_root]);
     running.wait_for(&[
         "gpuquota_nvml_state{state=\"mismatch\"} 1",
         "gpuquota_device_node_processes{minor=\"2\",tenant=\"team-a\"} 1",
+        "gpuquota_device_node_missed_processes{reason=\"limit\"} 1",
     ]);
     node.edit(|scenario| {
         scenario.init_return = 0;

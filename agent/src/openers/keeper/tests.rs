@@ -85,7 +85,7 @@ fn open(root: &Path, pid: u32, minors: &[u32]) {
 
 /// Passes until the keeper has seen another scan.
 async fn scanned(keeper: &mut Keeper, observer: &mut Observer) -> Observation {
-    let before = Arc::clone(&keeper.nodes);
+    let before = Arc::clone(&keeper.opened);
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let mut observation = node(NvmlState::Mismatch(String::new()));
@@ -121,6 +121,7 @@ async fn fault_c_rule_14_who_has_a_node_open_for_two_scans_is_among_the_last_hol
     let seen = scanned(&mut keeper, &mut observer).await;
     assert_eq!(pids(&seen), [vec![], vec![], vec![1]], "seen once only");
     let shown: Vec<_> = keeper
+        .opened
         .nodes
         .iter()
         .map(|node| (node.minor, node.processes.len()))
@@ -141,7 +142,7 @@ async fn fault_c_rule_14_who_has_a_node_open_for_two_scans_is_among_the_last_hol
 
     let mut fine = node(NvmlState::Ok);
     let nodes = keeper.mind(&mut fine, &mut observer, boottime_ms()).await;
-    assert!(nodes.is_empty() && keeper.scan.is_none() && pids(&fine)[0].is_empty());
+    assert!(*nodes == Opened::default() && keeper.scan.is_none() && pids(&fine)[0].is_empty());
 }
 
 #[tokio::test]
