@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::skip::skipped;
+use crate::skip::{left_out, skipped};
 
 /// A folder of the unified hierarchy.
 #[derive(Debug)]
@@ -79,8 +79,8 @@ impl Cgroup {
         });
         let offered = shared.fold(Ok(()), std::io::Result::and);
         if let Err(error) = &offered {
-            let why = format!("LEFT OUT, no controller {controller} to be had: {error}");
-            without(&self.folder.display().to_string(), why);
+            let what = format!("the {controller} controller in {}", self.folder.display());
+            left_out(&what, format!("it cannot be had here: {error}"));
         }
         offered.is_ok()
     }
