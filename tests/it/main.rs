@@ -44,6 +44,7 @@ mod openapi;
 mod prometheus;
 mod published_clients;
 mod readme;
+mod real_systemd;
 mod replicas;
 mod repository_rules;
 mod retire;

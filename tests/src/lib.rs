@@ -22,6 +22,7 @@ pub mod program;
 pub mod python;
 pub mod quota;
 pub mod raw;
+pub mod real_node;
 pub mod repository;
 pub mod rest;
 pub mod scrape;
