@@ -41,6 +41,7 @@ mod leases;
 mod line;
 mod mutual_tls;
 mod openapi;
+mod packages;
 mod prometheus;
 mod published_clients;
 mod readme;

@@ -15,6 +15,7 @@ pub mod journal;
 pub mod jwks;
 pub mod mtls;
 pub mod node;
+pub mod packaged;
 pub mod pair;
 pub mod portal;
 pub mod postgres;

@@ -147,21 +147,25 @@ impl RealNode {
     /// # Panics
     /// When it cannot be written.
     pub fn copy_in(&self, from: &Path, to: &str) {
-        let mut install = self.enter();
-        install.args(["install", "-D", "-m", "755", "/dev/stdin", to]);
-        install.stdin(fs::File::open(from).unwrap());
-        let installed = install.status().unwrap();
-        assert!(installed.success(), "{}: {to}: {installed}", self.name);
+        self.put(from, to, "755");
     }
 
-    /// Writes a file on the node, mode 0755.
+    /// Writes a file on the node, mode 0644.
     ///
     /// # Panics
     /// When it cannot be written.
     pub fn write(&self, to: &str, text: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
-        self.copy_in(file.path(), to);
+        self.put(file.path(), to, "644");
+    }
+
+    fn put(&self, from: &Path, to: &str, mode: &str) {
+        let mut install = self.enter();
+        install.args(["install", "-D", "-m", mode, "/dev/stdin", to]);
+        install.stdin(fs::File::open(from).unwrap());
+        let installed = install.status().unwrap();
+        assert!(installed.success(), "{}: {to}: {installed}", self.name);
     }
 
     /// Where the host and nothing else reaches it.
@@ -199,7 +203,7 @@ impl RealNode {
 impl Drop for RealNode {
     fn drop(&mut self) {
         if std::thread::panicking() && self.first != 0 {
-            let log = self.run("journalctl --no-pager --lines=60");
+            let log = self.run("journalctl --no-pager | grep -v run-p | tail -n 60");
             let log = String::from_utf8_lossy(&log.stdout).into_owned();
             eprintln!("--- {} ---\n{}\n{log}", self.name, self.console());
         }
