@@ -14,6 +14,7 @@ mod case_table;
 mod checker;
 mod crowd;
 mod cut_off;
+mod deploy_files;
 mod dialect_common;
 mod dialect_document;
 mod dialect_instance;
