@@ -34,13 +34,12 @@ async fn the_agents_hardened_unit_leaves_it_all_that_it_needs_on_real_systemd() 
     assert_eq!(state, "700 gpuquota-agent\n700 gpuquota-agent\n");
     // A process of another user in a tenant's slice: its executable, user and group are read, and the server is told.
     let pid = packaged.work("research");
-    let scrape = packaged
+    let _ = packaged
         .knows("gpuquota_processes{tenant=.research.,source=.slice.} 1")
         .await;
-    assert!(
-        scrape.contains("gpuquota_kernel_log_state{state=\"following\"} 1"),
-        "{scrape}"
-    );
+    let _ = packaged
+        .knows("gpuquota_kernel_log_state{state=.following.} 1")
+        .await;
     let told = "bash -c \"exec 3<>/dev/tcp/127.0.0.1/9402; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3\" \
         | grep '^gpuquota_violations{' | grep squatter | grep research | grep -q ' 1$'";
     let _ = node.becomes(told, SOON).await;
