@@ -1,7 +1,9 @@
 //! Published exporters on the same scenario.
 
 use std::env;
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -82,8 +84,16 @@ impl Program {
             Self::AllSmi => command.args(["api", "--interval", "1", "--processes", "--port"]),
             Self::Nvitop | Self::Agent => command.args(["--interval", "1", "--port"]),
         };
+        // all-smi looks for NVIDIA's GPUs only where nvidia-smi names one.
+        let known = site.folder().join("nvidia-smi");
+        fs::write(&known, "#!/bin/sh\necho 'GPU 0: NVIDIA (UUID: GPU-0)'\n")?;
+        fs::set_permissions(&known, fs::Permissions::from_mode(0o755))?;
+        let before = env::var_os("PATH").unwrap_or_default();
+        let folders = env::split_paths(&before);
+        let path = env::join_paths([site.folder().to_owned()].into_iter().chain(folders))?;
         let child = command
             .arg(port)
+            .env("PATH", path)
             .env("LD_LIBRARY_PATH", site.folder())
             .env(SCENARIO_VARIABLE, &site.scenario)
             .stdin(Stdio::null())

@@ -235,7 +235,7 @@ fn doubts(reading: Option<&Reading>) -> Vec<Finding> {
     let finding = |(doubt, gpus): (Doubt, Vec<&str>)| {
         let (what, advice) = match doubt {
             Doubt::Instances => (
-                "which MIG instances there are cannot be told",
+                "whether they are cut, or into which MIG instances, cannot be told",
                 "see dmesg for NVRM; if it stays, reset the GPU",
             ),
             Doubt::Vgpus => (

@@ -248,13 +248,13 @@ impl Ledger {
         let suspect = suspect(told, before, now.boottime_ms);
         if new == 0 {
             // It may know the process, too.
+            let certain = match suspect {
+                Suspect::Certain(tenant) => Some(tenant),
+                Suspect::Alone(_) | Suspect::Nobody => None,
+            };
             if told.pid.is_some()
-                && let Some(class) = self.docket.take(told)
+                && let Some(class) = self.docket.take(told, certain.as_deref())
             {
-                let certain = match suspect {
-                    Suspect::Certain(tenant) => Some(tenant),
-                    Suspect::Alone(_) | Suspect::Nobody => None,
-                };
                 self.charge(certain, class, told.count);
             }
             return;

@@ -151,7 +151,11 @@ impl ProcessFolder {
     /// without such has no `uid_map`.
     #[must_use]
     pub fn in_own_user_namespace(&self) -> bool {
-        self.read("uid_map").is_ok_and(|map| !maps_all(&map))
+        match self.read("uid_map") {
+            Ok(map) => !maps_all(&map),
+            Err(Silence::Denied) => true,
+            Err(Silence::Gone) => false,
+        }
     }
 
     /// The text of `cgroup`.

@@ -14,6 +14,8 @@ const FILE_LIMIT: usize = 4 << 20;
 pub struct Subordinate {
     uids: Vec<(u64, u64)>,
     gids: Vec<(u64, u64)>,
+    /// `nsswitch.conf` asks somebody else for ranges (`subid: sss`): any id may be a lent one.
+    elsewhere: bool,
 }
 
 /// Which ids of a process are lent ones: they do not say whose it is.
@@ -36,6 +38,7 @@ impl Subordinate {
         Self {
             uids: ranges("subuid"),
             gids: ranges("subgid"),
+            elsewhere: asks_elsewhere(&fs::read(folder.join("nsswitch.conf")).unwrap_or_default()),
         }
     }
 
@@ -45,13 +48,28 @@ impl Subordinate {
         let within = |ranges: &[(u64, u64)], id: u32| {
             let id = u64::from(id);
             let mut ranges = ranges.iter();
-            ranges.any(|(first, count)| id >= *first && id - *first < *count)
+            self.elsewhere || ranges.any(|(first, count)| id >= *first && id - *first < *count)
         };
         Lent {
             uid: within(&self.uids, uid),
             gid: within(&self.gids, gid),
         }
     }
+}
+
+/// `subid: files` or no such line: the two files say all.
+fn asks_elsewhere(text: &[u8]) -> bool {
+    let subid = |line: &[u8]| {
+        let line = std::str::from_utf8(line).ok()?;
+        let line = line.split('#').next()?.trim();
+        line.strip_prefix("subid:").map(str::to_owned)
+    };
+    let sources = text.split(|b| *b == b'\n').find_map(subid);
+    sources.is_some_and(|sources| {
+        sources
+            .split_whitespace()
+            .any(|source| source != "files" && !source.starts_with('['))
+    })
 }
 
 /// `NAME:FIRST:COUNT`.
@@ -92,6 +110,17 @@ mod tests {
                 }
             );
         }
+        for (text, elsewhere) in [
+            ("passwd: files sss\n", false),
+            ("subid: files # sss\n", false),
+            ("subid: sss\n", true),
+            ("subid:files [NOTFOUND=return] sss\n", true),
+        ] {
+            fs::write(folder.path().join("nsswitch.conf"), text).unwrap();
+            let lent = Subordinate::read(folder.path()).lent(1, 1);
+            assert_eq!((lent.uid, lent.gid), (elsewhere, elsewhere), "{text}");
+        }
+        fs::remove_file(folder.path().join("nsswitch.conf")).unwrap();
         fs::write(folder.path().join("subgid"), "ann:100000:1").unwrap();
         let lent = Subordinate::read(folder.path()).lent(1, 100_000);
         assert_eq!(

@@ -202,7 +202,7 @@ fn of_path(path: &[u8]) -> Workload {
     };
     // What is no text is what no manager writes, and stands for nothing.
     let text = |part| std::str::from_utf8(part).unwrap_or_default();
-    let parts = relative.split(|byte| *byte == b'/').take(4).map(text);
+    let parts = relative.split(|byte| *byte == b'/').map(text);
     match parts.collect::<Vec<&str>>().as_slice() {
         ["docker", id, ..] => made_by(Runtime::Docker, ContainerId::parse(id)),
         ["libpod_parent", inner @ ..] => {
@@ -223,6 +223,13 @@ fn of_path(path: &[u8]) -> Workload {
             ..Workload::default()
         },
         [joined, ..] if joined.contains(".slice:") => joined_names(joined),
+        // A kubelet with a root of its own (`--cgroup-root=/x` makes `/x/kubepods/…`).
+        parts if kubepods_below(parts).is_some() => match kubepods_below(parts) {
+            Some(["burstable" | "besteffort", pod, rest @ ..] | [pod, rest @ ..]) => {
+                in_pod(pod, rest.first().copied())
+            }
+            Some([]) | None => made_by(Runtime::Cri, None),
+        },
         parts => {
             let found = of_systemd(&cgroup::believe(path));
             Workload {
@@ -233,22 +240,37 @@ fn of_path(path: &[u8]) -> Workload {
     }
 }
 
-/// Groups at the root of a hierarchy, which only root makes, of makers that cannot be asked: LXC, and a container engine with
-/// a parent of its own (`--cgroup-parent=/x` makes `/x/ID`).
+/// What lies below `kubepods` in a tree that no service manager made.
+fn kubepods_below<'p>(parts: &'p [&'p str]) -> Option<&'p [&'p str]> {
+    let made_by_root = root_made(parts);
+    let at = made_by_root.iter().position(|part| *part == "kubepods")?;
+    parts.get(at + 1..)
+}
+
+/// Groups that only root makes: all below a root that is no manager's, and below slices as far as no unit begins, which may be
+/// given to its user.
+fn root_made<'p>(parts: &'p [&'p str]) -> &'p [&'p str] {
+    let given = parts.iter().position(|part| {
+        [".scope", ".service", ".."]
+            .iter()
+            .any(|kind| part.ends_with(kind))
+    });
+    parts
+        .get(..given.unwrap_or(parts.len()))
+        .unwrap_or_default()
+}
+
+/// Groups that only root makes, of makers that cannot be asked: LXC, and a container engine with a parent of its own
+/// (`--cgroup-parent=/x/y` makes `/x/y/ID`).
 fn of_strange_maker(parts: &[&str]) -> bool {
-    let Some((root, below)) = parts.split_first() else {
-        return false;
-    };
-    let of_manager = [".slice", ".scope", ".service", ".."]
-        .iter()
-        .any(|kind| root.ends_with(kind));
     let is_id = |part: &str| {
         let id = part.strip_prefix("libpod-").unwrap_or(part);
         ContainerId::parse(id).is_some()
     };
-    let of_lxc =
-        *root == "lxc" || root.starts_with("lxc.payload") || root.starts_with("lxc.monitor");
-    of_lxc || !of_manager && (is_id(root) || below.iter().any(|part| is_id(part)))
+    let of_lxc = parts.first().is_some_and(|root| {
+        *root == "lxc" || root.starts_with("lxc.payload") || root.starts_with("lxc.monitor")
+    });
+    of_lxc || root_made(parts).iter().any(|part| is_id(part))
 }
 
 fn made_by(runtime: Runtime, id: Option<ContainerId>) -> Workload {

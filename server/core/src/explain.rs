@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceKey;
-use crate::explanation::Explanation;
+use crate::explanation::{Change, Explanation, Rule};
 use crate::id::{
     Code, GpuModel, HostResourceName, LeaseId, LicenceQuotaId, NodeName, ProjectId, QuotaId,
     Reference, ResourceKind, TenantName, TenantNumber,
 };
+use crate::limit::Limit;
 use crate::quota::QuotaKey;
 
 /// Why a command was not granted.
@@ -275,6 +276,25 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// Of what follows from one fact alone: that fact, as a tree of one node.
+    #[must_use]
+    pub fn plainly(&self) -> Option<Explanation> {
+        match self {
+            Self::Frozen { .. } => Some(Explanation {
+                admit: Some(Change::AskOperator),
+                ..Explanation::new(Rule::Frozen, self.to_string())
+            }),
+            Self::TooManySeats { most } => Some(Explanation {
+                limit: u32::try_from(*most).ok().map(Limit::Finite),
+                used: u64::try_from(*most).ok(),
+                asked: Some(1),
+                admit: Some(Change::GiveBack { count: 1 }),
+                ..Explanation::new(Rule::TooManySeats, self.to_string())
+            }),
+            _ => None,
+        }
+    }
+
     /// What stands against it as a tree, where a limit or what is in use does.
     #[must_use]
     pub fn because(&self) -> Option<&Explanation> {

@@ -69,6 +69,8 @@ pub enum Rule {
     LicencesExhausted,
     /// Fewer licences than are in use.
     LicencesInUse,
+    /// A tenant has as many seats as any may have.
+    TooManySeats,
     /// The lease is to end or has ended.
     LeaseOver,
 }

@@ -173,8 +173,8 @@ impl End {
         };
         // A snapshot may know what a damaged journal does not say any more.
         for path in snapshots.files() {
-            if let Ok(candidate) = service::read_snapshot(&path) {
-                end.meet(candidate.committed.state.incarnation());
+            if let Some(incarnation) = service::incarnation_of(&path) {
+                end.meet(incarnation);
             }
         }
         if !ledger.exists() {

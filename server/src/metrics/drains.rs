@@ -24,7 +24,7 @@ pub(super) fn drains(families: &mut Families, state: &State) {
         "gpuquota_quota_expiry_notice_days",
         "28, 7 or 1: the last notice that was given of the quota's end; absent before the first and after the end.",
     );
-    for (labels, _, quota) in ending.iter().filter(|(.., quota)| !quota.expired) {
+    for (labels, _, quota) in ending.iter().filter(|(.., quota)| quota.in_force()) {
         if let Some(days) = quota.noticed {
             rows.labelled(labels, f64::from(days));
         }

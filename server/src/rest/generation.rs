@@ -18,6 +18,24 @@ pub(super) struct Written {
 }
 
 impl Call {
+    /// Refuses where `If-Match` names another generation than the thing has now.
+    ///
+    /// # Errors
+    /// When it has changed, or is no more.
+    pub(super) fn expects(&self, api: &Api, object: &Object) -> Result<(), Problem> {
+        let now = api.ledger.read().state.generation(object);
+        match self.expected {
+            Some(expected) if now != Some(expected) => Err(Problem::new(
+                Kind::Changed,
+                format!(
+                    "the {} has changed since it was read; read it again and decide anew",
+                    object.word()
+                ),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Asks the ledger to write one thing, over the generation alone that `If-Match` names.
     pub(super) async fn write(
         &self,

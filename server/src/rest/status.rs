@@ -204,8 +204,9 @@ impl Problem {
             }
             LedgerError::Denied(denied) => denied,
         };
-        let explain = match (denied.because(), principal.role) {
-            (Some(because), Role::Admin) => serde_json::to_value(ExplainBody::of(because)),
+        let because = denied.because().cloned().or_else(|| denied.plainly());
+        let explain = match (because, principal.role) {
+            (Some(because), Role::Admin) => serde_json::to_value(ExplainBody::of(&because)),
             (Some(because), Role::TenantAdmin | Role::Viewer) => {
                 serde_json::to_value(ExplainBody::of(&because.redacted()))
             }

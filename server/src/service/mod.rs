@@ -36,7 +36,7 @@ use history::History;
 pub use replicas::Replicas;
 pub use shared::Shared;
 pub use snapshot::Snapshots;
-pub(crate) use snapshot::read as read_snapshot;
+pub(crate) use snapshot::{FORMAT as SNAPSHOT_FORMAT, incarnation_of, read as read_snapshot};
 pub use usage::{UsageKeeping, drop_usage_once, store_usage, store_usage_once};
 pub(crate) use whole::begin;
 pub use whole::{Whole, base_of, whole};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use gpuquota_core::id::Seq;
+use gpuquota_core::id::{Incarnation, Seq};
 use gpuquota_core::{Event, Record, State};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use super::Committed;
 use crate::store::Hash;
 
 /// Grows with every change of what a state's JSON means.
-pub(super) const FORMAT: u32 = 6;
+pub(crate) const FORMAT: u32 = 6;
 const KEEP: usize = 3;
 
 /// Where snapshots are kept and how often one is due.
@@ -202,6 +202,18 @@ pub(crate) fn read(path: &Path) -> io::Result<Candidate> {
         committed: Committed { state, head },
         digest: Hash::of(&bytes).to_string(),
     })
+}
+
+/// The incarnation that a snapshot of any version knows; `None`: it tells none.
+pub(crate) fn incarnation_of(path: &Path) -> Option<Incarnation> {
+    #[derive(Deserialize)]
+    struct Told {
+        incarnation: Incarnation,
+    }
+    let bytes = fs::read(path).ok()?;
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let told: Told = serde_json::from_slice(bytes.get(end..)?).ok()?;
+    Some(told.incarnation)
 }
 
 #[cfg(test)]

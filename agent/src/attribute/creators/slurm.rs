@@ -62,10 +62,11 @@ impl Creator for Slurm {
                 let answer = timeout(self.patience.command, self.run(id.as_str())).await;
                 let facts = answer.unwrap_or(Err(Reason::RuntimeUnreachable))?;
                 let user = facts.user.clone();
-                // A directory service that is away does not make the answer wrong: without an id nothing is compared.
+                // Without its id the answer cannot be held against the process's own: it is asked again.
                 let uid = tokio::task::spawn_blocking(move || uid_of(user.as_deref()?)).await;
+                let uid = uid.ok().flatten().ok_or(Reason::RuntimeUnreachable)?;
                 Ok(Facts {
-                    uid: uid.ok().flatten(),
+                    uid: Some(uid),
                     ..facts
                 })
             }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::events::xid::Class;
-use crate::gpu::reading::{Health, NvmlState};
+use crate::gpu::reading::{Doubt, Health, NvmlState};
 use crate::observation::{Device, DeviceKey, Observation};
 
 /// A reading that is older than this, milliseconds, says nothing of who holds what when an XID is heard.
@@ -103,10 +103,20 @@ impl Docket {
         self.waiting.is_empty()
     }
 
-    /// The other witness names the process of one that waits: its tenant, or nobody, is to be charged at once.
-    pub(super) fn take(&mut self, told: &Told<'_>) -> Option<Class> {
-        let same = |one: &Waiting| one.uuid == told.uuid && one.xid == told.xid;
-        let at = self.waiting.iter().position(same)?;
+    /// The other witness names the process of one that waits: its tenant, or nobody, is to be charged at once. Where several
+    /// instances have the same, it is the one that the witness names, else the one that the process's tenant has.
+    pub(super) fn take(&mut self, told: &Told<'_>, tenant: Option<&str>) -> Option<Class> {
+        let same = |one: &&(usize, &Waiting)| {
+            let (_, one) = one;
+            let here = told.place.0.is_none() || one.place.0 == told.place.0;
+            one.uuid == told.uuid && one.xid == told.xid && here
+        };
+        let waiting: Vec<(usize, &Waiting)> = self.waiting.iter().enumerate().collect();
+        let mut fitting = waiting.iter().filter(same);
+        let of_tenant = fitting
+            .clone()
+            .find(|(_, one)| Some(one.tenant.as_str()) == tenant);
+        let at = of_tenant.or_else(|| fitting.next()).map(|(at, _)| *at)?;
         let found = self.waiting.get_mut(at)?;
         let class = found.class;
         found.count = found.count.saturating_sub(told.count);
@@ -157,7 +167,9 @@ fn about<'o>(seen: &'o Observation, uuid: &str, place: Place) -> impl Iterator<I
 fn is_good(seen: &Observation, uuid: &str, place: Place) -> bool {
     let gpu = seen.devices.get(&DeviceKey::Gpu(uuid.to_owned()));
     seen.nvml == NvmlState::Ok
-        && gpu.is_some_and(|gpu| gpu.health == Health::Ok)
+        && gpu.is_some_and(|gpu| {
+            gpu.health == Health::Ok && !gpu.doubts.contains(&Doubt::ProcessRows)
+        })
         && about(seen, uuid, place).all(|device| device.health == Health::Ok)
 }
 

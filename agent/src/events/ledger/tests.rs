@@ -287,6 +287,28 @@ fn rule_12_an_xid_is_charged_to_the_process_that_the_module_names() {
     assert_eq!(rows, [("", application, 1), ("c", application, 1)]);
 }
 
+/// Two instances have the same XID, and the module names only one of their processes: it is that one's.
+#[test]
+fn rule_12_of_two_instances_the_process_that_is_named_answers_for_its_own() {
+    let mut before = node_at(99_000);
+    let instance = DeviceKey::Mig("GPU-m".into(), 2, 1);
+    before.devices.get_mut(&instance).unwrap().processes[0].pid = Some(50);
+    let mut ledger = Ledger::default();
+    for place in [(1, 0), (2, 1)] {
+        let told = event("GPU-m", 31, Some(place), 1);
+        ledger.heard(&told, Some(&before), at(100_000));
+    }
+    let named = Trouble {
+        pid: Some(50),
+        ..line(Some(31), false)
+    };
+    ledger.read(&named, Some("GPU-m"), Some(&before), at(100_001));
+    ledger.decide(&node_at(101_000), at(101_000));
+    let rows: Vec<_> = ledger.tenants().collect();
+    let application = Class::Application;
+    assert_eq!(rows, [("a", application, 1), ("b", application, 1)]);
+}
+
 #[test]
 fn fault_m_rows_are_bounded_and_what_had_no_room_is_counted() {
     let mut ledger = Ledger::default();

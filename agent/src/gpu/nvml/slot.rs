@@ -191,7 +191,9 @@ impl<'n> Slot<'n> {
         self.settled = true;
         row.instances = self.rows(&memories);
         self.ask_usage(asker, usage, &mut row);
-        if self.facts.mig_enabled == Some(true) && self.mig.uncertain {
+        // Not told how it is cut, it must not pass for one that is whole.
+        let unknown_cut = self.facts.mig_enabled.zip(self.facts.vgpu_host).is_none();
+        if unknown_cut || self.facts.mig_enabled == Some(true) && self.mig.uncertain {
             row.doubts.push(Doubt::Instances);
             asker.stale = true;
         }
@@ -219,10 +221,12 @@ impl<'n> Slot<'n> {
     ) {
         row.doubts.clear();
         let listed = self.processes(asker, buffer);
-        if listed.as_ref().is_some_and(|listed| listed.guessed) {
+        let guessed = listed.as_ref().is_some_and(|listed| listed.guessed);
+        if guessed {
             row.doubts.push(Doubt::ProcessRows);
         }
-        row.processes = listed.map(|listed| listed.processes);
+        // A word of another field could be taken for somebody's pid.
+        row.processes = listed.filter(|_| !guessed).map(|listed| listed.processes);
         let nameless = |process: &GpuProcess| process.pid.is_none();
         if row.processes.iter().flatten().any(nameless) {
             row.doubts.push(Doubt::NamelessProcesses);

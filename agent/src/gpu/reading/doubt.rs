@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
-    /// The walk over its MIG instances failed somewhere: which there are, and so who is on them, is not known.
+    /// Whether it is cut is not known, or the walk over its MIG instances failed somewhere: which there are, and so who is on
+    /// them, is not known.
     Instances,
     /// We may not ask which vGPUs take turns on its GPU instances (`NVML_ERROR_NO_PERMISSION`): more may run than are listed.
     Vgpus,

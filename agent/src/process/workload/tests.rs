@@ -230,6 +230,8 @@ fn what_is_in_some_container_is_known_to_be() {
         "/lxc/web".to_owned(),
         format!("/mine/{ID}"),
         format!("/mine/deeper/libpod-{ID}"),
+        format!("/a/b/c/d/e/{ID}"),
+        format!("/machine.slice/own/{ID}"),
         "/docker/short".to_owned(),
         "/kubepods/podnone/x".to_owned(),
         "/kubepods.slice/x.scope".to_owned(),

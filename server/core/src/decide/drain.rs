@@ -20,6 +20,10 @@ impl State {
         decision: Decision,
         now: Timestamp,
     ) -> Decision {
+        let command = match command {
+            Command::IfUnchanged { command, .. } => command,
+            command => command,
+        };
         let (cause, sweeps) = match command {
             Command::SetQuota(set) => (cause_of(set, now), false),
             Command::SwitchQuota(switch) => (taken_back(switch.on_excess), false),

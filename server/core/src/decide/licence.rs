@@ -143,7 +143,7 @@ impl State {
         if granted == 0 {
             let used = licences_used(self, &old.tenant);
             let used = used.get(&old.product).copied().unwrap_or(0);
-            return Err(self.exhausted(&old.tenant, old.product, granted, used));
+            return Err(self.nothing_granted(&old.tenant, old.product, used));
         }
         Ok(seat_set(Seat {
             expires_at: now.after(ttl_ms.into()),

@@ -21,10 +21,11 @@ impl State {
         let own = self.licence_holdings(tenant, product);
         let quotas = self.licence_quotas_of(tenant);
         let quotas = quotas.filter(|quota| quota.terms.product == product);
-        // One that grants is raised; where none does, the first is put in force.
+        // One that grants is raised; where none does, one is put in force, and what it has stays.
         let last = quotas.max_by_key(|quota| (quota.counts(), quota.terms.quota));
         let missing = used.saturating_add(1).saturating_sub(granted);
         let has = last.map_or(0, |quota| u64::from(LicenceQuota::grants(quota)));
+        let least = last.map_or(0, |quota| u64::from(quota.terms.max));
         let text = format!(
             "{used} of {granted} licences of product {} are in use",
             product.0
@@ -40,7 +41,39 @@ impl State {
                 own,
                 admit: Some(Change::SetLicences {
                     quota: last.map(|quota| quota.terms.quota),
-                    max: has.saturating_add(missing),
+                    max: has.saturating_add(missing).max(least),
+                }),
+                ..Explanation::new(Rule::LicencesExhausted, text)
+            })),
+        }
+    }
+
+    /// Nothing is granted of a product any more, so none of its seats is kept longer.
+    pub(super) fn nothing_granted(
+        &self,
+        tenant: &TenantName,
+        product: ProductId,
+        used: u64,
+    ) -> Denied {
+        let own = self.licence_holdings(tenant, product);
+        let quotas = self.licence_quotas_of(tenant);
+        let quotas = quotas.filter(|quota| quota.terms.product == product);
+        let last = quotas.max_by_key(|quota| (quota.terms.max, quota.terms.quota));
+        let text = format!(
+            "no licence of product {} is granted any more; {used} are in use",
+            product.0
+        );
+        Denied::LicencesExhausted {
+            granted: 0,
+            used,
+            because: Some(Box::new(Explanation {
+                limit: Some(Limit::Finite(0)),
+                used: Some(used),
+                soonest: own.iter().filter_map(|holding| holding.until).min(),
+                own,
+                admit: Some(Change::SetLicences {
+                    quota: last.map(|quota| quota.terms.quota),
+                    max: last.map_or(1, |quota| u64::from(quota.terms.max).max(1)),
                 }),
                 ..Explanation::new(Rule::LicencesExhausted, text)
             })),
@@ -69,7 +102,7 @@ impl State {
                 own,
                 admit: Some(Change::SetLicences {
                     quota: Some(quota),
-                    max: used,
+                    max: used.min(now.max.into()),
                 }),
                 ..Explanation::new(Rule::LicencesInUse, text)
             })),

@@ -25,15 +25,18 @@ impl State {
         let key = self.key_of(name, set.nodes.is_some())?;
         let old = self.by_key(&key);
         let nodes = self.nodes_of(set, &key)?;
-        self.check_bindings(&key, &nodes)?;
-        self.check_host_limits(old, &key, &nodes)?;
+        // Out of force it binds nothing; it is asked when it is put back.
+        let switched_off = old.is_some_and(|old| old.switched_off);
+        if !switched_off {
+            self.check_bindings(&key, &nodes)?;
+            self.check_host_limits(old, &key, &nodes)?;
+        }
         let reference = name.reference.or(old.and_then(|old| old.reference));
         let id = old.map_or(QuotaId(self.rows.next_quota), |old| old.id);
         let outcome = Outcome::Quota(id);
         // An end in the past is always taken (D0.6): what it leaves unjustified is not the doing of limit or nodes.
         let ended = set.expires_at.is_some_and(|end| end <= now);
-        let idle = ended || old.is_some_and(|old| old.switched_off);
-        let displaced = match idle {
+        let displaced = match ended || switched_off {
             true => Vec::new(),
             false => self.displaced(&key.tenant, &nodes, set.on_excess, now)?,
         };
@@ -58,7 +61,7 @@ impl State {
                 .filter(|_| ended)
                 .map_or(set.expires_at, |old| old.expires_at),
             expired: ended && old.is_none_or(|old| old.expired),
-            switched_off: old.is_some_and(|old| old.switched_off),
+            switched_off,
             reference,
             nodes: nodes.clone(),
             noticed: None,

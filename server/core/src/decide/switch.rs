@@ -9,6 +9,13 @@ use crate::quota::Quota;
 use crate::state::State;
 
 impl State {
+    /// Whether nothing but what is leased stands against binding the nodes of a quota now.
+    pub(super) fn may_bind(&self, quota: &Quota) -> bool {
+        let (key, nodes) = (&quota.key, &quota.nodes);
+        self.check_bindings(key, nodes).is_ok()
+            && self.check_host_limits(Some(quota), key, nodes).is_ok()
+    }
+
     // Out of force it is asked what a quota of 0 is; back in force, what one is asked that is made anew.
     pub(super) fn decide_switch_quota(
         &self,

@@ -211,6 +211,21 @@ fn judge(before: &State, command: &Command, answer: &Answer, now: Timestamp) {
         assert_eq!(because.used, Some(*used));
         enough(before, because, command, |_| Ok(()), now);
     }
+    if let (
+        Command::RenewSeat { .. },
+        Answer::Denied(Denied::LicencesExhausted {
+            granted, because, ..
+        }),
+    ) = (command, answer)
+    {
+        let because = because.as_ref().unwrap();
+        assert_eq!((*granted, because.asked), (0, None));
+        let renews = |after: &mut Ledger| match after.ask(command, now, None) {
+            Answer::Granted(_) => Ok(()),
+            Answer::Denied(denied) => Err(denied),
+        };
+        enough(before, because, command, renews, now);
+    }
     let Command::CheckOutSeat(asked) = command else {
         return;
     };
@@ -280,7 +295,10 @@ fn enough(
         }
     };
     assert_eq!(try_with(*max), Ok(()), "{because:?}");
-    assert!(try_with(max - 1).is_err(), "{because:?}");
+    // What a quota has that is not in force stays.
+    let known = quota.and_then(|quota| before.licence_quota(quota));
+    let stays = known.is_some_and(|it| !it.counts() && u64::from(it.terms.max) == *max);
+    assert!(stays || try_with(max - 1).is_err(), "{because:?}");
 }
 
 proptest! {

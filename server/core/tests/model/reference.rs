@@ -232,14 +232,14 @@ impl Naive {
                 return Err("dedicated_without_nodes".into());
             }
         }
+        let old = self.quotas.iter().position(|q| q.named(name, quota_type));
+        let off = old.is_some_and(|at| self.quotas[at].off);
         let foreign = |node| self.bound(node, now).is_some_and(|t| *t != name.tenant);
-        if nodes.iter().any(foreign) {
+        if !off && nodes.iter().any(foreign) {
             return Err("node_bound".into());
         }
         let ends_now = set.expires_at.is_some_and(|end| end <= now);
-        let old = self.quotas.iter().position(|q| q.named(name, quota_type));
-        let idle = ends_now || old.is_some_and(|at| self.quotas[at].off);
-        if !idle && self.others_lease(&name.tenant, &nodes, now) {
+        if !(ends_now || off) && self.others_lease(&name.tenant, &nodes, now) {
             return Err("leased_by_others".into());
         }
         let mut after = self.clone();

@@ -4,6 +4,7 @@ use gpuquota_core::command::{OnExcess, SwitchQuota};
 use gpuquota_core::explanation::Rule;
 use gpuquota_core::id::{QuotaId, TenantName, Timestamp};
 use gpuquota_core::lease::LeasePlacement;
+use gpuquota_core::object::Object;
 use gpuquota_core::plan::DrainEnd;
 use gpuquota_core::{Answer, Command, Denied, Outcome};
 
@@ -55,6 +56,26 @@ fn what_is_in_use_refuses_to_be_put_out_of_force_unless_it_may_be_drained() {
     let active = ledger.state.leases().filter(|lease| lease.active());
     assert_eq!(active.count(), 1);
     assert!(ledger.refold() == ledger.state);
+}
+
+#[test]
+fn whoever_names_the_generation_drains_like_everybody_else() {
+    let mut ledger = eight();
+    lease(&mut ledger, 2, LeasePlacement::Devices, START);
+    let object = Object::Quota(QuotaId(0));
+    let expected = ledger.state.generation(&object).unwrap();
+    let off = Command::IfUnchanged {
+        object,
+        expected,
+        command: Box::new(switch(false, OnExcess::Drain)),
+    };
+    granted(&mut ledger, &off, at(1));
+    assert_eq!(ledger.state.drains().count(), 1);
+    let stale = ledger.ask(&off, at(2), None);
+    assert!(
+        matches!(&stale, Answer::Denied(Denied::Changed { .. })),
+        "{stale:?}"
+    );
 }
 
 #[test]

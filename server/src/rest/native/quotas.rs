@@ -170,10 +170,11 @@ pub(in crate::rest) async fn patch(api: &Api, call: &Call) -> Result<Reply, Prob
         on_excess: on_excess(call)?,
     };
     let command = Command::SwitchQuota(switch);
+    let object = Object::Quota(switch.quota);
     if call.query.switch("dry_run")? {
+        call.expects(api, &object)?;
         return Reply::ok(call.plan(api, &command)?);
     }
-    let object = Object::Quota(switch.quota);
     let written = call.write(api, object, command).await?;
     let committed = api.ledger.read();
     let quota = committed.state.quota(switch.quota);

@@ -49,7 +49,8 @@ pub(in crate::rest) fn patch() -> Operation {
         "switchEntitlement",
         "Put a quota out of force, or back",
         "Out of force it is as if its limit were 0, so what is in use refuses it with 409 unless `on_excess` is drain: \
-         then what is over has the server's notice to leave. Put back, its nodes are bound as if it were made anew.",
+         then what is over has the server's notice to leave. Put back, its nodes are bound as if it were made anew. \
+         A repetition under one key answers with the quota as it is by then, and with 404 when it was released.",
     )
     .path::<names::QuotaId>("id", "The quota's number.")
     .query::<names::OnExcess>("on_excess", "Deny where it is left out.")

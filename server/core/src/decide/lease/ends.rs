@@ -26,9 +26,9 @@ impl State {
     /// are to be seen free. `None`: it does not end by itself, or waits for a node that is not heard.
     fn over_at(&self, lease: &Lease) -> Option<Timestamp> {
         match &lease.phase {
-            LeasePhase::Active if lease.devices.is_empty() => lease.expires_at,
+            LeasePhase::Active if lease.devices.is_empty() => lease.ends_at(),
             LeasePhase::Active => {
-                let end = lease.expires_at.filter(|_| self.all_heard(lease))?;
+                let end = lease.ends_at().filter(|_| self.all_heard(lease))?;
                 Some(self.waits_until(end))
             }
             LeasePhase::Releasing { deadline, .. } => {

@@ -63,11 +63,13 @@ impl State {
             let (source, id) = (quota.key.source.as_str(), quota.id.0);
             Explanation {
                 limit: Some(quota.limit),
-                admit: put_in_force(quota, limit),
+                admit: self.into_force(quota, limit),
                 ..Explanation::new(rule, format!("the {source} quota {id} {state}"))
             }
         });
-        let mut changes = idle.iter().filter_map(|quota| put_in_force(quota, limit));
+        let mut changes = idle
+            .iter()
+            .filter_map(|quota| self.into_force(quota, limit));
         let further = Change::RaiseLimit { quota: None, limit };
         let text = format!(
             "tenant {} has no {} quota of {} in {} that grants anything",
@@ -79,6 +81,26 @@ impl State {
             because: because.collect(),
             ..self.account(Rule::NoQuota, text, &terms.tenant, group)
         })
+    }
+
+    // A limit that is enough already stays. Of one that has ended and is not active there is no single change.
+    fn into_force(&self, quota: &Quota, least: u64) -> Option<Change> {
+        let limit = match quota.limit {
+            Limit::Finite(limit) => u64::from(limit).max(least),
+            Limit::Unlimited => least,
+        };
+        match (quota.expired, quota.switched_off) {
+            (true, false) => Some(Change::ExtendQuota {
+                quota: quota.id,
+                limit,
+            }),
+            (false, true) => Some(Change::ActivateQuota {
+                quota: quota.id,
+                limit,
+            })
+            .filter(|_| self.may_bind(quota)),
+            (true, true) | (false, false) => None,
+        }
     }
 
     /// The quotas that fit have too little room.
@@ -164,25 +186,6 @@ impl State {
         own.sort_by_key(|holding| (holding.until.is_none(), holding.until, holding.since));
         own.truncate(MOST_NAMED);
         own
-    }
-}
-
-// A limit that is enough already stays. Of one that has ended and is not active there is no single change.
-fn put_in_force(quota: &Quota, least: u64) -> Option<Change> {
-    let limit = match quota.limit {
-        Limit::Finite(limit) => u64::from(limit).max(least),
-        Limit::Unlimited => least,
-    };
-    match (quota.expired, quota.switched_off) {
-        (true, false) => Some(Change::ExtendQuota {
-            quota: quota.id,
-            limit,
-        }),
-        (false, true) => Some(Change::ActivateQuota {
-            quota: quota.id,
-            limit,
-        }),
-        (true, true) | (false, false) => None,
     }
 }
 
