@@ -138,7 +138,7 @@ mod tests {
     async fn a_configuration_that_a_package_linked_is_kept_and_nothing_is_made_twice() {
         let home = tempfile::tempdir().unwrap();
         let (packaged, dir) = (home.path().join("packaged.toml"), home.path().join("dir"));
-        let text = DEFAULT.replace("heartbeat_seconds = 1", "heartbeat_seconds = 7");
+        let text = DEFAULT.replace("heartbeat_seconds = 1", "heartbeat_seconds = 3");
         fs::write(&packaged, &text).unwrap();
         fs::create_dir(&dir).unwrap();
         std::os::unix::fs::symlink(&packaged, dir.join(FILE)).unwrap();
