@@ -24,7 +24,9 @@ const SECRET: u32 = 0o600;
 /// When something is there already or cannot be written.
 pub async fn init(dir: &Path, hosts: &[String], now: Timestamp) -> anyhow::Result<()> {
     make_dir(dir)?;
-    if dir.join(FILE).exists() {
+    // A package links its own configuration here beforehand; that one stays as it is.
+    let linked = dir.join(FILE).is_symlink();
+    if dir.join("ca.crt").exists() || (!linked && dir.join(FILE).exists()) {
         bail!(
             "{} holds a server already; nothing was changed",
             dir.display()
@@ -42,9 +44,21 @@ pub async fn init(dir: &Path, hosts: &[String], now: Timestamp) -> anyhow::Resul
         SECRET,
     )?;
     let host = hosts.first().map_or("localhost", String::as_str);
-    let config = DEFAULT.replace("https://localhost:8443", &agents_url(host));
-    write(&dir.join(FILE), &config, PUBLIC)?;
-    let store = SqliteStore::open(&Config::read(dir)?.ledger.path).await?;
+    let url = agents_url(host);
+    if !linked {
+        let config = DEFAULT.replace("https://localhost:8443", &url);
+        write(&dir.join(FILE), &config, PUBLIC)?;
+    }
+    let config = Config::read(dir)?;
+    if config.agents.url != url {
+        let file = dir.join(FILE);
+        eprintln!(
+            "agents will be told {}; for {url} change [agents] url in {}",
+            config.agents.url,
+            file.display()
+        );
+    }
+    let store = SqliteStore::open(&config.ledger.path).await?;
     store.close().await;
     Ok(())
 }
@@ -119,6 +133,23 @@ fn random_hex() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_configuration_that_a_package_linked_is_kept_and_nothing_is_made_twice() {
+        let home = tempfile::tempdir().unwrap();
+        let (packaged, dir) = (home.path().join("packaged.toml"), home.path().join("dir"));
+        let text = DEFAULT.replace("heartbeat_seconds = 1", "heartbeat_seconds = 3");
+        fs::write(&packaged, &text).unwrap();
+        fs::create_dir(&dir).unwrap();
+        std::os::unix::fs::symlink(&packaged, dir.join(FILE)).unwrap();
+        let now = Timestamp(1_800_000_000_000);
+        let hosts = ["localhost".to_owned()];
+        init(&dir, &hosts, now).await.unwrap();
+        assert_eq!(fs::read_to_string(&packaged).unwrap(), text);
+        let key = fs::read(dir.join("ca.key")).unwrap();
+        assert!(init(&dir, &hosts, now).await.is_err());
+        assert_eq!(fs::read(dir.join("ca.key")).unwrap(), key);
+    }
 
     #[tokio::test]
     async fn agents_are_told_a_url_that_can_be_dialled() {
