@@ -63,13 +63,13 @@ impl State {
             let (source, id) = (quota.key.source.as_str(), quota.id.0);
             Explanation {
                 limit: Some(quota.limit),
-                admit: self.into_force(quota, limit),
+                admit: self.back_in_force(quota, limit),
                 ..Explanation::new(rule, format!("the {source} quota {id} {state}"))
             }
         });
         let mut changes = idle
             .iter()
-            .filter_map(|quota| self.into_force(quota, limit));
+            .filter_map(|quota| self.back_in_force(quota, limit));
         let further = Change::RaiseLimit { quota: None, limit };
         let text = format!(
             "tenant {} has no {} quota of {} in {} that grants anything",
@@ -84,7 +84,7 @@ impl State {
     }
 
     // A limit that is enough already stays. Of one that has ended and is not active there is no single change.
-    fn into_force(&self, quota: &Quota, least: u64) -> Option<Change> {
+    fn back_in_force(&self, quota: &Quota, least: u64) -> Option<Change> {
         let limit = match quota.limit {
             Limit::Finite(limit) => u64::from(limit).max(least),
             Limit::Unlimited => least,
