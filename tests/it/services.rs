@@ -66,6 +66,9 @@ fn the_units_are_what_systemd_understands() {
         let output = output(&mut verify);
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
+        // Before systemd 254 it is ignored, and the agent makes the group itself.
+        let known = |line: &&str| !line.contains("Unknown key 'DelegateSubgroup'");
+        let said: String = said.lines().filter(known).collect();
         // What it does not understand is only a warning to it.
         assert!(output.status.success() && said.is_empty(), "{unit}: {said}");
         let text =

@@ -333,34 +333,6 @@ async fn fault_h_a_walk_over_the_instances_that_fails_frees_none_of_them() {
     sampler.shutdown().await;
 }
 
-/// A worker that begins while a GPU does not say how it is cut: it is not taken for a whole one.
-#[tokio::test]
-async fn fault_h_a_gpu_that_does_not_say_how_it_is_cut_is_not_taken_for_a_whole_one() {
-    for call in ["nvmlDeviceGetMigMode", "nvmlDeviceGetVirtualizationMode"] {
-        let node = Node::new("a100-mig");
-        let held = node.run_on("1", Some((1, 0)));
-        node.answer(call, Some("1"), 999);
-        let mut sampler = node.sampler();
-        for _ in 0..3 {
-            let seen = reading(&mut sampler).await;
-            assert_eq!(seen.gpus[1].doubts, [Doubt::Instances], "{call}");
-            assert!(seen.gpus[2].doubts.is_empty(), "{call}");
-        }
-        node.heal();
-        let mut passes = 0..15;
-        let seen = loop {
-            let seen = reading(&mut sampler).await;
-            if seen.gpus[1].doubts.is_empty() {
-                break seen;
-            }
-            assert!(passes.next().is_some(), "{call}: it is asked again");
-        };
-        assert!(!seen.gpus[1].instances.is_empty(), "{call}");
-        assert_eq!(pids(&seen.gpus[1]), [held], "{call}");
-        sampler.shutdown().await;
-    }
-}
-
 /// The list is too long each time that room was made for it: for this pass nobody is known to be there, and nobody is known not
 /// to be. The next pass asks again.
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! MIG in depth: profiles by what the GPU instance is, several compute instances on one, and the epoch of a layout.
 
-use gpuquota_agent::gpu::reading::{GpuReading, Placement};
+use gpuquota_agent::gpu::reading::{Doubt, GpuReading, Placement};
 use std::time::Duration;
 
 use gpuquota_fake_nvml::scenario::{Action, Fault, Process, Scenario};
@@ -182,4 +182,32 @@ async fn fault_h_rule_09_a_list_and_its_instances_are_of_one_epoch() {
     }
     assert!(gi > 0);
     sampler.shutdown().await;
+}
+
+/// A worker that begins while a GPU does not say how it is cut: it is not taken for a whole one.
+#[tokio::test]
+async fn fault_h_a_gpu_that_does_not_say_how_it_is_cut_is_not_taken_for_a_whole_one() {
+    for call in ["nvmlDeviceGetMigMode", "nvmlDeviceGetVirtualizationMode"] {
+        let node = Node::new("a100-mig");
+        let held = node.run_on("1", Some((1, 0)));
+        node.answer(call, Some("1"), 999);
+        let mut sampler = node.sampler();
+        for _ in 0..3 {
+            let seen = reading(&mut sampler).await;
+            assert_eq!(seen.gpus[1].doubts, [Doubt::Instances], "{call}");
+            assert!(seen.gpus[2].doubts.is_empty(), "{call}");
+        }
+        node.heal();
+        let mut passes = 0..15;
+        let seen = loop {
+            let seen = reading(&mut sampler).await;
+            if seen.gpus[1].doubts.is_empty() {
+                break seen;
+            }
+            assert!(passes.next().is_some(), "{call}: it is asked again");
+        };
+        assert!(!seen.gpus[1].instances.is_empty(), "{call}");
+        assert_eq!(pids(&seen.gpus[1]), [held], "{call}");
+        sampler.shutdown().await;
+    }
 }
