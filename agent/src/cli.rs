@@ -1,12 +1,13 @@
 //! The command line.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use gpuquota_proto::pinned::Pin;
 use tracing_subscriber::EnvFilter;
 
 use crate::clock::{boottime_ms, unix_s};
@@ -15,14 +16,18 @@ use crate::control::Request;
 use crate::control::client::{self, Outcome};
 use crate::devices::{DevicesOptions, devices};
 use crate::doctor::{DoctorOptions, doctor};
+use crate::enforce::{EnforcerOptions, ProbeOptions, enforcer, probe_open};
 use crate::facts::boot_id;
 use crate::gpu::worker::{WorkerOptions, run_worker};
+use crate::join::{JoinOptions, join};
 use crate::registered;
 use crate::run::run;
 use crate::state::enter_folder;
 
 /// What is wrong is in the configuration or on the command line.
 const EXIT_CONFIG: u8 = 2;
+/// Bytes of standard input that are read for a token, at most.
+const LONGEST_INPUT: u64 = 4096;
 /// Tasks that block, such as waiting for a disk, are left behind after this.
 const RUNTIME_DEADLINE: Duration = Duration::from_millis(300);
 
@@ -38,6 +43,8 @@ struct Cli {
 enum Command {
     /// Watch this node's GPUs and report to the server.
     Run(RunArgs),
+    /// Become a node of a server, with a token from `gpuquota-server join-token`.
+    Join(JoinArgs),
     /// Show what NVML and the kernel say right now.
     Devices(DevicesOptions),
     /// Tell what the agent needs on this node, and every way round the limits here, with what to do.
@@ -90,6 +97,11 @@ enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// The privileged half: signals verified processes and denies device nodes to control groups, for the agent of this node.
+    Enforcer(EnforcerOptions),
+    /// Try to open device nodes from within a control group.
+    #[command(hide = true)]
+    ProbeOpen(ProbeOptions),
     /// Talk to NVML on behalf of an agent.
     #[command(hide = true)]
     NvmlWorker(WorkerOptions),
@@ -117,14 +129,43 @@ struct RunArgs {
     proc_root: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct JoinArgs {
+    /// Address of the server's listener for agents, https://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    server: String,
+    /// The token; `-` reads it from standard input, where no list of processes shows it.
+    #[arg(long)]
+    token: String,
+    /// Hash of the authority's public key, sha256:HEX, as join-token prints it.
+    #[arg(long, value_name = "HASH")]
+    ca_hash: Pin,
+    /// The agent's directory, where its key is made; files of an agent that is one already are left alone.
+    #[arg(long)]
+    dir: PathBuf,
+}
+
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::NvmlWorker(options) => run_worker(options),
+        Command::ProbeOpen(options) => probe_open(&options),
+        Command::Enforcer(options) => {
+            log_to_stderr("info");
+            match block_on(enforcer(options)) {
+                Ok(Ok(())) => ExitCode::SUCCESS,
+                Ok(Err(error)) => fail(&error),
+                Err(error) => fail(&error),
+            }
+        }
         Command::Run(args) => {
             log_to_stderr("info");
             start(args)
+        }
+        Command::Join(args) => {
+            log_to_stderr("error");
+            become_node(args)
         }
         Command::Devices(options) => {
             log_to_stderr("error");
@@ -167,6 +208,34 @@ fn start(args: RunArgs) -> ExitCode {
     };
     match block_on(run(config)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error),
+        Err(error) => fail(&error),
+    }
+}
+
+fn become_node(args: JoinArgs) -> ExitCode {
+    let token = match args.token.as_str() {
+        "-" => match io::read_to_string(io::stdin().take(LONGEST_INPUT)) {
+            Ok(token) => token,
+            Err(error) => return fail(&error),
+        },
+        _ => args.token,
+    };
+    let options = JoinOptions {
+        server: args.server,
+        token,
+        pin: args.ca_hash,
+        // A new folder belongs to whom the one above it belongs, and a relative path may name none.
+        dir: std::path::absolute(&args.dir).unwrap_or(args.dir),
+    };
+    match block_on(join(&options)) {
+        Ok(Ok(joined)) => {
+            let _ = writeln!(io::stdout(), "this is node {} now", joined.node);
+            if let Some(left) = joined.left {
+                say(left);
+            }
+            ExitCode::SUCCESS
+        }
         Ok(Err(error)) => fail(&error),
         Err(error) => fail(&error),
     }

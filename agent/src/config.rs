@@ -7,16 +7,20 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gpuquota_proto::form::FormError;
 use gpuquota_proto::tls::TlsFiles;
 use tonic::codegen::http::Uri;
 
+use crate::act::EnforcementConfig;
 use crate::attribute::{self, AttributionConfig, Attributor, VmRules};
 use crate::gpu::library::{LibraryRefused, check_library};
+use crate::join::pair;
 use crate::metrics::dcgm::HostLabel;
 use crate::spool::Limits;
 use crate::uplink::dial::{Credentials, DialError, Server, own_identity};
 
 mod file;
+mod identity;
 
 pub use file::{DEFAULT_STATE, parse_duration};
 use file::{File, read_file};
@@ -58,6 +62,20 @@ pub enum ConfigError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
+    /// How certificates name somebody.
+    #[error("`{key}`: {source}")]
+    BadIdentity {
+        /// Which key.
+        key: &'static str,
+        /// Why.
+        source: FormError,
+    },
+    /// Our own server's certificates and another authority's ids.
+    #[error(
+        "`node_identity` says that another authority makes this node's certificate, so `{0}` has nobody to ask: leave it out and let \
+         that authority's tool put the files where `ca`, `certificate` and `key` say, or take `node_identity` away"
+    )]
+    Foreign(&'static str),
     /// There is nobody to report to.
     #[error("no server is configured: set `server` in {0}, or run with --standalone")]
     NoServer(PathBuf),
@@ -73,6 +91,11 @@ pub enum ConfigError {
     /// The spool could not hold anything.
     #[error("`spool.max_bytes` must be at least 65536 and `spool.max_records` at least 16")]
     BadSpool,
+    /// The table of enforcement makes no sense.
+    #[error(
+        "`enforcement.ended_per_minute` must be at least 1 (to end nobody, set `enforcement.most`), and `enforcement.socket` an absolute path"
+    )]
+    BadEnforcement,
     /// Certificate or node name.
     #[error(transparent)]
     Identity(#[from] DialError),
@@ -120,6 +143,8 @@ pub struct Config {
     pub kernel_log: Option<PathBuf>,
     /// By which evidence processes are given to tenants.
     pub attribution: AttributionConfig,
+    /// How far policies may go on this node.
+    pub enforcement: EnforcementConfig,
 }
 
 /// The server and who this node is to it.
@@ -129,6 +154,8 @@ pub struct UplinkTarget {
     pub server: Server,
     /// Own files and name.
     pub credentials: Credentials,
+    /// Whether the agent asks the server for its next certificate.
+    pub renew: bool,
 }
 
 impl Config {
@@ -160,6 +187,9 @@ impl Config {
             .or_else(|| file.nvml_library.as_ref().map(|library| dir.join(library)))
             .map(|library| check_library(&library).map(|_| library))
             .transpose()?;
+        if file.enforcement.ended_per_minute == 0 || !file.enforcement.socket.is_absolute() {
+            return Err(ConfigError::BadEnforcement);
+        }
         Attributor::new(&file.attribution)?;
         VmRules::new(&file.attribution.vms).map_err(attribute::ConfigError::from)?;
         let uplink = if overrides.standalone {
@@ -183,6 +213,7 @@ impl Config {
             proc_root: overrides.proc_root.unwrap_or_else(|| "/proc".into()),
             kernel_log: Some(file.kernel_log).filter(|path| !path.as_os_str().is_empty()),
             attribution: file.attribution,
+            enforcement: file.enforcement,
         })
     }
 }
@@ -195,19 +226,52 @@ pub fn state_folder(dir: &Path) -> Result<PathBuf, ConfigError> {
     read_file(&dir.join("agent.toml")).map(|file| dir.join(file.state))
 }
 
+/// What `agent.toml` says of joining, where it is there.
+#[derive(Debug)]
+pub struct JoinFiles {
+    /// The files of the agent's identity.
+    pub files: TlsFiles,
+    /// The node that they must name.
+    pub node: Option<String>,
+    /// The server's address.
+    pub server: Option<String>,
+}
+
+/// Reads it.
+///
+/// # Errors
+/// When `agent.toml` is there and not right.
+pub fn join_files(dir: &Path) -> Result<JoinFiles, ConfigError> {
+    let file = read_file(&dir.join("agent.toml"))?;
+    if file.node_identity.is_some() {
+        return Err(ConfigError::Foreign("join"));
+    }
+    Ok(JoinFiles {
+        files: identity_files(dir, &file),
+        node: file.node,
+        server: file.server,
+    })
+}
+
+fn identity_files(dir: &Path, file: &File) -> TlsFiles {
+    TlsFiles {
+        ca: dir.join(&file.ca),
+        certificate: dir.join(&file.certificate),
+        key: dir.join(&file.key),
+    }
+}
+
 fn uplink_target(dir: &Path, path: &Path, file: &File) -> Result<UplinkTarget, ConfigError> {
     let server = file
         .server
         .as_deref()
         .ok_or_else(|| ConfigError::NoServer(path.to_owned()))?;
     let server = parse_server(server).ok_or_else(|| ConfigError::BadServer(server.to_owned()))?;
-    let files = TlsFiles {
-        ca: dir.join(&file.ca),
-        certificate: dir.join(&file.certificate),
-        key: dir.join(&file.key),
-    };
+    let files = identity_files(dir, file);
+    pair::mend(&files);
     check_secret(&files.key)?;
-    let found = own_identity(&files)?.node;
+    let (forms, renew) = identity::of(file)?;
+    let found = own_identity(&files, &forms.node)?.node;
     if let Some(expected) = &file.node
         && *expected != found
     {
@@ -216,11 +280,16 @@ fn uplink_target(dir: &Path, path: &Path, file: &File) -> Result<UplinkTarget, C
     }
     Ok(UplinkTarget {
         server,
-        credentials: Credentials { files, node: found },
+        credentials: Credentials {
+            files,
+            node: found,
+            forms,
+        },
+        renew,
     })
 }
 
-fn parse_server(text: &str) -> Option<Server> {
+pub(crate) fn parse_server(text: &str) -> Option<Server> {
     let uri: Uri = text.parse().ok()?;
     let plain = uri.path() == "/" && uri.query().is_none() && !text.contains('@');
     if uri.scheme_str() != Some("https") || !plain {
@@ -237,13 +306,14 @@ fn parse_server(text: &str) -> Option<Server> {
     })
 }
 
-// Only the agent's own user, or root, may have access.
+// Only its owner and root may have access: the agent's user, or root. Root may look at what is the agent's user's.
 fn check_secret(path: &Path) -> Result<(), ConfigError> {
     let metadata = fs::metadata(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })?;
-    let own = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    let user = rustix::process::geteuid();
+    let own = user.is_root() || [0, user.as_raw()].contains(&metadata.uid());
     if !own || metadata.permissions().mode() & 0o077 != 0 {
         return Err(ConfigError::Exposed(path.to_owned()));
     }

@@ -52,6 +52,11 @@ impl Manager {
         self.said = Some(status);
     }
 
+    /// What it waits for is there.
+    pub fn up() {
+        send(&[NotifyState::Ready]);
+    }
+
     /// The loop goes round.
     pub fn alive() {
         send(&[NotifyState::Watchdog]);

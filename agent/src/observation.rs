@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use usage::{Figure, WholeUse, of_process, unattributed_bytes};
 
@@ -17,7 +17,7 @@ use crate::gpu::reading::{
 };
 
 /// The address of one thing that can be held. Ordered and displayed by UUID, never by index.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum DeviceKey {
     /// A full GPU.
     Gpu(String),

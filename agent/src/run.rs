@@ -9,16 +9,18 @@ use std::time::Duration;
 use rand::Rng as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::act::{Acting, Acts};
 use crate::attribute::{self, Observer, Patience};
 use crate::clock::{boottime_ms, unix_s};
 use crate::config::Config;
 use crate::control::quiet::Quiet;
 use crate::control::server::{Order, listen};
 use crate::control::{Answer, Request};
+use crate::enforce::client::Enforcer;
 use crate::events::ledger::Now;
 use crate::events::sentinel::Sentinel;
 use crate::facts::{boot_id, host_name};
@@ -26,7 +28,7 @@ use crate::gpu::leaf::Leaf;
 use crate::gpu::sampler::{Sampler, SamplerConfig};
 use crate::metrics::dcgm::Dcgm;
 use crate::metrics::http;
-use crate::metrics::snapshot::{Board, Pass};
+use crate::metrics::snapshot::{Board, Pass, Ways};
 use crate::notify::Manager;
 use crate::observation::Observation;
 use crate::openers::keeper::{EVERY_MS, Keeper};
@@ -101,9 +103,27 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         uplink = Some(task);
         telling
     });
-    let reporting = telling
-        .as_ref()
-        .map(|telling| (Arc::clone(&telling.outbox), Arc::clone(&telling.status)));
+    let (seen, to_be_judged) = watch::channel(None);
+    let acts = Arc::<Acts>::default();
+    if let Some(telling) = &telling {
+        let acting = Acting {
+            hands: Enforcer::new(config.enforcement.socket.clone()),
+            config: config.enforcement,
+            dialogue: Arc::clone(&telling.dialogue),
+            seen: to_be_judged,
+            boot_id: boot_id.clone(),
+            state: state.path().to_owned(),
+            proc_root: config.proc_root.clone(),
+            figures: Arc::clone(&acts),
+        };
+        tokio::spawn(acting.run(stop.clone()));
+    }
+    let reporting = telling.as_ref().map(|telling| Ways {
+        outbox: Arc::clone(&telling.outbox),
+        dialogue: Arc::clone(&telling.dialogue),
+        acts,
+        status: Arc::clone(&telling.status),
+    });
     let pass_deadline = config.call_deadline * SAMPLE_DEADLINES;
     let board = Arc::new(Board::new(config.interval, pass_deadline, reporting));
     tracing::info!(metrics.address = %address, standalone = telling.is_none(), "agent runs");
@@ -141,6 +161,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         quiet: None,
         state: state.path().to_owned(),
         boot_id,
+        seen,
     };
     if let Some(quiet) = quiet {
         watch.quiesce(quiet).await;
@@ -177,6 +198,8 @@ struct Watch {
     quiet: Option<Quiet>,
     state: PathBuf,
     boot_id: String,
+    /// Readings for whoever acts by them.
+    seen: watch::Sender<Option<Arc<Observation>>>,
 }
 
 impl Watch {
@@ -310,6 +333,7 @@ impl Watch {
             .passed(&observation.nvml, observation.devices.len(), connected);
         let observation = Arc::new(observation);
         self.previous = Some(Arc::clone(&observation));
+        self.seen.send_replace(Some(Arc::clone(&observation)));
         self.board.post(Pass {
             observation: Some(observation),
             good_at_boottime_ms: self.good.map(|good| good.at_boottime_ms),

@@ -1,10 +1,12 @@
 //! Who a certificate names. A node is named by exactly one URI in the subject alternative name,
-//! `spiffe://gpuquota/node/NAME`; nothing else in the certificate, and nothing in a message, names it.
+//! `spiffe://gpuquota/node/NAME` or one of the form that is configured; nothing else in the certificate, and nothing in a message, names it.
 
 use data_encoding::HEXLOWER;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
-const NODE_PREFIX: &str = "spiffe://gpuquota/node/";
+use crate::form::NodeForm;
+
+pub(crate) const NODE_PREFIX: &str = "spiffe://gpuquota/node/";
 
 /// What the server needs to know of the agent's certificate. Chain, dates and key usage were checked by the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub struct PeerIdentity {
     pub node: String,
     /// Serial number in lower-case hexadecimal, without separators.
     pub serial: String,
+    /// Begin of validity, seconds since 1970 (UTC).
+    pub not_before_unix_s: i64,
     /// End of validity, seconds since 1970 (UTC).
     pub not_after_unix_s: i64,
 }
@@ -24,8 +28,8 @@ pub enum IdentityError {
     #[error("the client certificate cannot be parsed")]
     Unreadable,
     /// No subject alternative name, or none that is a node's URI.
-    #[error("the client certificate has no subject alternative name {NODE_PREFIX}NAME")]
-    NoNode,
+    #[error("the client certificate has no subject alternative name {0}")]
+    NoNode(NodeForm),
     /// More than one name: which one would count?
     #[error("the client certificate has more than one subject alternative name")]
     Ambiguous,
@@ -40,49 +44,57 @@ pub fn node_uri(node: &str) -> String {
     format!("{NODE_PREFIX}{node}")
 }
 
-/// Reads the node's identity from its certificate (DER).
+/// Reads the node's identity from its certificate (DER), written in our own form.
 ///
 /// # Errors
 /// Unless the certificate has exactly one subject alternative name and that is a node's URI.
 pub fn peer_identity(certificate: &[u8]) -> Result<PeerIdentity, IdentityError> {
+    peer_identity_as(certificate, &NodeForm::default())
+}
+
+/// The same in any form.
+///
+/// # Errors
+/// Unless the certificate has exactly one subject alternative name and that is a node's URI of this form.
+pub fn peer_identity_as(
+    certificate: &[u8],
+    form: &NodeForm,
+) -> Result<PeerIdentity, IdentityError> {
     let (rest, parsed) =
         X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
     if !rest.is_empty() {
         return Err(IdentityError::Unreadable);
     }
-    let mut names = Vec::new();
-    for extension in parsed.extensions() {
-        if let ParsedExtension::SubjectAlternativeName(san) = extension.parsed_extension() {
-            names.extend(san.general_names.iter());
-        }
-    }
+    let names = alternative_names(&parsed);
     let [name] = names.as_slice() else {
         return Err(if names.is_empty() {
-            IdentityError::NoNode
+            IdentityError::NoNode(form.clone())
         } else {
             IdentityError::Ambiguous
         });
     };
     let GeneralName::URI(uri) = name else {
-        return Err(IdentityError::NoNode);
+        return Err(IdentityError::NoNode(form.clone()));
     };
-    let node = uri.strip_prefix(NODE_PREFIX).ok_or(IdentityError::NoNode)?;
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = node.as_bytes();
-    if bytes.len() > 63
-        || !bytes.iter().all(|b| plain(*b))
-        || !edge(bytes.first())
-        || !edge(bytes.last())
-        || node.contains("..")
-    {
-        return Err(IdentityError::BadName);
-    }
     Ok(PeerIdentity {
-        node: node.to_owned(),
+        node: form.node(uri)?.to_owned(),
         serial: HEXLOWER.encode(parsed.raw_serial()),
+        not_before_unix_s: parsed.validity().not_before.timestamp(),
         not_after_unix_s: parsed.validity().not_after.timestamp(),
     })
+}
+
+/// Every subject alternative name, in the order of the certificate.
+pub(crate) fn alternative_names<'a, 'b>(
+    certificate: &'b X509Certificate<'a>,
+) -> Vec<&'b GeneralName<'a>> {
+    let mut names = Vec::new();
+    for extension in certificate.extensions() {
+        if let ParsedExtension::SubjectAlternativeName(san) = extension.parsed_extension() {
+            names.extend(san.general_names.iter());
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -120,7 +132,7 @@ mod tests {
         );
         assert_eq!(
             peer_identity(&certificate(&[], "gpu02")),
-            Err(IdentityError::NoNode)
+            Err(IdentityError::NoNode(NodeForm::default()))
         );
     }
 
@@ -152,7 +164,7 @@ mod tests {
         ] {
             assert_eq!(
                 peer_identity(&certificate(&[uri], "x")),
-                Err(IdentityError::NoNode),
+                Err(IdentityError::NoNode(NodeForm::default())),
                 "{uri}"
             );
         }

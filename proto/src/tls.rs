@@ -6,11 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::BASE64;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::form::{ByUri, ServerForm};
+use crate::verifier::Verifier;
 
 /// The three files of one side.
 #[derive(Clone, Debug)]
@@ -86,6 +90,24 @@ pub fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
+/// For agents that join: they show no certificate, and are shown the authorities behind the server's. ALPN is
+/// [`JOIN_ALPN`](crate::pinned::JOIN_ALPN).
+///
+/// # Errors
+/// When a file cannot be read or used.
+pub fn join_server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    let mut shown = chain(&files.certificate)?;
+    shown.extend(chain(&files.ca)?);
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| rejected(&files.certificate, source))?
+        .with_no_client_auth()
+        .with_single_cert(shown, key(&files.key)?)
+        .map_err(|source| rejected(&files.certificate, source))?;
+    config.alpn_protocols = vec![crate::pinned::JOIN_ALPN.to_vec()];
+    Ok(config)
+}
+
 /// For an HTTPS listener: clients show no certificate. ALPN is `http/1.1`.
 ///
 /// # Errors
@@ -114,22 +136,43 @@ pub fn not_after_unix_s(path: &Path) -> Result<i64, TlsError> {
     }
 }
 
-/// For the agent: the server must have a certificate of the CA for the name that was dialled. ALPN is `h2`.
+/// For the agent: the server must have a certificate of the CA, for the name that was dialled or with the id that `server` says.
+/// ALPN is `h2`.
 ///
 /// # Errors
 /// When a file cannot be read or used.
-pub fn client_config(files: &TlsFiles) -> Result<ClientConfig, TlsError> {
+pub fn client_config(files: &TlsFiles, server: &ServerForm) -> Result<ClientConfig, TlsError> {
+    let roots = roots(&files.ca)?;
+    let ServerForm::Uri(uri) = server else {
+        return by_name(files, roots);
+    };
+    let by_uri = ByUri {
+        uri: uri.clone(),
+        roots,
+    };
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|source| rejected(&files.certificate, source))?
-        .with_root_certificates(roots(&files.ca)?)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(by_uri)))
         .with_client_auth_cert(chain(&files.certificate)?, key(&files.key)?)
         .map_err(|source| rejected(&files.certificate, source))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+fn by_name(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| rejected(&files.certificate, source))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain(&files.certificate)?, key(&files.key)?)
+        .map_err(|source| rejected(&files.certificate, source))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
@@ -140,7 +183,11 @@ fn rejected(path: &Path, source: rustls::Error) -> TlsError {
     }
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates in a file.
+///
+/// # Errors
+/// When it cannot be read or holds none.
+pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let file = |source| TlsError::File {
         path: path.to_owned(),
         source,
@@ -153,6 +200,15 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(TlsError::NoCertificate(path.to_owned()));
     }
     Ok(certificates)
+}
+
+/// A certificate as PEM text.
+#[must_use]
+pub fn pem(certificate: &CertificateDer<'_>) -> String {
+    let text = BASE64.encode(certificate);
+    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let lines: String = lines.map(|line| line.into_owned() + "\n").collect();
+    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -4,11 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use gpuquota_core::ban::Serial;
 use gpuquota_core::device::GpuUuid;
 use gpuquota_core::id::{Incarnation, NodeName, ProjectId, Seq, TenantName};
 
 use crate::auth::Role;
 use crate::journal::archive::Before;
+
+mod ca;
+
+pub use ca::{Ca, CaStep};
 
 /// The central ledger of GPU quotas, and of what the hardware says.
 #[derive(Debug, Parser)]
@@ -30,6 +35,13 @@ pub enum Command {
     Token(Token),
     /// Write an agent's certificate, key and configuration
     IssueAgent(IssueAgent),
+    /// Print a token by which one node may join once, and on standard error how; also beside a running server
+    JoinToken(JoinToken),
+    /// Refuse a node or a certificate on every server, also one that is connected; also beside a running server
+    Ban(Ban),
+    /// Replace the authority of the nodes' certificates, in steps that can be taken back; also beside a running server
+    #[command(subcommand)]
+    Ca(Ca),
     /// Load the state that the examples of the five quota documents speak of
     LoadExamples(LoadExamples),
     /// Forget a node that is no more, with its devices; also beside a running server
@@ -120,6 +132,37 @@ pub struct IssueAgent {
     /// Days until the certificate ends
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
     pub days: u32,
+}
+
+/// Arguments of `join-token`.
+#[derive(Debug, Args)]
+pub struct JoinToken {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Name of the node that the bearer becomes
+    #[arg(long, value_parser = |text: &str| NodeName::new(text))]
+    pub node: NodeName,
+}
+
+/// Arguments of `ban`.
+#[derive(Debug, Args)]
+pub struct Ban {
+    /// The server directory
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Name of the node, whatever its certificate
+    #[arg(long, value_parser = |text: &str| NodeName::new(text), required_unless_present = "serial", conflicts_with = "serial")]
+    pub node: Option<NodeName>,
+    /// Serial number of one certificate, hexadecimal, as the server's log and the audit show it
+    #[arg(long, value_parser = |text: &str| Serial::new(text))]
+    pub serial: Option<Serial>,
+    /// Refuse it no more
+    #[arg(long)]
+    pub lift: bool,
+    /// Why, for the audit
+    #[arg(long)]
+    pub reason: Option<String>,
 }
 
 /// Arguments of `load-examples`.
@@ -290,7 +333,7 @@ fn subject(text: &str) -> Result<String, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<i64, String> {
+pub(crate) fn seconds(text: &str) -> Result<i64, String> {
     let rule = "a number above 0 with s, m, h or d, such as 24h";
     let unit = text.chars().last().ok_or(rule)?;
     let number = text.strip_suffix(unit).ok_or(rule)?;

@@ -5,6 +5,7 @@
 //! `service` and wait for nobody.
 
 pub mod auth;
+mod chosen_enforcement;
 mod chosen_mode;
 pub mod cli;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod config;
 pub mod examples;
 pub mod grpc;
 pub mod init;
+pub mod join_token;
 pub mod journal;
 pub mod metrics;
 pub mod migrate;
@@ -19,9 +21,12 @@ pub mod open;
 mod outbound;
 pub mod pki;
 pub mod rest;
+pub mod rotate;
+pub mod rotation;
 pub mod run;
 mod run_time;
 pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+mod webhook;

@@ -8,12 +8,12 @@ use anyhow::bail;
 use clap::Parser as _;
 use gpuquota_server::auth::Role;
 use gpuquota_server::auth::token::{Grant, TokenKey};
-use gpuquota_server::cli::{Cli, Command, Journal, LoadExamples, Migrate, Serve, Token};
+use gpuquota_server::cli::{Ban, Cli, Command, Journal, LoadExamples, Migrate, Serve, Token};
 use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Config;
 use gpuquota_server::examples::{self, Caller};
 use gpuquota_server::journal::{self, archive, backup, export, rebuild, restore, verify};
-use gpuquota_server::{init, migrate, run, telemetry};
+use gpuquota_server::{init, join_token, migrate, rotate, run, telemetry};
 use http::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,17 @@ async fn command(command: Command) -> anyhow::Result<()> {
         }
         Command::IssueAgent(args) => {
             init::issue_agent(&args.dir, &args.node, &args.out, args.days, now)
+        }
+        Command::JoinToken(args) => {
+            let made = join_token::join_token(&args.dir, &args.node).await?;
+            println!("{}", made.token);
+            eprintln!("{}", made.how);
+            Ok(())
+        }
+        Command::Ban(args) => ban(args).await,
+        Command::Ca(command) => {
+            println!("{}", rotate::rotate(command, now).await?);
+            Ok(())
         }
         Command::LoadExamples(args) => load_examples(args).await,
         Command::RetireNode(args) => {
@@ -149,6 +160,33 @@ async fn load_examples(args: LoadExamples) -> anyhow::Result<()> {
     let loaded = examples::load(&caller).await;
     caller.close().await;
     loaded
+}
+
+async fn ban(args: Ban) -> anyhow::Result<()> {
+    let (kind, name) = match (&args.node, &args.serial) {
+        (Some(node), _) => ("node", node.to_string()),
+        (None, Some(serial)) => ("serial", serial.as_str().to_owned()),
+        (None, None) => bail!("say --node or --serial"),
+    };
+    let caller = Caller::of_dir(&args.dir).await?.because(args.reason);
+    let done = if args.lift {
+        let path = format!("/api/v1/bans?{kind}={name}");
+        caller.call(&Method::DELETE, &path, None).await
+    } else {
+        let body = serde_json::json!({ kind: name });
+        caller
+            .call(&Method::POST, "/api/v1/bans", Some(&body))
+            .await
+    };
+    caller.close().await;
+    done?;
+    let what = if args.lift {
+        "accepted again"
+    } else {
+        "refused from now on"
+    };
+    println!("{kind} {name} is {what}");
+    Ok(())
 }
 
 async fn forget(dir: &Path, what: &str, force: bool) -> anyhow::Result<()> {

@@ -12,13 +12,17 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Authenticator, Limiter};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::grpc::{self, AgentListener, AgentService, SessionSettings, Sessions};
+use crate::grpc::{
+    self, AgentListener, AgentService, JoinService, SessionSettings, Sessions, Signing, Trusting,
+};
 use crate::metrics::{self, Metrics};
 use crate::open::Opened;
 use crate::rest::{self, Api, HttpListener, Kept, ServeLimits};
+use crate::rotation::{self, Places, Which};
 use crate::service::liveness::Liveness;
 use crate::service::{self, Ledger, Replicas};
 use crate::tls::Certificates;
+use crate::webhook::{self, Notices};
 
 /// File in the server directory that holds the address of the running server's REST listener.
 pub const REST_ADDRESS: &str = "rest.address";
@@ -30,6 +34,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// When something cannot be opened at start, or the storage failed.
 pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     config.check_listeners().map_err(anyhow::Error::msg)?;
+    config.check_authority().map_err(anyhow::Error::msg)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let tokens = Arc::new(Authenticator::open(&config.tokens, &clock)?);
     let metrics_token = match &config.metrics.token_file {
@@ -42,7 +47,10 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
     };
     let rest_certificates = https("rest", config.rest.https())?;
     let metrics_certificates = https("metrics", config.metrics.https())?;
-    let agents_certificates = Arc::new(Certificates::mutual("agents", config.tls_files())?);
+    let (notices, teller) = match config.webhook.as_ref().map(webhook::webhook).transpose()? {
+        Some((notices, teller)) => (notices, Some(teller)),
+        None => (Notices::default(), None),
+    };
     let Opened {
         lock: _lock,
         store,
@@ -50,6 +58,12 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         mut batcher,
         stop: ledger_stop,
     } = Opened::open(dir, &config, clock.clone()).await?;
+    rotation::mend(dir, &config)?;
+    let places = Places::of(dir, &config);
+    let others = [Which::Old, Which::New].map(|which| places.server(which));
+    let certificates = Certificates::mutual("agents", config.tls_files(), others.into());
+    let agents_certificates = Arc::new(certificates?);
+    let trusting = Trusting::new(places);
     let listen = |address| async move {
         let listener = TcpListener::bind(address).await;
         listener.with_context(|| format!("cannot listen on {address}"))
@@ -90,6 +104,8 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         clock: clock.clone(),
         liveness: liveness.clone(),
         sessions: sessions.clone(),
+        trusting: trusting.clone(),
+        notices: notices.clone(),
         token: metrics_token,
         certificates: [&rest_certificates, &metrics_certificates]
             .into_iter()
@@ -119,21 +135,39 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         clock: clock.clone(),
         liveness: liveness.clone(),
         sessions: sessions.clone(),
+        trusting: trusting.clone(),
         settings: SessionSettings {
             default_region: config.default_region.clone(),
             heartbeat: config.heartbeat(),
         },
+        notices: notices.clone(),
         stop: stop.clone(),
+    };
+    if let Some(teller) = teller {
+        parts.spawn(teller.run(stop.clone()));
+    }
+    let joining = JoinService {
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+        limiter: limiter.clone(),
+        files: config.tls_files(),
+        authority_key: config.agents.ca_key.clone(),
+        life_s: config.agents.certificate_life.seconds(),
+        signing: Signing::default(),
+        trusting: trusting.clone(),
     };
     let opened = ledger.shared().opened_elsewhere();
     let telling = sessions.clone();
-    parts.spawn(telling.tell_released(ledger.clone(), stop.clone()));
+    parts.spawn(telling.clone().tell(ledger.clone(), stop.clone()));
+    parts.spawn(telling.tell_policies(ledger.clone(), stop.clone()));
+    parts.spawn(trusting.run(sessions.clone(), stop.clone()));
     parts.spawn(sessions.follow(ledger.clone(), opened, stop.clone()));
     let agents = AgentListener {
         listener: agents_listener,
         certificates: agents_certificates,
+        form: config.agents.node_identity.clone(),
     };
-    let mut grpc = tokio::spawn(grpc::serve(agents, service, stop.clone()));
+    let mut grpc = tokio::spawn(grpc::serve(agents, service, joining, stop.clone()));
     let silent_after = config.silent_after();
     let replicas = Replicas::new(store.clone(), ledger.shared().writer(), silent_after);
     parts.spawn(service::sweep::sweep(

@@ -5,6 +5,7 @@
 //! - **At most once (V3)**: one operation id has one effect and one answer, byte for byte; one call has one row at most,
 //!   after it was asked, and none if its caller was told that nothing was done.
 //! - **Sessions**: only the newest session of a node is heard, and each report counts once.
+//! - **Steps (V5)**: an agent may act only against who holds a device without right, and only as far as was said.
 //! - **One fold**: every process shows a prefix of the one journal, never goes back, and folds it to the same bytes.
 //! - **Invariants**: `State::verify` holds after every row.
 
@@ -33,6 +34,8 @@ pub(crate) enum Rule {
     Once,
     /// Newest session only, each report once.
     Session,
+    /// V5: no step but by a decision that was due.
+    Step,
     /// One journal, one fold.
     Fold,
     /// What must hold of every state.

@@ -262,7 +262,9 @@ async fn whoever_has_no_quota_or_no_tenant_is_shown() {
         async || {
             let scrape = server.scrape().await;
             let count = scrape.value("gpuquota_unattributed_devices", &[("node", "n1")]);
-            if count == Some(1.0) {
+            let nobodys = [("tenant", ""), ("node", "n1"), ("class", "unattributed")];
+            let shown = scrape.value("gpuquota_violations", &nobodys);
+            if (count, shown) == (Some(1.0), Some(1.0)) {
                 Ok(())
             } else {
                 Err(scrape.text)

@@ -8,6 +8,8 @@
 
 mod agent_faults;
 mod backup;
+mod bans;
+mod ca_rotation;
 mod case_table;
 #[path = "../checker/mod.rs"]
 #[expect(unused_imports, reason = "the simulator uses more of it")]
@@ -29,6 +31,7 @@ mod document_examples;
 mod document_texts;
 mod drains;
 mod durability;
+mod enforcement;
 mod histories;
 mod hostile_dialects;
 mod hostile_http;
@@ -37,16 +40,20 @@ mod hostile_paths;
 mod hostile_tokens;
 mod https;
 mod identity;
+mod joining;
 mod journal_commands;
 mod leases;
 mod line;
 mod mutual_tls;
 mod openapi;
+mod own_pki;
 mod packages;
 mod prometheus;
 mod published_clients;
 mod readme;
+mod real_enforcer;
 mod real_systemd;
+mod renewing;
 mod replicas;
 mod repository_rules;
 mod retire;
@@ -54,6 +61,9 @@ mod samples;
 mod schemathesis;
 mod services;
 mod sessions;
+mod shared_gpus;
+mod steps;
 mod tampering;
 mod tenants;
+mod three_nodes;
 mod vgpu;

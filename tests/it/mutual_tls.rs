@@ -1,10 +1,12 @@
-//! Who may speak for a node: only whoever has its certificate of the server's own authority (cases 1 to 4, 6, 7, 13).
+//! Who may speak for a node: only whoever has its certificate of the server's own authority (cases 1 to 4, 6, 7, 13, 67).
 
 use gpuquota_tests::mtls::{Authority, Papers, client, tls};
+use gpuquota_tests::node::Node;
 use gpuquota_tests::quota::{GPU, purchase};
 use gpuquota_tests::raw::{Raw, exchange};
 use gpuquota_tests::server::Server;
 use gpuquota_tests::session::{Session, full, gpu, hello};
+use gpuquota_tests::wait::{SOON, until};
 use rcgen::ExtendedKeyUsagePurpose;
 use tonic::Code;
 
@@ -207,4 +209,27 @@ async fn a_message_of_another_node_is_denied() {
     assert_eq!(denied.code(), Code::PermissionDenied);
     assert_eq!(server.admin().quotas().await.used("a", "flexible", GPU), 0);
     assert!(server.admin().node("n2").await.is_null());
+}
+
+#[tokio::test]
+async fn case_67_an_agent_speaks_to_no_server_of_another_authority() {
+    let (own, spoofed) = (Server::start().await, Server::start().await);
+    let mut node = Node::new(&own, "n1", "h100x1");
+    let config = node.dir.join("agent.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let [of_own, of_other] = [&own, &spoofed].map(|server| server.agents.port().to_string());
+    std::fs::write(&config, text.replace(&of_own, &of_other)).unwrap();
+    node.run().await;
+    until("the agent refuses it", SOON, async || {
+        let log = node.process().log();
+        match log
+            .iter()
+            .any(|line| line.contains("TLS with the server failed"))
+        {
+            true => Ok(()),
+            false => Err(log.join("\n")),
+        }
+    })
+    .await;
+    assert_eq!(spoofed.admin().get("/api/v1/nodes/n1").await.status, 404);
 }

@@ -91,7 +91,10 @@ async fn a_gpu_moves_to_another_node_and_the_empty_one_is_retired() {
     assert!(!listed.to_string().contains("\"n1\""), "{listed}");
     let (done, said) = forget(&server, &["retire-node", "--node", "n1"]);
     assert!(!done && said.contains("there is no node n1"), "{said}");
-    // An agent that comes back after all is a new node.
+    // An agent that comes back after all is a new node, once the operator says that it is there.
+    let body = serde_json::json!({"region": "default"});
+    let declared = admin.json("PUT", "/api/v1/nodes/n1", &body).await;
+    assert_eq!(declared.status, 200, "{}", declared.text);
     old.edit(|scenario| {
         scenario.gpus.clear();
         Ok(())

@@ -12,7 +12,7 @@ use gpuquota_tests::server::Server;
 use gpuquota_tests::skip::{root, skipped};
 use gpuquota_tests::wait::{SOON, until};
 
-const UNITS: [&str; 2] = ["gpuquota-agent", "gpuquota-server"];
+const UNITS: [&str; 3] = ["gpuquota-agent", "gpuquota-enforcer", "gpuquota-server"];
 
 fn copy_all(from: &Path, to: &Path, endings: &[&str]) {
     std::fs::create_dir_all(to).unwrap();
@@ -42,7 +42,7 @@ fn installed(root: &Path) {
     copy_all(
         &repository::root().join("systemd"),
         &root.join("usr/lib/systemd/system"),
-        &["service"],
+        &["service", "socket"],
     );
     std::fs::create_dir_all(root.join("usr/bin")).unwrap();
     for unit in UNITS {
@@ -76,7 +76,6 @@ fn the_units_are_what_systemd_understands() {
                 .unwrap();
         for line in [
             "Type=notify",
-            "WatchdogSec=30",
             "Restart=always",
             "NoNewPrivileges=yes",
             "ProtectSystem=strict",
@@ -86,6 +85,9 @@ fn the_units_are_what_systemd_understands() {
                 "{unit} has no {line}"
             );
         }
+        // The privileged half waits for orders; nothing in it goes round.
+        let watched = text.lines().any(|known| known == "WatchdogSec=30");
+        assert_eq!(watched, unit != "gpuquota-enforcer");
         let security = format!(
             "--threshold={}",
             if unit == "gpuquota-server" { 25 } else { 40 }

@@ -30,5 +30,6 @@ pub mod scrape;
 pub mod seed;
 pub mod server;
 pub mod session;
+pub mod site;
 pub mod skip;
 pub mod wait;

@@ -1,12 +1,14 @@
 //! Certificates, good and bad, and connections to the agents' listener with them.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gpuquota_proto::agent_v1::agent_client::AgentClient;
+use gpuquota_proto::pinned::JOIN_ALPN;
 use hyper_util::rt::TokioIo;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
@@ -32,6 +34,21 @@ pub struct Papers {
 }
 
 impl Papers {
+    /// Into files such as `agent.crt` and `agent.key`, each in place at once.
+    pub fn write(&self, dir: &Path, name: &str) {
+        for (end, text) in [("key", &self.key), ("crt", &self.certificate)] {
+            let (fresh, path) = (dir.join("fresh"), dir.join(format!("{name}.{end}")));
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options
+                .open(&fresh)
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+            std::fs::rename(&fresh, &path).unwrap();
+        }
+    }
+
     /// From files such as `agent.crt` and `agent.key`.
     #[must_use]
     pub fn read(dir: &Path, name: &str) -> Self {
@@ -65,6 +82,31 @@ impl Authority {
             .push(rcgen::DnType::CommonName, "gpuquota CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         Self(Issuer::new(params, KeyPair::generate().unwrap()))
+    }
+
+    /// Another operator's, and its certificate for those who trust it.
+    #[must_use]
+    pub fn foreign() -> (Self, String) {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "Example CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        (Self(Issuer::new(params, key)), certificate)
+    }
+
+    /// A certificate for a server at localhost with this id beside the name.
+    #[must_use]
+    pub fn server(&self, uri: &str) -> Papers {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let id = SanType::URI(uri.try_into().unwrap());
+        params.subject_alt_names.push(id);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+        self.sign(params)
     }
 
     /// A certificate for clients with these names, valid from and to these years.
@@ -180,7 +222,19 @@ pub async fn channel(
     server_dir: &Path,
     papers: Option<&Papers>,
 ) -> Result<Channel, String> {
-    let stream = Arc::new(Mutex::new(Some(tls(address, server_dir, papers).await?)));
+    over(tls(address, server_dir, papers).await?).await
+}
+
+/// The same as an agent that joins, and shows no certificate.
+///
+/// # Errors
+/// With what TLS or HTTP/2 says.
+pub async fn joiner(address: SocketAddr, server_dir: &Path) -> Result<Channel, String> {
+    over(tls_as(address, server_dir, None, JOIN_ALPN, ALL_VERSIONS).await?).await
+}
+
+async fn over(stream: TlsStream<TcpStream>) -> Result<Channel, String> {
+    let stream = Arc::new(Mutex::new(Some(stream)));
     let connector = service_fn(move |_| {
         let stream = stream.lock().unwrap().take().map(TokioIo::new);
         std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))

@@ -17,8 +17,8 @@ pub const FAKE: &str = "/opt/fake";
 /// The agent's directory.
 pub const AGENT_DIR: &str = "/var/lib/gpuquota-agent";
 
-// Beside the fake driver, so much of a watchdog that a test can wait for it.
-const DROP_IN: &str = "[Service]\nEnvironment=GPUQUOTA_FAKE_NVML=/opt/fake/scenario.toml \
+/// Of the agent's unit: beside the fake driver, so much of a watchdog that a test can wait for it.
+pub(crate) const DROP_IN: &str = "[Service]\nEnvironment=GPUQUOTA_FAKE_NVML=/opt/fake/scenario.toml \
     LD_PRELOAD=/opt/fake/first_namespace.so\nWatchdogSec=5\nTimeoutAbortSec=1\n";
 
 // What the guide tells an operator, with the fake driver and a rule for slices.
@@ -113,6 +113,47 @@ impl Packages {
     }
 }
 
+/// Puts the fake driver on a node, and what the agent's unit is to have besides.
+pub(crate) fn put_driver(node: &RealNode, unit: &str) {
+    let built = tempfile::tempdir().unwrap();
+    let fake = |name: &str| format!("{FAKE}/{name}");
+    for name in ["first_namespace", "wrong_clock"] {
+        let library = built.path().join(name);
+        let source = repository::root().join(format!("tests/src/real_node/{name}.c"));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
+        succeed(compiler.arg(&library).arg(source));
+        node.copy_in(&library, &fake(&format!("{name}.so")));
+    }
+    let driver = program("libgpuquota_fake_nvml.so");
+    node.copy_in(&driver, &fake("libnvidia-ml.so.1"));
+    let tool = "gpuquota-fake-nvml";
+    node.copy_in(&program(tool), &fake(tool));
+    node.write(&fake("unit.conf"), unit);
+}
+
+/// Waits until the metrics of a node's agent have a line that begins so.
+pub async fn knows(node: &RealNode, line: &str) -> String {
+    scraped(
+        node,
+        &format!("grep -q '^{line}' /run/scrape && cat /run/scrape"),
+    )
+    .await
+}
+
+/// Waits until they are there and have none.
+pub async fn knows_not(node: &RealNode, line: &str) {
+    let lacks = format!("grep -q '^gpuquota_' /run/scrape && ! grep -q '^{line}' /run/scrape");
+    let _ = scraped(node, &lacks).await;
+}
+
+async fn scraped(node: &RealNode, look: &str) -> String {
+    let scrape =
+        "exec 3<>/dev/tcp/127.0.0.1/9401; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+    let command = format!("bash -c \"{scrape}\" >/run/scrape && {look}");
+    node.becomes(&command, SOON).await
+}
+
 /// A real node with both packages.
 #[derive(Debug)]
 pub struct PackagedNode {
@@ -137,30 +178,14 @@ impl PackagedNode {
 
     /// Starts both programs as the guide says, over the fake driver with four GPUs, and waits until they know each other.
     pub async fn start(&self) {
-        let shim = tempfile::tempdir().unwrap();
-        let library = shim.path().join("first_namespace.so");
-        let source = repository::root().join("tests/src/real_node/first_namespace.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]);
-        succeed(compiler.arg(&library).arg(source));
-        let fake = |name: &str| format!("{FAKE}/{name}");
-        self.node.copy_in(&library, &fake("first_namespace.so"));
-        let driver = program("libgpuquota_fake_nvml.so");
-        self.node.copy_in(&driver, &fake("libnvidia-ml.so.1"));
-        let tool = "gpuquota-fake-nvml";
-        self.node.copy_in(&program(tool), &fake(tool));
-        self.node.write(&fake("unit.conf"), DROP_IN);
+        put_driver(&self.node, DROP_IN);
         let _ = self.node.succeed(SETUP);
         self.knows("gpuquota_uplink_connected 1").await;
     }
 
     /// Waits until the agent's metrics have a line that begins so.
     pub async fn knows(&self, line: &str) -> String {
-        let scrape = "exec 3<>/dev/tcp/127.0.0.1/9401; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
-        let command = format!(
-            "bash -c \"{scrape}\" | tee /run/scrape | grep -q '^{line}' && cat /run/scrape"
-        );
-        self.node.becomes(&command, SOON).await
+        knows(&self.node, line).await
     }
 
     /// A property of a unit, as systemd has it.

@@ -11,13 +11,22 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::program::{descendants, output};
+use crate::program::{descendants, output, succeed};
 use crate::repository;
 use crate::skip::skipped;
 use crate::wait::until;
 
 /// It boots in two seconds, on a machine that does much else in more.
 const BOOTS: Duration = Duration::from_secs(90);
+
+/// A direction of the link between node and host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What the node sends.
+    FromNode,
+    /// What the node is sent.
+    ToNode,
+}
 
 /// A running node; it ends with this value.
 #[derive(Debug)]
@@ -178,6 +187,38 @@ impl RealNode {
     #[must_use]
     pub fn host(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 213, self.number, 1)
+    }
+
+    /// From now on whatever goes this way between node and host is lost without a word; the other way stays.
+    ///
+    /// # Panics
+    /// When the link cannot be told so.
+    pub fn cut(&self, way: Way) {
+        // Frames for an address that nobody has.
+        let nobody = "lladdr 02:00:00:00:00:01 nud permanent";
+        self.neighbour("replace", way, nobody);
+    }
+
+    /// It arrives again.
+    ///
+    /// # Panics
+    /// When the link cannot be told so.
+    pub fn mend(&self, way: Way) {
+        self.neighbour("delete", way, "");
+    }
+
+    fn neighbour(&self, verb: &str, way: Way, how: &str) {
+        let number = self.number;
+        let (of, to, link) = match way {
+            Way::FromNode => (
+                format!("-n gpuquota-{number}"),
+                self.host(),
+                "host0".to_owned(),
+            ),
+            Way::ToNode => (String::new(), self.address(), format!("gq{number}")),
+        };
+        let line = format!("{of} neighbour {verb} {to} dev {link} {how}");
+        succeed(Command::new("ip").args(line.split_whitespace()));
     }
 
     /// Its root file system, as the host sees it.

@@ -66,12 +66,31 @@ impl Server {
         }
     }
 
+    /// With its ledger in a database, for agents of other hosts that know it by this name.
+    pub async fn reached_as(name: &str, database: &str, edits: &[(&str, &str)]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("server");
+        init(&dir, &["--host", name]);
+        let named = format!("path = \"ledger.db\"\ndatabase = \"{database}\"");
+        let edits = [&[("path = \"ledger.db\"", named.as_str())], edits].concat();
+        let mut server = Self::stopped(home, dir, &edits);
+        server.agents.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
+        server.serve().await;
+        server
+    }
+
     /// In a directory elsewhere, such as on a small disk.
     pub async fn in_dir(home: TempDir, dir: PathBuf, edits: &[(&str, &str)]) -> Self {
-        init(&dir);
+        init(&dir, &[]);
+        let mut server = Self::stopped(home, dir, edits);
+        server.serve().await;
+        server
+    }
+
+    fn stopped(home: TempDir, dir: PathBuf, edits: &[(&str, &str)]) -> Self {
         edit(&dir.join("server.toml"), edits);
         let token = token(&dir, &["--role", "admin"]);
-        let mut server = Self {
+        Self {
             home,
             dir,
             process: None,
@@ -80,9 +99,7 @@ impl Server {
             metrics: free_address(),
             environment: Vec::new(),
             token,
-        };
-        server.serve().await;
-        server
+        }
     }
 
     /// Starts the stopped server, on the ports it had before.
@@ -216,9 +233,9 @@ impl Server {
     }
 }
 
-fn init(dir: &Path) {
+fn init(dir: &Path, more: &[&str]) {
     let mut command = Command::new(program("gpuquota-server"));
-    succeed(command.arg("init").arg("--dir").arg(dir));
+    succeed(command.arg("init").arg("--dir").arg(dir).args(more));
 }
 
 fn token(dir: &Path, args: &[&str]) -> String {

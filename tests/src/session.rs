@@ -103,12 +103,19 @@ impl Session {
         Ok(())
     }
 
+    // What it says of policies answers nothing that was said.
     async fn any(&mut self) -> Result<FromServer, Status> {
-        match tokio::time::timeout(DEADLINE, self.from_server.message()).await {
-            Err(_) => Err(Status::deadline_exceeded("the server says nothing")),
-            Ok(Ok(Some(message))) => Ok(message.body.expect("a body")),
-            Ok(Ok(None)) => Err(Status::ok("the stream ended")),
-            Ok(Err(status)) => Err(status),
+        loop {
+            let heard = tokio::time::timeout(DEADLINE, self.from_server.message()).await;
+            match heard {
+                Err(_) => return Err(Status::deadline_exceeded("the server says nothing")),
+                Ok(Ok(Some(message))) => match message.body.expect("a body") {
+                    FromServer::Policy(_) | FromServer::PolicyStands(_) | FromServer::Trust(_) => {}
+                    other => return Ok(other),
+                },
+                Ok(Ok(None)) => return Err(Status::ok("the stream ended")),
+                Ok(Err(status)) => return Err(status),
+            }
         }
     }
 

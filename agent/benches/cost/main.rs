@@ -183,7 +183,7 @@ fn compiled(folder: &Path) -> Result<PathBuf, Failure> {
         .args(["-O2", "-Wall", "-o"])
         .arg(&program)
         .arg(source)
-        .arg("-ldl")
+        .args(["-ldl", "-pthread"])
         .status()?;
     status
         .success()

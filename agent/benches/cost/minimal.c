@@ -1,6 +1,8 @@
-/* The calls that the data of a pass needs and nothing else, once a second: what an agent's own work is measured against.
+/* The calls that the data needs and nothing else: those of a pass once a second, and a wait for XIDs and changes of the MIG layout beside
+ * them, which no pass can tell. An agent's own work is measured against it.
  * minimal LIBRARY; the first line of its output is the number of calls of a pass. */
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +13,13 @@ typedef struct { unsigned version; unsigned long long total, reserved, free, use
 typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } process;
 typedef struct { unsigned pid; unsigned long long at; unsigned sm, mem, enc, dec; } sample;
 
+typedef struct { device gpu; unsigned long long type, data; unsigned gi, ci; } happening;
+
 #define MOST 64
+/* nvmlEventTypeXidCriticalError and nvmlEventMigConfigChange. */
+#define EVENTS (0x8ull | 0x100ull)
+/* As long as the agent waits for one. */
+#define WAIT_MS 500
 #define MEMORY_V2 (sizeof(memory) | 2u << 24)
 
 static void *library;
@@ -76,6 +84,25 @@ static void pass(void) {
     }
 }
 
+static void *wait_for_events(void *none) {
+    int (*create)(void **) = find("nvmlEventSetCreate");
+    int (*supported)(device, unsigned long long *) = find("nvmlDeviceGetSupportedEventTypes");
+    int (*listen)(device, unsigned long long, void *) = find("nvmlDeviceRegisterEvents");
+    int (*wait)(void *, happening *, unsigned) = find("nvmlEventSetWait_v2");
+    void *set;
+    happening seen;
+    if (create(&set))
+        exit(1);
+    for (unsigned at = 0; at < count; at++) {
+        unsigned long long types = 0;
+        if (supported(gpus[at], &types) || listen(gpus[at], types & EVENTS, set))
+            exit(1);
+    }
+    for (;;)
+        wait(set, &seen, WAIT_MS);
+    return none;
+}
+
 int main(int argc, char **argv) {
     if (argc != 2 || !(library = dlopen(argv[1], RTLD_NOW))) {
         fprintf(stderr, "minimal LIBRARY\n");
@@ -106,6 +133,9 @@ int main(int argc, char **argv) {
                 parts[at]++;
     }
     pass();
+    pthread_t events;
+    if (pthread_create(&events, NULL, wait_for_events, NULL))
+        return 1;
     printf("%ld\n", calls);
     fflush(stdout);
     for (;;) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::act::EnforcementConfig;
 use crate::attribute::AttributionConfig;
 use crate::metrics::dcgm::HostLabel;
 
@@ -30,11 +31,15 @@ pub(super) struct File {
     pub(super) ca: PathBuf,
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
+    pub(super) renew: Option<bool>,
+    pub(super) node_identity: Option<String>,
+    pub(super) server_identity: Option<String>,
     pub(super) state: PathBuf,
     pub(super) kernel_log: PathBuf,
     pub(super) metrics: MetricsTable,
     pub(super) spool: SpoolTable,
     pub(super) attribution: AttributionConfig,
+    pub(super) enforcement: EnforcementConfig,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,11 +68,15 @@ impl Default for File {
             ca: "ca.crt".into(),
             certificate: "agent.crt".into(),
             key: "agent.key".into(),
+            renew: None,
+            node_identity: None,
+            server_identity: None,
             state: DEFAULT_STATE.into(),
             kernel_log: "/dev/kmsg".into(),
             metrics: MetricsTable::default(),
             spool: SpoolTable::default(),
             attribution: AttributionConfig::default(),
+            enforcement: EnforcementConfig::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod accounts;
 mod bypass;
 mod creators;
 mod driver;
+mod enforcer;
 mod files;
 mod namespaces;
 mod node;
@@ -170,6 +171,7 @@ async fn examine(options: &DoctorOptions) -> Vec<Finding> {
     findings.extend(node::examine(&root, config.as_ref()));
     findings.extend(rules::examine(config.as_ref()).await);
     findings.extend(server::examine(config.as_ref()).await);
+    findings.extend(enforcer::examine(config.as_ref()).await);
     let accounts = Accounts::read(&root);
     let ways = Ways::read(&root, &accounts);
     findings.extend(bypass::examine(&root, &accounts, &ways));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use gpuquota_proto::tls::not_after_unix_s;
+use gpuquota_proto::authorities;
+use gpuquota_proto::tls::{chain, not_after_unix_s};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -22,8 +23,18 @@ pub(super) async fn examine(config: Option<&Config>) -> Vec<Finding> {
             "name it by `server` in agent.toml and give --dir, unless it runs --standalone",
         )];
     };
-    let certificate = match not_after_unix_s(&target.credentials.files.certificate) {
-        Ok(end) => validity(end, unix_s()),
+    let files = &target.credentials.files;
+    let certificate = match not_after_unix_s(&files.certificate) {
+        Ok(end) => match chain(&files.ca) {
+            Ok(trusted) => {
+                let ends = trusted
+                    .iter()
+                    .filter_map(|der| authorities::not_after_unix_s(der));
+                validity(end, &ends.collect::<Vec<_>>(), unix_s())
+            }
+            Err(error) => found("certificate", Grade::Fail, error.to_string())
+                .advise("put the certificates of the server's authorities there"),
+        },
         Err(error) => found("certificate", Grade::Fail, error.to_string())
             .advise("gpuquota-server issue-agent makes a new one"),
     };
@@ -49,15 +60,29 @@ fn unreachable((host, port): (&str, u16), why: &str) -> Finding {
         .advise("check name, route and firewall, and that the server listens there (--agents)")
 }
 
-fn validity(end_unix_s: i64, now_unix_s: i64) -> Finding {
-    let days = (end_unix_s - now_unix_s).div_euclid(DAY_S);
+// Of the node's certificate, and of each authority by which it knows the server.
+fn validity(end_unix_s: i64, authorities_end: &[i64], now_unix_s: i64) -> Finding {
+    let left = |end: i64| (end - now_unix_s).div_euclid(DAY_S);
+    let days = left(end_unix_s);
     let advice =
         "gpuquota-server issue-agent makes a new one; the agent takes it without a restart";
     let id = "certificate";
     if end_unix_s <= now_unix_s {
         return found(id, Grade::Fail, "it has ended").advise(advice);
     }
-    let text = format!("valid for {days} days");
+    // One that goes out while another follows may end; without any the server is nobody.
+    let last = authorities_end.iter().copied().max().map(left);
+    let text = format!(
+        "valid for {days} days; servers are known by {} authorities, the last of which ends in {} days",
+        authorities_end.len(),
+        last.map_or_else(|| "?".to_owned(), |days| days.to_string()),
+    );
+    let advice_ca = "gpuquota-server ca makes a new authority";
+    match last {
+        Some(..=0) => return found(id, Grade::Fail, text).advise(advice_ca),
+        Some(..SOON_DAYS) => return found(id, Grade::Warn, text).advise(advice_ca),
+        Some(SOON_DAYS..) | None => {}
+    }
     if days < SOON_DAYS {
         return found(id, Grade::Warn, text).advise(advice);
     }
@@ -70,10 +95,23 @@ mod tests {
 
     #[test]
     fn a_certificate_is_warned_of_before_it_ends() {
-        let grade = |days: i64| validity(1_000_000_000 + days * DAY_S, 1_000_000_000).grade;
+        let now = 1_000_000_000;
+        let end = |days: i64| now + days * DAY_S;
+        let grade = |days: i64| validity(end(days), &[end(1000)], now).grade;
         assert_eq!(
             [grade(30), grade(13), grade(0), grade(-1)],
             [Grade::Ok, Grade::Warn, Grade::Fail, Grade::Fail]
+        );
+        // While two authorities are trusted the older one may end.
+        let of = |ends: &[i64]| {
+            let ends: Vec<i64> = ends.iter().map(|days| end(*days)).collect();
+            validity(end(30), &ends, now)
+        };
+        assert_eq!(of(&[-1, 3000]).grade, Grade::Ok);
+        assert!(of(&[-1, 3000]).found.contains("2 authorities"));
+        assert_eq!(
+            [of(&[3]).grade, of(&[-1]).grade],
+            [Grade::Warn, Grade::Fail]
         );
     }
 }

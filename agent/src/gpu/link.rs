@@ -19,7 +19,7 @@ use super::protocol::{ANSWER_LIMIT, Answer, SAMPLE, SAMPLE_MORE, Target};
 use super::reading::{NvmlState, Reading};
 
 /// How long a worker may take to end by itself.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(700);
 /// How long the kernel may take to end a killed worker before it is held to be stuck in the driver.
 const AFTER_KILL: Duration = Duration::from_secs(1);
 

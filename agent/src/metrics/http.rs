@@ -184,7 +184,10 @@ fn health(view: &View) -> Response<Full<Bytes>> {
         Some(_) => "away",
     };
     let _ = writeln!(text, "server {server}");
-    let spool = view.reporting.is_some_and(|r| r.spool.in_memory_only);
+    let spool = view
+        .reporting
+        .as_ref()
+        .is_some_and(|r| r.spool.in_memory_only);
     if spool {
         let _ = writeln!(text, "spool memory only");
     }

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::act::{ActFigures, Acts};
 use crate::attribute::{Granted, NamedId};
 use crate::events::sentinel::Shown;
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::Observation;
 use crate::openers::keeper::Opened;
+use crate::uplink::dialogue::{Dialogue, DialogueFigures};
 use crate::uplink::outbox::{Outbox, SpoolFigures};
 use crate::uplink::status::UplinkStatus;
 
@@ -47,7 +49,7 @@ pub struct Board {
     pass: Mutex<Pass>,
     interval: Duration,
     pass_deadline: Duration,
-    reporting: Option<(Arc<Outbox>, Arc<UplinkStatus>)>,
+    reporting: Option<Ways>,
     /// CLOCK_BOOTTIME until which somebody wants more, milliseconds.
     more_until_ms: AtomicU64,
     /// Which pod was given which device, and when the kubelet said so.
@@ -71,8 +73,21 @@ pub struct View {
     pub reporting: Option<Reporting>,
 }
 
+/// Where the figures of the way to the server are.
+#[derive(Clone, Debug)]
+pub struct Ways {
+    /// Reports.
+    pub outbox: Arc<Outbox>,
+    /// Policies and steps.
+    pub dialogue: Arc<Dialogue>,
+    /// What was done about holders that are not justified.
+    pub acts: Arc<Acts>,
+    /// The stream.
+    pub status: Arc<UplinkStatus>,
+}
+
 /// State of the way to the server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reporting {
     /// A session is up.
     pub connected: bool,
@@ -82,16 +97,16 @@ pub struct Reporting {
     pub certificate_not_after_unix_s: Option<i64>,
     /// The spool.
     pub spool: SpoolFigures,
+    /// Policies and steps.
+    pub dialogue: DialogueFigures,
+    /// What was done.
+    pub acts: ActFigures,
 }
 
 impl Board {
     /// An empty one. A pass may take `pass_deadline` beyond the interval before the loop counts as stuck.
     #[must_use]
-    pub fn new(
-        interval: Duration,
-        pass_deadline: Duration,
-        reporting: Option<(Arc<Outbox>, Arc<UplinkStatus>)>,
-    ) -> Self {
+    pub fn new(interval: Duration, pass_deadline: Duration, reporting: Option<Ways>) -> Self {
         Self {
             pass: Mutex::default(),
             interval,
@@ -146,11 +161,13 @@ impl Board {
             alive: pass.observation.is_some()
                 && since(pass.ended_boottime_ms)
                     <= self.interval * STALE_INTERVALS + self.pass_deadline,
-            reporting: self.reporting.as_ref().map(|(outbox, status)| Reporting {
-                connected: status.connected(),
-                reconnects: status.reconnects(),
-                certificate_not_after_unix_s: status.certificate_not_after_unix_s(),
-                spool: outbox.figures(),
+            reporting: self.reporting.as_ref().map(|ways| Reporting {
+                connected: ways.status.connected(),
+                reconnects: ways.status.reconnects(),
+                certificate_not_after_unix_s: ways.status.certificate_not_after_unix_s(),
+                spool: ways.outbox.figures(),
+                dialogue: ways.dialogue.figures(now_boottime_ms),
+                acts: ways.acts.figures(),
             }),
             pass,
         }

@@ -13,7 +13,9 @@ use crate::observation::{Device, DeviceKey, Figure, Observation, unattributed_by
 use crate::report::wire::{health_text, nvml_text};
 
 use super::snapshot::View;
-use super::{gpus, machine, nodes, own, processes, trouble, unresolved, uplink, vgpus};
+use super::{
+    enforcement, gpus, machine, nodes, own, processes, trouble, unresolved, uplink, vgpus,
+};
 
 const NVML_STATES: [&str; 7] = [
     "ok",
@@ -40,6 +42,7 @@ pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
     }
     if let Some(reporting) = &view.reporting {
         uplink::add(&mut families, reporting);
+        enforcement::add(&mut families, reporting);
     }
     machine::add(&mut families);
     nodes::add(&mut families, &view.pass.open_nodes);

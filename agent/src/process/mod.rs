@@ -5,4 +5,5 @@ pub mod facts;
 pub mod group;
 pub mod procfs;
 pub mod subordinate;
+pub mod terminal;
 pub mod workload;

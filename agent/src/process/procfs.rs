@@ -196,7 +196,7 @@ impl ProcessFolder {
         openat(&self.folder, name, flags, Mode::empty()).map_err(|error| silence(self.pid, error))
     }
 
-    fn read(&self, name: &str) -> Result<Vec<u8>, Silence> {
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, Silence> {
         let mut text = Vec::with_capacity(1024);
         File::from(self.open_file(name)?)
             .take(TEXT_LIMIT)

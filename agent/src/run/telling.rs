@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::UplinkTarget;
 use crate::facts::Node;
+use crate::join::renewal::Renewal;
+use crate::join::trust::Authorities;
 use crate::observation::Observation;
 use crate::report::Reporter;
 use crate::report::bucket::Allowance;
@@ -14,6 +16,7 @@ use crate::spool::{Limits, Spool, remembered};
 use crate::state::StateFolder;
 use crate::uplink::Uplink;
 use crate::uplink::backoff::Waits;
+use crate::uplink::dialogue::Dialogue;
 use crate::uplink::outbox::{Good, Outbox};
 use crate::uplink::status::UplinkStatus;
 
@@ -21,6 +24,7 @@ use crate::uplink::status::UplinkStatus;
 pub(super) struct Telling {
     pub(super) outbox: Arc<Outbox>,
     pub(super) status: Arc<UplinkStatus>,
+    pub(super) dialogue: Arc<Dialogue>,
     reporter: Reporter,
     boot_id: String,
     last_view: PathBuf,
@@ -40,18 +44,32 @@ impl Telling {
         let last_view = state.last_view();
         let known = remembered::load(&last_view, boot_id);
         let status = Arc::<UplinkStatus>::default();
+        let dialogue = Arc::new(Dialogue::new(boot_id));
         tracing::info!(
             node.name = node,
             server.host = target.server.host,
             "reporting"
         );
+        let mut authorities = None;
+        if target.renew {
+            let (keeper, wanted) = Authorities::new(target.credentials.files.clone());
+            authorities = Some(keeper);
+            let renewal = Renewal {
+                server: target.server.clone(),
+                credentials: target.credentials.clone(),
+                wanted,
+            };
+            tokio::spawn(renewal.run(stop.clone()));
+        }
         let uplink = Uplink {
             server: target.server,
             credentials: target.credentials,
             boot_id: boot_id.to_owned(),
             waits: Waits::default(),
             outbox: Arc::clone(&outbox),
+            dialogue: Arc::clone(&dialogue),
             status: Arc::clone(&status),
+            authorities,
         };
         let disk = Arc::clone(&outbox);
         let (stop_uplink, stop_disk) = (stop.clone(), stop.clone());
@@ -61,6 +79,7 @@ impl Telling {
         let telling = Self {
             outbox,
             status,
+            dialogue,
             reporter: Reporter::new(Node::read(), Allowance::default(), known),
             boot_id: boot_id.to_owned(),
             last_view,

@@ -13,7 +13,8 @@ use gpuquota_proto::agent_v1::agent_message::Body;
 use gpuquota_proto::agent_v1::agent_server::{Agent, AgentServer};
 use gpuquota_proto::agent_v1::server_message::Body as Answer;
 use gpuquota_proto::agent_v1::{
-    Ack, AgentMessage, Heartbeat, Mark, Report, SendFull, ServerMessage, Welcome,
+    Ack, AgentMessage, Go, Heartbeat, Intent, Mark, Outcome, OutcomeTaken, Policy, PolicyHeld,
+    Report, SendFull, ServerMessage, Welcome,
 };
 use gpuquota_proto::identity::node_uri;
 use gpuquota_proto::tls::{TlsFiles, server_config};
@@ -109,6 +110,13 @@ pub(crate) struct Book {
     pub(crate) goodbyes: u64,
     /// Applies the next report and then cuts the connection instead of acknowledging it.
     pub(crate) lose_next_ack: bool,
+    pub(crate) held: Vec<PolicyHeld>,
+    pub(crate) intents: Vec<Intent>,
+    pub(crate) outcomes: Vec<Outcome>,
+    /// No step is allowed.
+    pub(crate) allow_nothing: bool,
+    /// Sent after each welcome.
+    pub(crate) policy: Option<Policy>,
     /// Takes everything and acknowledges nothing.
     pub(crate) mute: bool,
     /// Ends each session with this after the Hello.
@@ -248,9 +256,42 @@ impl Service {
                     }),
                 };
                 let refusal = book.refuse.clone().map(Err);
+                let policy = book
+                    .policy
+                    .clone()
+                    .map(|policy| answer(Answer::Policy(policy)));
                 std::iter::once(answer(Answer::Welcome(welcome)))
+                    .chain(policy)
                     .chain(refusal)
                     .collect()
+            }
+            Body::PolicyHeld(held) => {
+                book.held.push(held);
+                Vec::new()
+            }
+            Body::Intent(intent) => {
+                let allowed = (0..).zip(&intent.steps).map(|(at, _)| at);
+                let go = Go {
+                    id: intent.id,
+                    allowed: allowed.filter(|_| !book.allow_nothing).collect(),
+                    refused: String::new(),
+                };
+                book.intents.push(intent);
+                match book.mute {
+                    true => Vec::new(),
+                    false => vec![answer(Answer::Go(go))],
+                }
+            }
+            Body::Outcome(outcome) => {
+                let taken = OutcomeTaken {
+                    boot_id: outcome.boot_id.clone(),
+                    number: outcome.number,
+                };
+                book.outcomes.push(outcome);
+                match book.mute {
+                    true => Vec::new(),
+                    false => vec![answer(Answer::OutcomeTaken(taken))],
+                }
             }
             Body::Report(report) => {
                 let Report {
@@ -287,6 +328,8 @@ impl Service {
                     .chain(mark)
                     .collect()
             }
+            // It tells nobody of authorities.
+            Body::TrustHeld(_) => Vec::new(),
             Body::Goodbye(_) => {
                 book.goodbyes += 1;
                 Vec::new()

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod dial;
+pub mod dialogue;
 pub mod outbox;
 mod session;
 pub mod status;
@@ -14,15 +15,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::unix_s;
+use crate::join::trust::Authorities;
 
 use backoff::{Backoff, Waits};
-use dial::{Credentials, DialError, Line, Server, dial};
+use dial::{Credentials, DialError, Line, Server, dial, stamp};
+use dialogue::Dialogue;
 use outbox::Outbox;
 use session::Ended;
 use status::UplinkStatus;
 
 /// A stopping agent waits at most this long for its session to end.
 const STOP_DEADLINE: Duration = Duration::from_millis(2500);
+/// While there is no session, own files are looked at this often.
+const FILES_LOOK: Duration = Duration::from_secs(1);
 
 /// Everything a connection needs.
 #[derive(Debug)]
@@ -37,8 +42,12 @@ pub struct Uplink {
     pub waits: Waits,
     /// What is to be sent.
     pub outbox: Arc<Outbox>,
+    /// What is said about policies and steps.
+    pub dialogue: Arc<Dialogue>,
     /// What `/metrics` says of it.
     pub status: Arc<UplinkStatus>,
+    /// What the server tells of the authorities; `None`: others look after them.
+    pub authorities: Option<Authorities>,
 }
 
 impl Uplink {
@@ -91,8 +100,17 @@ impl Uplink {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                () = self.files_changed() => {}
                 () = stop.cancelled() => return,
             }
+        }
+    }
+
+    // New files may be what the server waits for.
+    async fn files_changed(&self) {
+        let before = stamp(&self.credentials.files);
+        while stamp(&self.credentials.files) == before {
+            tokio::time::sleep(FILES_LOOK).await;
         }
     }
 
@@ -139,13 +157,9 @@ impl Uplink {
 
 fn ended_by(error: &DialError) -> Ended {
     let text = error.to_string();
-    match error {
-        DialError::Unreachable(_) | DialError::Slow | DialError::Transport(_) => Ended::Lost(text),
-        DialError::Files(_)
-        | DialError::Identity(_)
-        | DialError::OtherNode { .. }
-        | DialError::Host(_)
-        | DialError::Untrusted(_) => Ended::Refused(text),
+    match error.lasts() {
+        false => Ended::Lost(text),
+        true => Ended::Refused(text),
     }
 }
 

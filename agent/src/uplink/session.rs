@@ -6,7 +6,7 @@ use gpuquota_proto::MESSAGE_LIMIT_BYTES;
 use gpuquota_proto::agent_v1::agent_client::AgentClient;
 use gpuquota_proto::agent_v1::agent_message::Body;
 use gpuquota_proto::agent_v1::server_message::Body as Answer;
-use gpuquota_proto::agent_v1::{AgentMessage, Goodbye, Hello, ServerMessage, Welcome};
+use gpuquota_proto::agent_v1::{AgentMessage, Goodbye, Hello, ServerMessage, TrustHeld, Welcome};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -90,6 +90,8 @@ struct Session<'a> {
     from_server: Streaming<ServerMessage>,
     heartbeat: Duration,
     answer_due_since: Option<Instant>,
+    /// What the server is still to be told of the authorities.
+    held: Option<TrustHeld>,
 }
 
 impl<'a> Session<'a> {
@@ -125,6 +127,7 @@ impl<'a> Session<'a> {
             ));
         };
         uplink.outbox.rewind(welcome.mark);
+        uplink.dialogue.rewind();
         uplink.status.welcomed();
         let heartbeat = heartbeat_interval(&welcome);
         tracing::info!(
@@ -140,6 +143,7 @@ impl<'a> Session<'a> {
             from_server,
             heartbeat,
             answer_due_since: None,
+            held: None,
         })
     }
 
@@ -147,7 +151,7 @@ impl<'a> Session<'a> {
         let Some(to_server) = self.to_server.clone() else {
             return Ended::Stopped;
         };
-        let outbox = &self.uplink.outbox;
+        let (outbox, dialogue) = (&self.uplink.outbox, &self.uplink.dialogue);
         let mut beat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut flush_until: Option<Instant> = None;
@@ -165,7 +169,10 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 answer = self.from_server.message() => match answer {
-                    Ok(Some(answer)) => self.hear(answer),
+                    Ok(Some(answer)) => {
+                        self.hear(answer);
+                        self.tell_held(&to_server);
+                    }
                     Ok(None) => return Ended::Lost("the server ended the stream".to_owned()),
                     Err(status) => return status.into(),
                 },
@@ -180,7 +187,15 @@ impl<'a> Session<'a> {
                     },
                     Err(_) => return self.last_word().await,
                 },
+                // After the reports by which the server judges it.
+                permit = to_server.reserve(), if !outbox.has_next() && dialogue.has_next() => match permit {
+                    Ok(permit) => if let Some(body) = dialogue.take_next(boottime_ms()) {
+                        permit.send(message(body));
+                    },
+                    Err(_) => return self.last_word().await,
+                },
                 () = outbox.changed() => {}
+                () = dialogue.changed() => {}
                 _ = beat.tick() => {
                     if let Some(ended) = self.beat(&to_server).await {
                         return ended;
@@ -201,8 +216,26 @@ impl<'a> Session<'a> {
                 self.uplink.outbox.want_full();
             }
             Some(Answer::Mark(mark)) => self.uplink.outbox.marked(mark),
+            Some(Answer::Policy(policy)) => self.uplink.dialogue.policy(policy, boottime_ms()),
+            Some(Answer::PolicyStands(told)) => self.uplink.dialogue.stands(told, boottime_ms()),
+            Some(Answer::Go(go)) => self.uplink.dialogue.go(go),
+            Some(Answer::OutcomeTaken(taken)) => self.uplink.dialogue.taken(&taken),
+            Some(Answer::Trust(trust)) => {
+                let keeper = self.uplink.authorities.as_ref();
+                self.held = keeper.and_then(|keeper| keeper.told(&trust));
+            }
             // What a newer server may say is none of this agent's business.
             Some(Answer::Welcome(_)) | None => {}
+        }
+    }
+
+    fn tell_held(&mut self, to_server: &mpsc::Sender<AgentMessage>) {
+        if let Some(held) = &self.held
+            && to_server
+                .try_send(message(Body::TrustHeld(held.clone())))
+                .is_ok()
+        {
+            self.held = None;
         }
     }
 
@@ -223,6 +256,7 @@ impl<'a> Session<'a> {
             // The queue is full: as good as a report without an answer.
             self.answer_due_since.get_or_insert_with(Instant::now);
         }
+        self.tell_held(to_server);
         self.renew().await
     }
 
@@ -239,8 +273,11 @@ impl<'a> Session<'a> {
                 Some(Ended::Renewed(line))
             }
             Err(error) => {
-                tracing::error!(%error, "certificate files changed and do not work, keeping the connection");
-                self.made_from = now;
+                // Whoever could not be reached is asked again with the next heartbeat.
+                if error.lasts() {
+                    tracing::error!(%error, "certificate files changed and do not work, keeping the connection");
+                    self.made_from = now;
+                }
                 None
             }
         }

@@ -32,9 +32,15 @@ async fn a_registered_process_holds_its_device_until_it_ends() {
     let mut sampler = node.sampler();
     let mut observer = Observer::new(&config("registered = true"), Some(&state)).unwrap();
     let mut previous = None;
+    let mut last_ms = 0;
     let mut look = async || {
+        // Lists of one millisecond are one list to the observer.
+        while boottime_ms() == last_ms {
+            tokio::task::yield_now().await;
+        }
         let collected = sampler.sample(boottime_ms()).await;
-        let seen = observer.observe(collected, previous.as_ref(), boottime_ms());
+        last_ms = boottime_ms();
+        let seen = observer.observe(collected, previous.as_ref(), last_ms);
         previous = Some(seen.clone());
         seen
     };

@@ -151,6 +151,7 @@ fn others_devices() -> Vec<Step> {
                     devices: 1,
                 },
                 Expect::Violations(&[
+                    ("", "gpu01", "unattributed", 1),
                     ("intern", "gpu01", "squatter", 1),
                     ("platform-operator", "gpu02", "foreign", 1),
                 ]),
@@ -205,7 +206,10 @@ fn failures() -> Vec<Step> {
                 used(dedicated(), 0, 1),
                 used(operator_gpu(), 0, 1),
                 held("gpu02", "zjw1029", GPU, 0),
-                Expect::Violations(&[("intern", "gpu01", "squatter", 1)]),
+                Expect::Violations(&[
+                    ("", "gpu01", "unattributed", 1),
+                    ("intern", "gpu01", "squatter", 1),
+                ]),
             ],
         ),
         step(

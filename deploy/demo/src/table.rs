@@ -50,7 +50,12 @@ pub(crate) fn lines(world: &World) -> Vec<Line> {
         if !shown.contains(&tenant) {
             shown.push(tenant);
             let no_blocks = " ".repeat(BLOCKS_WIDTH);
-            let cells = [tenant, "-", "-", "no quota", "-", "", &no_blocks];
+            let whose = if tenant.is_empty() {
+                "(nobody)"
+            } else {
+                tenant
+            };
+            let cells = [whose, "-", "-", "no quota", "-", "", &no_blocks];
             let mut line = row(Look::Plain, cells);
             line.push((Look::Bad, violations(world, tenant)));
             lines.push(line);

@@ -100,6 +100,7 @@ fn tenants() -> Result<Vec<Command>, Failure> {
                 frozen: None,
                 confined: None,
                 lease_mode: None,
+                enforcement: None,
             }))
         })
         .collect()

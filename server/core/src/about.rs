@@ -69,6 +69,8 @@ impl Command {
             Self::SetCounter(set) => Subject::Project(set.project.clone()),
             Self::CreateLicenceQuota(create) => Subject::Number(create.tenant),
             Self::SwitchQuota(switch) => Subject::Quota(switch.quota),
+            Self::SetQuotaEnforcement(quota, _) => Subject::Quota(*quota),
+            Self::ConfirmSteps(whose, _) => tenant(whose),
             Self::ChangeLicenceQuota(change) => Subject::LicenceQuota(change.quota),
             Self::IfUnchanged { command, .. } => command.subject(),
             Self::RequestLease(request) => tenant(&request.tenant),
@@ -95,7 +97,12 @@ impl Command {
             | Self::RetireNode { .. }
             | Self::ForgetGpu { .. }
             | Self::MarkHeard { .. }
+            | Self::BeginSteps(_)
+            | Self::EndStep(_)
             | Self::RevokeToken { .. }
+            | Self::MakeJoinToken { .. }
+            | Self::Certify(_)
+            | Self::Ban(..)
             | Self::Sweep
             | Self::NoteUsage { .. }
             | Self::NoteSnapshot { .. }
@@ -111,6 +118,7 @@ impl Event {
         match self {
             Self::QuotaExpired { quota }
             | Self::QuotaSwitched { quota, .. }
+            | Self::QuotaEnforcementSet { quota, .. }
             | Self::QuotaReleased { quota, .. }
             | Self::QuotaNoticed { quota, .. } => Subject::Quota(*quota),
             Self::LeaseRenewed { lease, .. }
@@ -121,7 +129,7 @@ impl Event {
             | Self::LeaseEnded { lease, .. } => Subject::Lease(*lease),
             Self::LicenceQuotaExpired { quota } => Subject::LicenceQuota(*quota),
             Self::SeatReleased { seat } | Self::SeatExpired { seat } => Subject::Seat(*seat),
-            Self::CounterSet { project, .. } => Subject::Project(project.clone()),
+            Self::CounterSet(set) => Subject::Project(set.project.clone()),
             Self::TenantCreated { .. }
             | Self::TenantSet(_)
             | Self::QuotaSet { .. }
@@ -151,7 +159,15 @@ impl Event {
             | Self::NodeReported { .. }
             | Self::NodeSettled { .. }
             | Self::SettingsSet(_)
+            | Self::StepsBegun(_)
+            | Self::StepsHeld(_)
+            | Self::StepsConfirmed(_)
+            | Self::StepEnded(_)
             | Self::TokenRevoked { .. }
+            | Self::JoinTokenMade(_)
+            | Self::NodeCertified(_)
+            | Self::Banned(_)
+            | Self::Unbanned(_)
             | Self::SnapshotTaken { .. }
             | Self::HourClosed { .. }
             | Self::UsageStored { .. }

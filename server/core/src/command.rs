@@ -1,19 +1,24 @@
 //! What can be asked of the ledger, and what it answers.
 
 mod answer;
+mod node;
 mod quota;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::archive::{Archive, Head};
+use crate::ban::Banned;
 use crate::catalogue::ModelEntry;
 use crate::device::{DeviceKey, DeviceReport, GpuUuid};
+use crate::enforcement::Enforcement;
 use crate::event::SilenceReason;
 use crate::id::{
     Code, DisplayName, GpuModel, GroupName, HostResourceName, Incarnation, LabelName, LeaseId,
-    LicenceQuotaId, NodeName, ProductId, ProjectId, Region, ResourceKind, SeatId, Seq, SessionId,
-    SiteId, TenantName, TenantNumber, Timestamp,
+    LicenceQuotaId, NodeName, ProductId, ProjectId, QuotaId, Region, ResourceKind, SeatId, Seq,
+    SessionId, SiteId, TenantName, TenantNumber, Timestamp,
 };
+use crate::join::{Certified, Digest};
 use crate::lease::LeasePlacement;
 use crate::licence::Product;
 use crate::limit::Limit;
@@ -21,13 +26,15 @@ use crate::meter::Hour;
 use crate::node::NodeFacts;
 use crate::object::Object;
 use crate::pool::{
-    CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
+    CardLimitKey, Counter, HostLimitKey, HostResource, RegionProfile, ResourceGroup,
 };
 use crate::quota::QuotaType;
 use crate::settings::{LeaseMode, Settings};
 
-pub use answer::{Answer, Decision, Outcome};
+pub use answer::{Answer, Decision, Outcome, StepsAllowed};
+pub use node::DeclareNode;
 pub use quota::{OnExcess, QuotaName, ReleaseQuota, SetQuota, SwitchQuota};
+pub use steps::{BeginSteps, EndStep};
 
 /// Everything that can be asked to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +171,14 @@ pub enum Command {
         /// In which session.
         session: SessionId,
     },
+    /// Say what agents do about what is over a quota; `None`: its tenant says.
+    SetQuotaEnforcement(QuotaId, Option<Enforcement>),
+    /// An agent is about to take steps above a warning.
+    BeginSteps(BeginSteps),
+    /// An agent says what came of a step.
+    EndStep(EndStep),
+    /// Let steps against a tenant through that wait for a person; from now, milliseconds. 0 ends that.
+    ConfirmSteps(TenantName, u64),
     /// Refuse a token from now on.
     RevokeToken {
         /// Its `jti`.
@@ -171,6 +186,19 @@ pub enum Command {
         /// Its own end.
         until: Timestamp,
     },
+    /// Let a node join once with the token of this digest.
+    MakeJoinToken {
+        /// SHA-256 of the token.
+        hash: Digest,
+        /// Which node its bearer becomes.
+        node: NodeName,
+        /// From now, milliseconds.
+        ttl_ms: u32,
+    },
+    /// Give a node a certificate, which is in nobody's hands before this is durable.
+    Certify(Certified),
+    /// Refuse a node or a certificate from now on, or, with `false`, no more.
+    Ban(Banned, bool),
     /// Record what is due by time alone.
     Sweep,
     /// Record that the usage of all hours before this one is stored.
@@ -192,32 +220,6 @@ pub enum Command {
     Restore(Incarnation, Option<Head>),
 }
 
-/// Say where a node stands and belongs; what is `None` stays as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeclareNode {
-    /// Which node.
-    pub node: NodeName,
-    /// Where it stands.
-    pub region: Region,
-    /// Its resource groups; empty: its GPU products stand for them.
-    pub groups: Option<BTreeSet<GroupName>>,
-    /// What is in it, until its agent says so.
-    pub inventory: Option<Inventory>,
-}
-
-impl DeclareNode {
-    /// Says where a node stands and nothing else.
-    #[must_use]
-    pub fn at(node: NodeName, region: Region) -> Self {
-        Self {
-            node,
-            region,
-            groups: None,
-            inventory: None,
-        }
-    }
-}
-
 /// Describe a tenant, or make it known; what is `None` stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetTenant {
@@ -237,6 +239,8 @@ pub struct SetTenant {
     pub confined: Option<bool>,
     /// Whether it needs leases; `Some(None)`: its region says.
     pub lease_mode: Option<Option<LeaseMode>>,
+    /// What agents do about what it holds beyond its right; `Some(None)`: its region says.
+    pub enforcement: Option<Option<Enforcement>>,
 }
 
 /// Take over what another system counts.

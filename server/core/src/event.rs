@@ -8,26 +8,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Archive, Head};
+use crate::ban::Ban;
 use crate::catalogue::ModelEntry;
 use crate::device::{DeviceKey, DeviceReport};
+use crate::enforcement::Enforcement;
 use crate::id::{
     Epoch, GpuModel, GroupName, HostResourceName, Incarnation, LeaseId, LicenceQuotaId, NodeName,
-    ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId, SiteId,
-    TenantName, Timestamp,
+    ProductId, QuotaId, Reference, Region, SeatId, Seq, SessionId, TenantName, Timestamp,
 };
+use crate::join::{Certified, JoinToken};
 use crate::lease::{EndReason, LeaseTerms, LeasedMake, Unconfirmed};
 use crate::licence::{LicenceTerms, Product, Seat};
 use crate::limit::Limit;
 use crate::node::NodeFacts;
 use crate::plan::{Cause, DrainEnd};
 use crate::pool::{
-    CardLimitKey, Counter, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
+    CardLimitKey, CounterSet, HostLimitKey, HostResource, Inventory, RegionProfile, ResourceGroup,
 };
 use crate::quota::{QuotaKey, QuotaSource};
 use crate::settings::Settings;
 use crate::state::Group;
+use crate::step::{StepEnded, StepsBegun, StepsConfirmed, StepsHeld};
 use crate::tenant::TenantProfile;
 
+pub use crate::node::SilenceReason;
 pub use crate::record::{KeptAnswer, Record, Replay};
 
 /// One thing that happened.
@@ -127,17 +131,7 @@ pub enum Event {
         gpu_model: GpuModel,
     },
     /// Another system said what it counts.
-    CounterSet {
-        /// Whose.
-        project: ProjectId,
-        /// At which site; `None` is the central one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        site: Option<SiteId>,
-        /// Of what.
-        kind: ResourceKind,
-        /// The figures; `None` forgets them.
-        counter: Option<Counter>,
-    },
+    CounterSet(CounterSet),
     /// The operator described a software product.
     ProductSet(Product),
     /// A software product is no more.
@@ -220,6 +214,9 @@ pub enum Event {
     NodeRetired {
         /// Which.
         node: NodeName,
+        /// Certificates that it was given before make it no node again; earlier versions did not say so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        barred: bool,
     },
     /// Devices were taken away from their node.
     DevicesForgotten {
@@ -340,6 +337,22 @@ pub enum Event {
         /// What ended it.
         reason: DrainEnd,
     },
+    /// The operator said what agents do about what is over a quota.
+    QuotaEnforcementSet {
+        /// Which.
+        quota: QuotaId,
+        /// `None`: its tenant says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        enforcement: Option<Enforcement>,
+    },
+    /// An agent may take these steps.
+    StepsBegun(StepsBegun),
+    /// Steps against a tenant wait for a person from now on: they were too many at once.
+    StepsHeld(StepsHeld),
+    /// A person lets steps against a tenant through.
+    StepsConfirmed(StepsConfirmed),
+    /// An agent said what came of a step, or that people were warned.
+    StepEnded(StepEnded),
     /// A token is refused from now on.
     TokenRevoked {
         /// The token's `jti`.
@@ -347,6 +360,14 @@ pub enum Event {
         /// Its own end; after that the row is of no use.
         until: Timestamp,
     },
+    /// A node may join with this token, once.
+    JoinTokenMade(JoinToken),
+    /// A node was given a certificate.
+    NodeCertified(Certified),
+    /// A node or a certificate is refused from now on.
+    Banned(Ban),
+    /// It is refused no more.
+    Unbanned(Ban),
     /// Hours are over and every row in them stands before this one: what was metered in them is final.
     HourClosed {
         /// Beginning of the first, on the hour.
@@ -376,14 +397,4 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced: Option<Head>,
     },
-}
-
-/// Why a node is no longer heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SilenceReason {
-    /// Its agent said goodbye.
-    Stopped,
-    /// Nothing was heard for too long.
-    Timeout,
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ban::Barred;
 use crate::device::DeviceKey;
 use crate::explanation::{Change, Explanation, Rule};
 use crate::id::{
@@ -240,6 +241,14 @@ pub enum Denied {
     /// The operation id was used for another request.
     #[error("this idempotency key was used for another request within 24 hours")]
     OperationReused,
+    /// A token that nobody made, that has ended, or that another key has used.
+    #[error(
+        "this join token does not count (any more); make a new one with `gpuquota-server join-token`"
+    )]
+    JoinRefused,
+    /// Who asks is no node any more.
+    #[error(transparent)]
+    Barred(Barred),
     /// A newer session of the node took over, or the node was never seen.
     #[error("this session of the node is not its newest")]
     StaleSession,
@@ -325,6 +334,8 @@ impl Denied {
             | Self::Changed { .. }
             | Self::NoSuchQuota
             | Self::OperationReused
+            | Self::JoinRefused
+            | Self::Barred(_)
             | Self::StaleSession
             | Self::ReportGap { .. }
             | Self::DeviceOfOtherNode { .. }

@@ -28,11 +28,15 @@ pub enum Mutant {
     GrantWhileReleasing,
     /// A lease ends by any report of its node.
     EndUnconfirmed,
+    /// An agent may take whatever step it asks for.
+    AllowAnyStep,
+    /// However much would happen at once, no person is waited for.
+    ForgetTheGuard,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::AnswerBeforeAppend,
         Self::DecideOnStaleState,
         Self::TrustWhatIsAhead,
@@ -45,6 +49,8 @@ impl Mutant {
         Self::IgnoreUse,
         Self::GrantWhileReleasing,
         Self::EndUnconfirmed,
+        Self::AllowAnyStep,
+        Self::ForgetTheGuard,
     ];
 }
 

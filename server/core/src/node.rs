@@ -173,3 +173,13 @@ impl Node {
         self.facts.memory_bytes.or(declared)
     }
 }
+
+/// Why a node is no longer heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SilenceReason {
+    /// Its agent said goodbye.
+    Stopped,
+    /// Nothing was heard for too long.
+    Timeout,
+}

@@ -117,13 +117,14 @@ impl State {
                 true => None,
                 false => changed(Object::Node(node.clone())),
             },
-            Event::NodeRetired { node } => gone(Object::Node(node.clone())),
+            Event::NodeRetired { node, .. } => gone(Object::Node(node.clone())),
             Event::SettingsSet(_) => changed(Object::Settings),
             Event::SeatSet(seat) => changed(Object::Seat(seat.seat)),
             Event::SeatReleased { seat } | Event::SeatExpired { seat } => gone(Object::Seat(*seat)),
             Event::QuotaSet { quota, .. }
             | Event::QuotaExpired { quota }
-            | Event::QuotaSwitched { quota, .. } => changed(Object::Quota(*quota)),
+            | Event::QuotaSwitched { quota, .. }
+            | Event::QuotaEnforcementSet { quota, .. } => changed(Object::Quota(*quota)),
             Event::QuotaReleased { quota, .. } => gone(Object::Quota(*quota)),
             Event::QuotaNoticed { .. }
             | Event::DrainBegun { .. }
@@ -144,8 +145,16 @@ impl State {
             | Event::LicenceQuotaSet(_)
             | Event::LicenceQuotaExpired { .. }
             | Event::HostLimitSet { .. }
-            | Event::CounterSet { .. }
+            | Event::CounterSet(_)
+            | Event::StepsBegun(_)
+            | Event::StepsHeld(_)
+            | Event::StepsConfirmed(_)
+            | Event::StepEnded(_)
             | Event::TokenRevoked { .. }
+            | Event::JoinTokenMade(_)
+            | Event::NodeCertified(_)
+            | Event::Banned(_)
+            | Event::Unbanned(_)
             | Event::SnapshotTaken { .. }
             | Event::HourClosed { .. }
             | Event::UsageStored { .. }

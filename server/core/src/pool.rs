@@ -6,8 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::enforcement::Enforcement;
 use crate::id::{
-    DisplayName, GroupName, HardwareName, HostResourceName, Region, SiteId, TenantName,
+    DisplayName, GroupName, HardwareName, HostResourceName, ProjectId, Region, ResourceKind,
+    SiteId, TenantName,
 };
 use crate::limit::Limit;
 use crate::settings::LeaseMode;
@@ -27,6 +29,9 @@ pub struct RegionProfile {
     /// Whether leases are needed there; `None`: the settings say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_mode: Option<LeaseMode>,
+    /// What agents do there about what the ledger does not justify; `None`: the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
 }
 
 /// A resource group that the operator described.
@@ -135,6 +140,21 @@ pub struct Inventory {
     /// How many GPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
+}
+
+/// Another system said what it counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CounterSet {
+    /// Whose.
+    pub project: ProjectId,
+    /// At which site; `None` is the central one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteId>,
+    /// Of what.
+    pub kind: ResourceKind,
+    /// The figures; `None` forgets them.
+    pub counter: Option<Counter>,
 }
 
 /// A project's resource that its own system counts.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::enforcement::Enforcement;
 use crate::id::{GpuModel, NodeName, QuotaId, Reference, Region, TenantName, Timestamp};
 use crate::limit::Limit;
 use crate::profile::CanonicalModel;
@@ -129,6 +130,9 @@ pub struct Quota {
     pub nodes: BTreeSet<NodeName>,
     /// Days before its end at which the tenant was last told of it; `None`: not yet.
     pub noticed: Option<u32>,
+    /// What agents do about what is over it; `None`: its tenant says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it last changed.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::enforcement::Enforcing;
 use crate::quota::QuotaSource;
 
 /// Whether what runs within a quota is fine without a lease.
@@ -52,6 +53,9 @@ pub struct Settings {
     pub ghost_after_ms: u64,
     /// How long those who are over a quota that was lowered, ended or released have to leave, milliseconds.
     pub drain_notice_ms: u64,
+    /// What agents do about what the ledger does not justify.
+    #[serde(default, skip_serializing_if = "Enforcing::is_usual")]
+    pub enforcing: Enforcing,
 }
 
 impl Default for Settings {
@@ -62,6 +66,7 @@ impl Default for Settings {
             confirm_within_ms: 10 * 60 * 1000,
             ghost_after_ms: 60 * 60 * 1000,
             drain_notice_ms: 24 * 60 * 60 * 1000,
+            enforcing: Enforcing::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::enforcement::Enforcement;
 use crate::id::{Code, DisplayName, ProjectId, TenantName, TenantNumber, Timestamp};
 use crate::settings::LeaseMode;
 
@@ -36,6 +37,9 @@ pub struct TenantProfile {
     /// Whether it needs leases; `None`: its region says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_mode: Option<LeaseMode>,
+    /// What agents do about what it holds beyond its right; `None`: its region says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
 }
 
 impl TenantProfile {
@@ -51,6 +55,7 @@ impl TenantProfile {
             frozen: false,
             confined: false,
             lease_mode: None,
+            enforcement: None,
         }
     }
 

@@ -19,9 +19,9 @@ use crate::device::DeviceKey;
 use crate::id::{NodeName, QuotaId, TenantName};
 use crate::quota::Quota;
 use crate::settings::LeaseMode;
-use crate::state::{Group, State};
+use crate::state::{Charge, Group, State};
 
-pub(crate) use charged::Charged;
+pub(crate) use charged::{Charged, Row};
 pub(crate) use laid::{Kind, Laid, Place};
 pub(crate) use unit::{Unit, bearing, dedicated_to, units};
 
@@ -61,6 +61,10 @@ pub struct Violation {
     pub node: NodeName,
     /// What is held.
     pub device: DeviceKey,
+    /// The quota that it counts against; `None`: none fits.
+    pub quota: Option<QuotaId>,
+    /// What it counts as.
+    pub group: Group,
 }
 
 /// One tenant's devices laid upon its quotas.
@@ -154,6 +158,8 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
                 class,
                 node: unit.node.clone(),
                 device: unit.key.clone(),
+                quota,
+                group: row.group.clone(),
             });
         };
         if foreign(state, tenant, unit) {
@@ -167,11 +173,14 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
             (Some(_), Some(_)) => {}
         }
     }
-    for unit in crowded(state, tenant, &charged) {
+    for row in crowded(state, tenant, &charged) {
+        let place = row.place.or_else(|| last_of(order, &row.fitting));
         usage.violations.push(Violation {
             class: ViolationClass::OverNodeLimit,
-            node: unit.node.clone(),
-            device: unit.key.clone(),
+            node: row.unit.node.clone(),
+            device: row.unit.key.clone(),
+            quota: place.map(|place| order[place].id),
+            group: row.group.clone(),
         });
     }
     // Numbers fill what devices left, and what is over stays on the last that grants.
@@ -187,34 +196,81 @@ pub fn usage_with(state: &State, tenant: &TenantName, quotas: &[&Quota]) -> Usag
     usage
 }
 
+/// Whether a tenant might begin to hold this device: its quotas bear it, no limit of cards and no other's lease or node
+/// forbids it, and it has a lease where one is required. What it holds already it might hold anew.
+#[must_use]
+pub fn might_hold(state: &State, tenant: &TenantName, key: &DeviceKey) -> bool {
+    let Some(device) = state.device(key) else {
+        return false;
+    };
+    let group = state.group_of(tenant, device);
+    let lease = state.lease_on(key).map(|lease| &lease.terms.tenant);
+    let own = lease == Some(tenant);
+    let required = state.lease_mode(tenant, &group.region) == LeaseMode::Required;
+    let charge = Charge {
+        group,
+        leased: false,
+        observed: true,
+    };
+    let unit = Unit::asked(key, device, &charge);
+    if foreign(state, tenant, &unit) || (required && !own) {
+        return false;
+    }
+    let quotas: Vec<&Quota> = state.quotas_of(tenant).collect();
+    let charged = Charged::of(state, tenant, &quotas);
+    if charged.rows.iter().any(|row| row.unit.key == key) {
+        let usage = usage(state, tenant);
+        return usage
+            .violations
+            .iter()
+            .all(|violation| violation.device != *key);
+    }
+    let gpu_of = |key: &DeviceKey| {
+        state
+            .device(key)
+            .and_then(|device| device.report.gpu().map(ToOwned::to_owned))
+    };
+    let mut cards: BTreeSet<String> = charged
+        .rows
+        .iter()
+        .filter(|row| row.unit.node == unit.node)
+        .filter_map(|row| gpu_of(row.unit.key))
+        .collect();
+    cards.extend(gpu_of(key));
+    let limit = state.card_limit_on(tenant, unit.node);
+    let crowded =
+        limit.is_some_and(|limit| cards.len() > usize::try_from(limit).unwrap_or(usize::MAX));
+    !crowded && charged.bears_one_more(&unit)
+}
+
 // What is held on cards beyond the limit of their node. Leased cards come first, for granting them kept to it.
 fn crowded<'c, 'a>(
     state: &State,
     tenant: &TenantName,
     charged: &'c Charged<'a, '_>,
-) -> Vec<&'c Unit<'a>> {
-    let mut by_node: BTreeMap<&NodeName, Vec<(&str, &Unit<'_>)>> = BTreeMap::new();
+) -> Vec<&'c Row<'a>> {
+    let mut by_node: BTreeMap<&NodeName, Vec<(&str, &Row<'_>)>> = BTreeMap::new();
     for row in &charged.rows {
         let device = state.device(row.unit.key);
         if let Some(gpu) = device.and_then(|device| device.report.gpu()) {
             let here = by_node.entry(row.unit.node).or_default();
-            here.push((gpu, &row.unit));
+            here.push((gpu, row));
         }
     }
     let mut over = Vec::new();
-    for (node, mut units) in by_node {
+    for (node, mut rows) in by_node {
         let Some(limit) = state.card_limit_on(tenant, node) else {
             continue;
         };
-        units.sort_by_key(|(_, unit)| !unit.charge.leased);
+        rows.sort_by_key(|(_, row)| !row.unit.charge.leased);
         let mut cards: BTreeSet<&str> = BTreeSet::new();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        for (gpu, unit) in units {
+        for (gpu, row) in rows {
             if cards.len() < limit {
                 cards.insert(gpu);
             }
-            if !cards.contains(gpu) && unit.charge.observed {
-                over.push(unit);
+            if !cards.contains(gpu) && row.unit.charge.observed {
+                over.push(row);
             }
         }
     }

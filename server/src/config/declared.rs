@@ -22,6 +22,7 @@ use gpuquota_core::settings::{LeaseMode, Settings};
 use serde::Deserialize;
 
 use super::number::{HostCount, Number, RunTime, Seconds};
+use crate::chosen_enforcement::{ChosenEnforcement, ChosenEnforcing};
 use crate::chosen_mode::ChosenMode;
 
 /// `[settings]`: all of them; what is left out is at its default.
@@ -33,6 +34,7 @@ pub struct DeclaredSettings {
     confirm_within_seconds: Option<Seconds<1>>,
     ghost_after_seconds: Option<Seconds<1>>,
     drain_notice_seconds: Option<Seconds<0>>,
+    enforcing: Option<ChosenEnforcing>,
 }
 
 /// `[[tenant]]`.
@@ -47,6 +49,7 @@ pub struct DeclaredTenant {
     frozen: Option<bool>,
     confined: Option<bool>,
     lease_mode: Option<ChosenMode>,
+    enforcement: Option<ChosenEnforcement>,
 }
 
 /// `[[region]]`.
@@ -57,6 +60,7 @@ pub struct DeclaredRegion {
     name: Option<DisplayName>,
     site_id: Option<SiteId>,
     lease_mode: Option<ChosenMode>,
+    enforcement: Option<ChosenEnforcement>,
 }
 
 /// `[[resource_group]]`.
@@ -155,6 +159,10 @@ impl Declaration for DeclaredSettings {
                 self.drain_notice_seconds.map(Seconds::get),
                 usual.drain_notice_ms,
             ),
+            enforcing: self
+                .enforcing
+                .clone()
+                .map_or(usual.enforcing, |chosen| chosen.0),
         })
     }
 }
@@ -170,6 +178,7 @@ impl Declaration for DeclaredTenant {
             frozen: self.frozen,
             confined: self.confined,
             lease_mode: self.lease_mode.map(|mode| mode.0),
+            enforcement: self.enforcement.clone().map(|chosen| Some(chosen.0)),
         })
     }
 }
@@ -181,6 +190,7 @@ impl Declaration for DeclaredRegion {
             display_name: self.name.clone(),
             site: self.site_id.clone(),
             lease_mode: self.lease_mode.and_then(|mode| mode.0),
+            enforcement: self.enforcement.clone().map(|chosen| chosen.0),
         })
     }
 }

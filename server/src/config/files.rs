@@ -16,12 +16,14 @@ impl Config {
         ];
         let secret = [
             Some(&self.agents.key),
+            Some(&self.agents.ca_key),
             self.rest.key.as_ref(),
             self.metrics.key.as_ref(),
             self.metrics.token_file.as_ref(),
             self.ledger.url_file.as_ref(),
             Some(&self.tokens.key),
         ];
+        let webhook = self.webhook.as_ref();
         let issuers = &self.tokens.issuer;
         let public = public.into_iter().flatten().chain(
             issuers
@@ -29,6 +31,10 @@ impl Config {
                 .flat_map(|it| [&it.public_key_file, &it.jwks_ca_file])
                 .flatten(),
         );
+        let public = public.chain(webhook.and_then(|it| it.ca_file.as_ref()));
+        let secret = secret
+            .into_iter()
+            .chain([webhook.and_then(|it| it.token_file.as_ref())]);
         let secret = secret
             .into_iter()
             .flatten()

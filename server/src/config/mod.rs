@@ -1,12 +1,16 @@
 //! The configuration file `server.toml`. Its commented default is the manual; unknown keys are refused.
 
+mod address;
 mod declared;
 mod dialects;
 mod files;
+mod identity;
 mod ledger;
+mod life;
 mod number;
 mod rest;
 mod tokens;
+mod webhook;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,14 +22,17 @@ use declared::{
     DeclaredNode, DeclaredProduct, DeclaredRegion, DeclaredSettings, DeclaredTenant,
 };
 use gpuquota_core::id::Region;
+use gpuquota_proto::form::NodeForm;
 use gpuquota_proto::tls::{HttpsFiles, TlsFiles};
 use serde::Deserialize;
 
 pub use declared::Declaration;
 pub use dialects::Dialects;
 pub use ledger::{LedgerSettings, read_url};
+pub use life::Life;
 pub use rest::Rest;
 pub use tokens::{AccessKey, Issuer, Tokens};
+pub use webhook::Webhook;
 
 /// Name of the file in the server's directory.
 pub const FILE: &str = "server.toml";
@@ -51,6 +58,9 @@ pub struct Config {
     pub ledger: LedgerSettings,
     /// Tokens.
     pub tokens: Tokens,
+    /// Who is told of steps.
+    #[serde(default)]
+    pub webhook: Option<Webhook>,
     /// The log.
     pub log: Log,
     /// How the ledger decides where the operator may choose.
@@ -98,10 +108,34 @@ pub struct Agents {
     pub certificate: PathBuf,
     /// The server's key.
     pub key: PathBuf,
+    /// Key of the first certificate in `ca`; where the file is not there, the server signs nothing.
+    #[serde(default = "ca_key")]
+    pub ca_key: PathBuf,
+    /// How certificates name nodes; not in our own form where another authority makes them.
+    #[serde(default, deserialize_with = "identity::form")]
+    pub node_identity: NodeForm,
+    /// How long a certificate lasts that the server signs: 10 s to 825 days.
+    #[serde(default = "certificate_life")]
+    pub certificate_life: Life<10, { 825 * 86_400 }>,
+    /// How long a join token counts: 1 s to 1 h.
+    #[serde(default = "join_token_life")]
+    pub join_token_life: Life<1, 3600>,
     /// How often agents send heartbeats.
     pub heartbeat_seconds: u32,
     /// After how long a node counts as silent.
     pub silent_after_seconds: u32,
+}
+
+fn ca_key() -> PathBuf {
+    "ca.key".into()
+}
+
+fn certificate_life() -> Life<10, { 825 * 86_400 }> {
+    Life::or(7 * 86_400)
+}
+
+fn join_token_life() -> Life<1, 3600> {
+    Life::or(600)
 }
 
 /// The metrics listener.
@@ -178,6 +212,7 @@ impl Config {
             Some(&mut config.agents.ca),
             Some(&mut config.agents.certificate),
             Some(&mut config.agents.key),
+            Some(&mut config.agents.ca_key),
             config.rest.certificate.as_mut(),
             config.rest.key.as_mut(),
             config.metrics.token_file.as_mut(),
@@ -188,6 +223,7 @@ impl Config {
         ]
         .into_iter()
         .flatten()
+        .chain(config.webhook.iter_mut().flat_map(Webhook::files))
         {
             *path = dir.join(&*path);
         }
@@ -211,6 +247,7 @@ impl Config {
             metrics.key.as_ref(),
         )?;
         self.dialects.check()?;
+        self.webhook.as_ref().map_or(Ok(()), Webhook::check)?;
         self.rest.check()
     }
 

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use gpuquota_core::id::{ProjectId, TenantName};
-use http::Uri;
 use serde::Deserialize;
 
+use super::address;
 use crate::auth::{Algorithm, OWN_ISSUER, Role, limiter};
 
 /// Tokens.
@@ -219,7 +219,7 @@ impl Issuer {
             return Err("kid is for a single key file; a key set names its own".into());
         }
         if let Some(url) = &self.jwks_url {
-            check_url(url)?;
+            address::check("jwks_url", url)?;
         }
         let https = |url: &String| url.starts_with("https:");
         if self.jwks_ca_file.is_some() && !self.jwks_url.as_ref().is_some_and(https) {
@@ -274,22 +274,6 @@ impl AccessKey {
 
 fn plain(text: &str) -> bool {
     (1..=255).contains(&text.len()) && !text.contains(char::is_control)
-}
-
-fn check_url(url: &str) -> Result<(), String> {
-    let rule = "jwks_url must be https://HOST[:PORT]/PATH; http is for 127.0.0.1, [::1] and localhost only";
-    let uri: Uri = url.parse().map_err(|_| rule)?;
-    let (scheme, authority) = (uri.scheme_str(), uri.authority());
-    let Some(authority) = authority.filter(|a| !a.as_str().contains('@') && !a.host().is_empty())
-    else {
-        return Err(rule.into());
-    };
-    let loopback = ["127.0.0.1", "[::1]", "localhost"].contains(&authority.host());
-    match scheme {
-        Some("https") => Ok(()),
-        Some("http") if loopback => Ok(()),
-        _ => Err(rule.into()),
-    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80)
 /// A caller with the role admin.
 pub struct Caller {
     token: String,
+    reason: Option<String>,
     target: Target,
 }
 
@@ -50,8 +51,15 @@ impl Caller {
         let server = Outbound::new(url, ca).map_err(anyhow::Error::msg)?;
         Ok(Self {
             token,
+            reason: None,
             target: Target::Running(server),
         })
+    }
+
+    /// What it does it does for this reason, for the audit.
+    #[must_use]
+    pub fn because(self, reason: Option<String>) -> Self {
+        Self { reason, ..self }
     }
 
     /// Of the server in this directory: the one that runs on it, or one that is opened until [`Self::close`].
@@ -65,6 +73,7 @@ impl Caller {
         match Opened::open(dir, &config, clock.clone()).await {
             Ok(opened) => Ok(Self {
                 token,
+                reason: None,
                 target: Target::Opened {
                     router: rest::router(Arc::new(Api {
                         ledger: opened.ledger.clone(),
@@ -109,6 +118,9 @@ impl Caller {
         authorization.set_sensitive(true);
         request = request.header(AUTHORIZATION, authorization);
         request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(reason) = &self.reason {
+            request = request.header(rest::REASON, reason);
+        }
         let request = request.body(body.map_or_else(Bytes::new, |body| body.to_string().into()))?;
         let (status, body) = match &self.target {
             Target::Running(server) => {

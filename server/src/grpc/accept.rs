@@ -10,22 +10,32 @@ use std::time::Duration;
 use gpuquota_core::id::NodeName;
 use gpuquota_proto::MESSAGE_LIMIT_BYTES;
 use gpuquota_proto::agent_v1::agent_server::AgentServer;
-use gpuquota_proto::identity::peer_identity;
+use gpuquota_proto::agent_v1::joining_server::JoiningServer;
+use gpuquota_proto::authorities::behind_client;
+use gpuquota_proto::form::NodeForm;
+use gpuquota_proto::identity::peer_identity_as;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::peer::Peer;
+use super::joining::JoinService;
+use super::peer::{Caller, Peer};
+use super::route::Route;
 use super::stream::AgentService;
-use crate::tls::{Certificates, Handshakes, handshake};
+use crate::tls::{AgentConfigs, Certificates, Handshakes, agents_handshake};
 
 /// Handshakes under way at once.
 const HANDSHAKES: usize = 256;
+/// Connections without a certificate at once, and how long one may last: a node joins in one call.
+const JOINING: usize = 64;
+const JOIN_DEADLINE: Duration = Duration::from_secs(30);
+/// Largest message of joining either way, in bytes.
+const JOIN_MESSAGE: usize = 64 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 
@@ -36,6 +46,8 @@ pub struct AgentListener {
     pub listener: TcpListener,
     /// Read again for every connection that finds them changed.
     pub certificates: Arc<Certificates>,
+    /// How certificates name nodes.
+    pub form: NodeForm,
 }
 
 /// Serves agents until `stop`.
@@ -43,15 +55,19 @@ pub struct AgentListener {
 /// # Errors
 /// When HTTP/2 fails as a whole.
 pub async fn serve(
-    agents: AgentListener,
+    listener: AgentListener,
     service: AgentService,
+    joining: JoinService,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (accepted, incoming) = mpsc::channel(64);
-    let accepting = tokio::spawn(accept(agents, accepted, stop.clone()));
-    let service = AgentServer::new(service)
+    let accepting = tokio::spawn(accept(listener, accepted, stop.clone()));
+    let agents = AgentServer::new(service)
         .max_decoding_message_size(MESSAGE_LIMIT_BYTES)
         .max_encoding_message_size(MESSAGE_LIMIT_BYTES);
+    let joining = JoiningServer::new(joining)
+        .max_decoding_message_size(JOIN_MESSAGE)
+        .max_encoding_message_size(JOIN_MESSAGE);
     let served = tonic::transport::Server::builder()
         .max_concurrent_streams(4)
         .concurrency_limit_per_connection(4)
@@ -61,7 +77,7 @@ pub async fn serve(
         .http2_max_pending_accept_reset_streams(Some(16))
         .http2_max_local_error_reset_streams(Some(64))
         .serve_with_incoming_shutdown(
-            service,
+            Route { agents, joining },
             ReceiverStream::new(incoming),
             stop.cancelled_owned(),
         )
@@ -76,6 +92,7 @@ async fn accept(
     stop: CancellationToken,
 ) {
     let handshakes = Handshakes::new(HANDSHAKES);
+    let joining = Arc::new(Semaphore::new(JOINING));
     loop {
         let room = handshakes.room().await;
         let next = tokio::select! {
@@ -94,9 +111,10 @@ async fn accept(
             tracing::debug!(peer.address = %address, "too many handshakes from one address");
             continue;
         };
-        let (acceptor, accepted) = (agents.certificates.acceptor(), accepted.clone());
+        let (configs, accepted) = (agents.certificates.configs(), accepted.clone());
+        let (joining, form) = (joining.clone(), agents.form.clone());
         tokio::spawn(async move {
-            let shaken = identified(acceptor, stream, address).await;
+            let shaken = identified(configs, &form, joining, stream, address).await;
             drop(begun);
             if let Some(connection) = shaken {
                 // The server has stopped when nobody takes it.
@@ -108,7 +126,9 @@ async fn accept(
 }
 
 async fn identified(
-    acceptor: TlsAcceptor,
+    configs: AgentConfigs,
+    form: &NodeForm,
+    joining: Arc<Semaphore>,
     stream: TcpStream,
     address: SocketAddr,
 ) -> Option<AgentConnection> {
@@ -116,15 +136,35 @@ async fn identified(
     let refused = |reason: &dyn std::fmt::Display| {
         tracing::warn!(peer.address = %address, reason = %reason, "an agent's connection was refused");
     };
-    let stream = match handshake(acceptor, stream).await {
+    let authorities = configs.authorities.clone();
+    let (stream, joins) = match agents_handshake(configs, stream).await {
         Ok(stream) => stream,
         Err(error) => {
             refused(&error);
             return None;
         }
     };
+    if joins {
+        return match joining.try_acquire_owned() {
+            Ok(room) => Some(AgentConnection {
+                stream,
+                caller: Caller {
+                    peer: None,
+                    address,
+                },
+                joining: Some((room, Box::pin(tokio::time::sleep(JOIN_DEADLINE)))),
+            }),
+            Err(_) => {
+                refused(&"too many are joining");
+                None
+            }
+        };
+    }
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let identity = match certificates.first().map(|leaf| peer_identity(leaf)) {
+    let identity = match certificates
+        .first()
+        .map(|leaf| peer_identity_as(leaf, form))
+    {
         Some(Ok(identity)) => identity,
         Some(Err(error)) => {
             refused(&error);
@@ -135,15 +175,21 @@ async fn identified(
             return None;
         }
     };
+    let authority = behind_client(certificates, &authorities);
     match NodeName::new(&identity.node) {
         Ok(node) => Some(AgentConnection {
             stream,
-            peer: Peer {
-                node,
-                serial: identity.serial,
-                not_after_unix_s: identity.not_after_unix_s,
+            caller: Caller {
+                peer: Some(Peer {
+                    node,
+                    serial: identity.serial,
+                    not_after_unix_s: identity.not_after_unix_s,
+                    authority,
+                    address,
+                }),
                 address,
             },
+            joining: None,
         }),
         Err(error) => {
             refused(&error);
@@ -155,13 +201,15 @@ async fn identified(
 /// A connection whose peer is known.
 struct AgentConnection {
     stream: TlsStream<TcpStream>,
-    peer: Peer,
+    caller: Caller,
+    /// Its place among those that join, and its end.
+    joining: Option<(OwnedSemaphorePermit, Pin<Box<Sleep>>)>,
 }
 
 impl Connected for AgentConnection {
-    type ConnectInfo = Peer;
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    type ConnectInfo = Caller;
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 
@@ -171,6 +219,11 @@ impl AsyncRead for AgentConnection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some((_, end)) = &mut self.joining
+            && end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

@@ -205,7 +205,8 @@ fn vgpu(key: &DeviceKey, device: &wire::DeviceState) -> Result<Vgpu, Status> {
     }
 }
 
-fn key(key: &wire::DeviceKey) -> Result<DeviceKey, Status> {
+/// A device's address.
+pub(super) fn key(key: &wire::DeviceKey) -> Result<DeviceKey, Status> {
     let key = match (
         key.gpu_uuid.as_str(),
         key.gi,

@@ -6,11 +6,20 @@
 mod accept;
 mod agreement;
 mod convert;
+mod enforcement;
+mod joining;
+mod pace;
 mod peer;
+mod policy_wire;
 mod refusal;
+mod report;
+mod route;
 mod sessions;
 mod stream;
+mod trust;
 
 pub use accept::{AgentListener, serve};
+pub use joining::{JoinService, Signing};
 pub use sessions::Sessions;
 pub use stream::{AgentService, SessionSettings};
+pub use trust::{Authority, Trusting};

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use gpuquota_core::Denied;
 use gpuquota_core::id::{NodeName, Timestamp};
+use gpuquota_core::object::Object;
+use gpuquota_core::{Command, Denied, State};
 use tonic::Status;
 
 use super::peer::Peer;
+use super::trust::Trusting;
 use crate::service::LedgerError;
 
 // How long the peer's certificate is still valid.
@@ -18,8 +20,39 @@ pub(super) fn left(peer: &Peer, now: Timestamp) -> Result<Duration, Status> {
     }
 }
 
+// Whether the authority behind its certificate still counts: a connection outlives the handshake that looked at it.
+pub(super) fn trusted(peer: &Peer, trusting: &Trusting) -> Result<(), Status> {
+    match trusting.counts(peer.authority) {
+        true => Ok(()),
+        false => Err(Status::unauthenticated(
+            "the authority of the client certificate is trusted no more; join again",
+        )),
+    }
+}
+
 pub(super) fn expired() -> Status {
     Status::unauthenticated("the client certificate has expired; renew it")
+}
+
+// Whether the ledger lets this certificate speak for its node.
+pub(super) fn admitted(peer: &Peer, state: &State) -> Result<(), Status> {
+    match state.barred(&peer.node, &peer.serial) {
+        None => Ok(()),
+        Some(barred) => Err(Status::permission_denied(barred.to_string())),
+    }
+}
+
+// A node that is retired in this very moment must not be made anew by its old certificate.
+pub(super) fn unless_retired(state: &State, node: &NodeName, command: Command) -> Command {
+    let object = Object::Node(node.clone());
+    match state.generation(&object) {
+        Some(expected) => Command::IfUnchanged {
+            object,
+            expected,
+            command: Box::new(command),
+        },
+        None => command,
+    }
 }
 
 pub(super) enum Refusal {
@@ -50,7 +83,11 @@ pub(super) fn status(error: LedgerError) -> Status {
     match error {
         LedgerError::Overloaded => Status::resource_exhausted(text),
         LedgerError::Unavailable(_) | LedgerError::Unknown => Status::unavailable(text),
+        LedgerError::Denied(Denied::Changed { .. }) => Status::unavailable(text),
         LedgerError::Denied(Denied::StaleSession) => Status::aborted(text),
+        LedgerError::Denied(Denied::JoinRefused | Denied::Barred(_)) => {
+            Status::permission_denied(text)
+        }
         LedgerError::Denied(Denied::DeviceOfOtherNode { .. }) => Status::failed_precondition(text),
         LedgerError::Denied(_) => Status::invalid_argument(text),
     }
@@ -67,6 +104,7 @@ mod tests {
             node: NodeName::new("n").unwrap(),
             serial: String::new(),
             not_after_unix_s: 100,
+            authority: None,
             address: ([127, 0, 0, 1], 1).into(),
         };
         let left = |ms| left(&peer, Timestamp(ms)).map_err(|status| status.code());

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpuquota_core::event::SilenceReason;
-use gpuquota_core::id::{OpId, Region, Seq, SessionId, Timestamp};
+use gpuquota_core::id::{OpId, Region, Seq, SessionId};
 use gpuquota_core::node::NodeState;
 use gpuquota_core::{Command, Denied, Outcome, State};
 use gpuquota_proto::agent_v1::agent_message::Body as FromAgent;
 use gpuquota_proto::agent_v1::agent_server::Agent;
 use gpuquota_proto::agent_v1::server_message::Body as ToAgent;
 use gpuquota_proto::agent_v1::{
-    Ack, AgentMessage, Heartbeat, Hello, Mark, Report, SendFull, ServerMessage, Welcome,
+    AgentMessage, Heartbeat, Hello, Mark, SendFull, ServerMessage, Welcome,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,12 +20,18 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::agreement::{Agreement, Verdict};
 use super::convert;
-use super::peer::Peer;
-use super::refusal::{Refusal, expired, left, same_node, status};
+use super::enforcement::{TellPolicy, look_again};
+use super::pace::Pace;
+use super::peer::{Caller, Peer};
+use super::refusal::{
+    Refusal, admitted, expired, left, same_node, status, trusted, unless_retired,
+};
 use super::sessions::{Sessions, Told};
+use super::trust::Trusting;
 use crate::clock::Clock;
 use crate::service::liveness::Liveness;
 use crate::service::{Ledger, LedgerError, Origin};
+use crate::webhook::Notices;
 
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// Answers that may wait for a slow agent before its reports wait too.
@@ -42,8 +48,12 @@ pub struct AgentService {
     pub liveness: Arc<Liveness>,
     /// Open sessions.
     pub sessions: Sessions,
+    /// Whose certificates count.
+    pub trusting: Trusting,
     /// How sessions work.
     pub settings: SessionSettings,
+    /// Who is told of steps.
+    pub(crate) notices: Notices,
     /// The server stops.
     pub stop: CancellationToken,
 }
@@ -57,9 +67,6 @@ pub struct SessionSettings {
     pub heartbeat: Duration,
 }
 
-/// Spools in one session; an agent begins one for each full report that it is asked for. Beyond, it connects anew.
-const SPOOLS: usize = 1024;
-
 type Answers = mpsc::Sender<Result<ServerMessage, Status>>;
 
 #[tonic::async_trait]
@@ -70,10 +77,13 @@ impl Agent for AgentService {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = request.extensions().get::<Caller>();
+        let peer = peer.and_then(|caller| caller.peer.clone());
         let peer = peer.ok_or_else(|| Status::unauthenticated("no client certificate"))?;
         // A connection outlives the handshake that looked at the dates.
         left(&peer, self.clock.wall())?;
+        trusted(&peer, &self.trusting)?;
+        admitted(&peer, &self.ledger.read().state)?;
         let mut inbound = request.into_inner();
         let first = tokio::time::timeout(HELLO_DEADLINE, inbound.message());
         let first = first
@@ -88,8 +98,16 @@ impl Agent for AgentService {
         let Told {
             superseded,
             released,
-        } = self.sessions.open(&peer.node, session);
+            judged,
+            barred,
+        } = self.sessions.open(&peer, session);
         let committed = self.ledger.read();
+        // What was said while it was opened is not told.
+        let counts = self.trusting.counts(peer.authority);
+        if !counts || admitted(&peer, &committed.state).is_err() {
+            barred.cancel();
+        }
+        self.liveness.authorities.showed(&peer.node, peer.authority);
         // It may have gone on to another server while this one registered it.
         let newest = committed.state.session(&peer.node);
         if newest.is_some_and(|newest| newest > session) {
@@ -116,9 +134,11 @@ impl Agent for AgentService {
             marked: committed.state.seq(),
             spools: Vec::new(),
             agreement: Agreement::default(),
+            policy: TellPolicy::default(),
+            pace: Pace::default(),
         };
         conversation.send(welcome).await?;
-        tokio::spawn(conversation.run(inbound, superseded, released));
+        tokio::spawn(conversation.run(inbound, superseded, barred, released, judged));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
 }
@@ -132,6 +152,7 @@ impl AgentService {
             boot_id: convert::identifier("boot_id", hello.boot_id)?,
             agent_version: convert::text("agent_version", hello.agent_version, 64)?,
         };
+        let command = unless_retired(&self.ledger.read().state, &peer.node, command);
         let receipt = self.ledger.submit(command, origin(peer, None)).await;
         match receipt.map_err(status)?.outcome {
             Outcome::Session(session) => {
@@ -143,17 +164,21 @@ impl AgentService {
     }
 }
 
-struct Conversation {
-    service: AgentService,
-    peer: Peer,
-    session: SessionId,
+pub(super) struct Conversation {
+    pub(super) service: AgentService,
+    pub(super) peer: Peer,
+    pub(super) session: SessionId,
     answers: Answers,
     /// The last row that the agent was told of.
     marked: Seq,
     /// Spools that reports came from, the last is the present one.
-    spools: Vec<String>,
+    pub(super) spools: Vec<String>,
     /// What heartbeats said so far against what the ledger has.
     agreement: Agreement,
+    /// What it was told of who may hold what.
+    pub(super) policy: TellPolicy,
+    /// How fast its steps may come.
+    pub(super) pace: Pace,
 }
 
 impl Conversation {
@@ -161,18 +186,28 @@ impl Conversation {
         mut self,
         mut inbound: Streaming<AgentMessage>,
         superseded: CancellationToken,
+        barred: CancellationToken,
         mut released: watch::Receiver<Seq>,
+        mut judged: watch::Receiver<Seq>,
     ) {
         let stop = self.service.stop.clone();
         let valid = left(&self.peer, self.service.clock.wall()).unwrap_or(Duration::ZERO);
         let certificate_end = tokio::time::sleep(valid);
         tokio::pin!(certificate_end);
+        let mut trust = self.service.trusting.follow();
+        trust.mark_changed();
         let end = loop {
             // What ends a session goes before what the agent still says.
             let message = tokio::select! {
                 biased;
                 () = superseded.cancelled() => {
                     break Err(Status::aborted("a newer session of this node took over"));
+                }
+                () = barred.cancelled() => {
+                    let committed = self.service.ledger.read();
+                    let why = admitted(&self.peer, &committed.state)
+                        .and_then(|()| trusted(&self.peer, &self.service.trusting));
+                    break Err(why.err().unwrap_or_else(|| Status::unavailable("connect again")));
                 }
                 () = stop.cancelled() => break Err(Status::unavailable("the server is stopping")),
                 () = &mut certificate_end => {
@@ -182,6 +217,19 @@ impl Conversation {
                 Ok(()) = released.changed() => {
                     let row = *released.borrow_and_update();
                     if let Err(status) = self.mark(row).await {
+                        break Err(status);
+                    }
+                    continue;
+                }
+                Ok(()) = trust.changed() => {
+                    let told = trust.borrow_and_update().told.clone();
+                    if let Err(status) = self.tell_trust(told).await {
+                        break Err(status);
+                    }
+                    continue;
+                }
+                () = look_again(&mut judged, self.policy.due) => {
+                    if let Err(status) = self.tell_policy().await {
                         break Err(status);
                     }
                     continue;
@@ -210,7 +258,9 @@ impl Conversation {
             );
             let _ = self.answers.send(Err(status)).await;
         }
-        self.service.sessions.close(&self.peer.node, self.session);
+        if self.service.sessions.close(&self.peer.node, self.session) {
+            self.service.liveness.policies.gone(&self.peer.node);
+        }
     }
 
     async fn handle(&mut self, message: AgentMessage) -> Result<(), Status> {
@@ -233,44 +283,13 @@ impl Conversation {
                 Ok(())
             }
             Some(FromAgent::Hello(_)) => Err(Status::invalid_argument("a second hello")),
+            Some(FromAgent::PolicyHeld(held)) => self.policy_held(held),
+            Some(FromAgent::Intent(intent)) => self.intent(intent).await,
+            Some(FromAgent::Outcome(outcome)) => self.outcome(outcome).await,
+            Some(FromAgent::TrustHeld(held)) => self.trust_held(&held),
             // A message of a newer agent: it will not rely on an answer that it does not get.
             None => Ok(()),
         }
-    }
-
-    async fn report(&mut self, report: Report, heard_at: Timestamp) -> Result<(), Status> {
-        same_node(&self.peer.node, &report.node)?;
-        let read_after = self.read_after(report.read_after);
-        let node = &self.peer.node;
-        let report = convert::report(node, self.session, heard_at, read_after, report)?;
-        let spool_id = report.spool.clone();
-        self.follow_spool(&spool_id)?;
-        let op = format!(
-            "agent/{}/{}/{spool_id}/{}",
-            self.peer.node, self.session.0, report.number
-        );
-        let op = OpId::new(&op).map_err(|e| Status::internal(e.to_string()))?;
-        let answer = match self.submit(Command::Report(report), Some(op)).await {
-            Ok(Outcome::Reported(number)) => ToAgent::Ack(Ack { spool_id, number }),
-            Ok(_) => return Err(Status::internal("the ledger took no report")),
-            Err(Refusal::Gap(reason)) => ToAgent::SendFull(SendFull { reason }),
-            Err(Refusal::End(status)) => return Err(status),
-        };
-        self.send(answer).await
-    }
-
-    // An agent finishes one spool before it begins another, so (session, spool, number) never comes back.
-    fn follow_spool(&mut self, spool: &str) -> Result<(), Status> {
-        if self.spools.last().is_some_and(|last| last == spool) {
-            return Ok(());
-        }
-        if self.spools.len() >= SPOOLS || self.spools.iter().any(|left| left == spool) {
-            return Err(Status::invalid_argument(
-                "a session goes through its spools once and in order",
-            ));
-        }
-        self.spools.push(spool.to_owned());
-        Ok(())
     }
 
     async fn heartbeat(&mut self, heartbeat: Heartbeat, now_ms: u64) -> Result<(), Status> {
@@ -331,13 +350,17 @@ impl Conversation {
     }
 
     // A mark counts in the session that it was given in, and only one that was given.
-    fn read_after(&self, said: Option<Mark>) -> Option<Seq> {
+    pub(super) fn read_after(&self, said: Option<Mark>) -> Option<Seq> {
         let said = said.filter(|said| said.session == self.session.0);
         said.map(|said| Seq(said.seq))
             .filter(|row| *row <= self.marked)
     }
 
-    async fn submit(&self, command: Command, op: Option<OpId>) -> Result<Outcome, Refusal> {
+    pub(super) async fn submit(
+        &self,
+        command: Command,
+        op: Option<OpId>,
+    ) -> Result<Outcome, Refusal> {
         let origin = origin(&self.peer, op);
         match self.service.ledger.submit(command, origin).await {
             Ok(receipt) => Ok(receipt.outcome),
@@ -348,7 +371,7 @@ impl Conversation {
         }
     }
 
-    async fn send(&self, body: ToAgent) -> Result<(), Status> {
+    pub(super) async fn send(&self, body: ToAgent) -> Result<(), Status> {
         let message = ServerMessage { body: Some(body) };
         let sent = self.answers.send(Ok(message)).await;
         sent.map_err(|_| Status::cancelled("the agent is gone"))

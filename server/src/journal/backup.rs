@@ -163,6 +163,10 @@ fn small_files(dir: &Path, config: &Config) -> Vec<(PathBuf, bool)> {
         (dir.join("ca.key"), true),
     ];
     files.extend(config.files());
+    // Of a rotation that is under way; without its keys the rest of it is worth nothing.
+    let rotation = std::fs::read_dir(dir.join(crate::rotation::FOLDER));
+    let rotation = rotation.into_iter().flatten().flatten();
+    files.extend(rotation.map(|entry| (entry.path(), true)));
     files.sort();
     files.dedup();
     files.retain(|(path, _)| path.exists());

@@ -2,10 +2,12 @@
 //!
 //! Ledger gauges are the same on every replica: aggregate them with `max by`, never with `sum`.
 
+mod authority;
 mod drains;
 mod leases;
 mod licences;
 mod meter;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,16 +22,18 @@ use gpuquota_core::id::{NodeName, QuotaId, TenantName, Timestamp};
 use gpuquota_core::limit::Limit;
 use gpuquota_core::node::{Node, NodeState};
 use gpuquota_core::quota::Quota;
-use gpuquota_core::usage::{Usage, ViolationClass, usage};
+use gpuquota_core::step::StepClass;
+use gpuquota_core::usage::{Usage, usage};
 use gpuquota_proto::exposition::{CONTENT_TYPE, Families, Labels, admits, truth};
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::clock::Clock;
-use crate::grpc::Sessions;
+use crate::grpc::{Sessions, Trusting};
 use crate::service::Ledger;
 use crate::service::liveness::Liveness;
 use crate::tls::Certificates;
+use crate::webhook::Notices;
 
 /// What a scrape reads.
 pub struct Metrics {
@@ -41,6 +45,10 @@ pub struct Metrics {
     pub liveness: Arc<Liveness>,
     /// Open agent streams.
     pub sessions: Sessions,
+    /// Whose certificates count.
+    pub trusting: Trusting,
+    /// Who is told of steps.
+    pub(crate) notices: Notices,
     /// Token that every scrape must carry.
     pub token: Option<String>,
     /// Each TLS listener's certificate.
@@ -103,11 +111,17 @@ impl Metrics {
             .row(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
         let usages = usages(state);
         quotas(&mut families, state, &usages);
-        violations(&mut families, &usages);
+        violations(&mut families, state, &usages);
         leases::leases(&mut families, state, self.clock.wall());
         licences::licences(&mut families, state);
         drains::drains(&mut families, state);
         self.nodes(&mut families, state);
+        let nodes = state.nodes().map(|(name, _)| name);
+        let counts = self.liveness.authorities.counts(nodes);
+        authority::authority(&mut families, &self.trusting.now(), &counts);
+        let now_ms = self.clock.boot_ms();
+        steps::steps(&mut families, state, &self.liveness.policies, now_ms);
+        steps::webhook(&mut families, &self.notices);
         families
             .gauge(
                 "gpuquota_agent_sessions",
@@ -296,21 +310,26 @@ fn quotas(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName,
     );
 }
 
-fn violations(families: &mut Families, usages: &BTreeMap<&TenantName, Usage>) {
-    let mut counts: BTreeMap<(&TenantName, &NodeName, ViolationClass), u64> = BTreeMap::new();
+fn violations(families: &mut Families, state: &State, usages: &BTreeMap<&TenantName, Usage>) {
+    let mut counts: BTreeMap<(&str, &NodeName, StepClass), u64> = BTreeMap::new();
     for (tenant, usage) in usages {
         for violation in &usage.violations {
-            let key = (*tenant, &violation.node, violation.class);
+            let key = (tenant.as_str(), &violation.node, violation.class.into());
             *counts.entry(key).or_insert(0) += 1;
         }
     }
+    let nobodys = state.devices().filter(|(_, it)| it.report.unattributed);
+    for (_, device) in nobodys {
+        let key = ("", &device.node, StepClass::Unattributed);
+        *counts.entry(key).or_insert(0) += 1;
+    }
     let mut rows = families.gauge(
         "gpuquota_violations",
-        "Devices held without justification by the ledger, by tenant, node and class.",
+        "Devices held without justification by the ledger, by tenant (empty: processes of nobody), node and class.",
     );
     for ((tenant, node, class), count) in counts {
         let labels = [
-            ("tenant", tenant.as_str()),
+            ("tenant", tenant),
             ("node", node.as_str()),
             ("class", class.as_str()),
         ];

@@ -13,7 +13,8 @@ use crate::auth::Principal;
 use crate::service::audit::{Denial, Last};
 
 /// Why a change is made, for the audit.
-const REASON: &str = "x-audit-reason";
+/// Header for why.
+pub(crate) const REASON: &str = "x-audit-reason";
 const LONGEST_REASON: usize = 255;
 
 /// What is known of a request, as far as it came.

@@ -7,6 +7,7 @@ mod audited;
 mod call;
 mod credential;
 mod docs;
+mod enforcement_schema;
 mod explain;
 mod freshness;
 mod front;
@@ -29,11 +30,12 @@ mod reply;
 mod routes;
 mod serve;
 mod status;
-mod time;
+pub(crate) mod time;
 #[cfg(test)]
 mod walk;
 mod workspace;
 
+pub(crate) use audited::REASON;
 pub use call::Api;
 pub use front::router;
 pub use kept::Kept;

@@ -8,6 +8,7 @@ use utoipa::openapi::schema::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::rest::enforcement_schema;
 use crate::rest::json::LARGEST_COUNT;
 use crate::rest::native::page;
 
@@ -81,6 +82,16 @@ names! {
     Moment = text(40).description(Some(
         "Number of a journal row, or an RFC 3339 time: the answer is as it was after that row, or at that time.",
     ));
+    /// A SHA-256.
+    Sha256 = text(64)
+        .pattern(Some("^[0-9a-f]{64}$"))
+        .description(Some("A SHA-256, 64 lower-case hexadecimal digits."));
+    /// Serial number of a certificate.
+    CertificateSerial = text(59)
+        .pattern(Some("^[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){0,19}$"))
+        .description(Some("Serial number of a certificate, hexadecimal, as the log and the audit show it."));
+    /// How long a join token counts, seconds.
+    JoinTokenTtl = integer(1, 3600);
     /// A GPU.
     GpuUuid = slug(96, "A-Za-z0-9-", "UUID of a GPU, e.g. `GPU-8a56a4bc-6b3f-4e0f-9a3d-3f6a3a1c0b11`.");
     /// The address of a device.
@@ -162,9 +173,15 @@ names! {
     Seconds = integer(0, 365 * 24 * 60 * 60).description(Some("Seconds; at most 365 days."));
     /// What the ledger does not justify.
     ViolationClass = words(
-        &["squatter", "foreign", "over_quota", "over_node_limit", "ghost"],
+        &["squatter", "foreign", "over_quota", "over_node_limit", "unattributed", "ghost"],
         "No quota fits, or no lease where one is required; somebody else's node or lease; more than the quotas that fit, \
-         or more cards of a node than its resource group allows; or the opposite: leased, and nothing runs.",
+         or more cards of a node than its resource group allows; processes of nobody that the agent's rules know; or the \
+         opposite: leased, and nothing runs.",
+    );
+    /// How far an agent may go.
+    EnforcementMode = words(
+        &["observe", "warn", "restrict", "evict"],
+        "Rows and metrics; and people are told; and new opens are denied; and its processes are ended.",
     );
     /// Yes.
     True = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true]));
@@ -266,6 +283,14 @@ names! {
         )))
         .required("nvml")
         .property("nvml_detail", any_text().description(Some("One line for a person.")));
+    /// How far agents go, how slowly, and when not.
+    EnforcementFields = enforcement_schema::one();
+    /// What one quota says of enforcement, or null.
+    QuotaEnforcement = enforcement_schema::one_or_null();
+    /// What is chosen of enforcement for the whole ledger.
+    EnforcingFields = enforcement_schema::all();
+    /// For how long a person lets steps through.
+    ConfirmationSeconds = integer(0, 24 * 60 * 60).description(Some("Seconds; at most a day."));
     /// An answer with nothing to tell.
     Nothing = ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(0));
     /// Any text.

@@ -235,7 +235,7 @@ fn kind_of(denied: &Denied) -> Kind {
     match denied {
         Denied::BelowUse { .. } => Kind::BelowUse,
         Denied::InUse { .. } => Kind::InUse,
-        Denied::ReferenceTaken { .. } => Kind::IdTaken,
+        Denied::ReferenceTaken { .. } | Denied::JoinRefused => Kind::IdTaken,
         Denied::NodeBound { .. } => Kind::NodeBound,
         Denied::DedicatedWithoutNodes => Kind::MissingField,
         Denied::NodesWithoutDedicated => Kind::Contradiction,
@@ -261,7 +261,8 @@ fn kind_of(denied: &Denied) -> Kind {
         Denied::LeaseOver { .. } => Kind::LeaseOver,
         Denied::Changed { .. } => Kind::Changed,
         // Answers to agents; no REST command draws them.
-        Denied::StaleSession
+        Denied::Barred(_)
+        | Denied::StaleSession
         | Denied::ReportGap { .. }
         | Denied::DeviceOfOtherNode { .. }
         | Denied::TooManyDevices { .. }

@@ -20,7 +20,7 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
 
 /// Writes a time.
 #[must_use]
-pub(super) fn format(time: Timestamp) -> String {
+pub(crate) fn format(time: Timestamp) -> String {
     let time = jiff::Timestamp::from_millisecond(time.0).unwrap_or(jiff::Timestamp::MAX);
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

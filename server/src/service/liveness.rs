@@ -5,11 +5,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gpuquota_core::id::NodeName;
 
+use super::authorities::Authorities;
+use super::policies::Policies;
+
 /// Last signs of life, in milliseconds of the boot clock.
 #[derive(Debug)]
 pub struct Liveness {
     started_ms: u64,
     nodes: Mutex<HashMap<NodeName, Heard>>,
+    /// Which policy each node was sent, and holds.
+    pub policies: Policies,
+    /// Whose certificate each node has, and whom it trusts.
+    pub authorities: Authorities,
 }
 
 /// One node's last signs of life.
@@ -28,6 +35,8 @@ impl Liveness {
         Self {
             started_ms: now_ms,
             nodes: Mutex::default(),
+            policies: Policies::default(),
+            authorities: Authorities::default(),
         }
     }
 

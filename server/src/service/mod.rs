@@ -2,6 +2,7 @@
 
 mod ahead;
 pub mod audit;
+pub mod authorities;
 mod batch;
 mod batcher;
 mod beginnings;
@@ -9,6 +10,7 @@ mod catching_up;
 mod fold;
 pub mod history;
 pub mod liveness;
+pub mod policies;
 mod replicas;
 mod shared;
 mod snapshot;

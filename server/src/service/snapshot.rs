@@ -17,7 +17,7 @@ use super::Committed;
 use crate::store::Hash;
 
 /// Grows with every change of what a state's JSON means.
-pub(crate) const FORMAT: u32 = 6;
+pub(crate) const FORMAT: u32 = 7;
 const KEEP: usize = 3;
 
 /// Where snapshots are kept and how often one is due.

@@ -8,12 +8,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gpuquota_proto::authorities::behind_server;
+use gpuquota_proto::pinned::{JOIN_ALPN, Pin};
 use gpuquota_proto::tls::{HttpsFiles, TlsError, TlsFiles};
-use gpuquota_proto::tls::{https_config, not_after_unix_s, server_config};
+use gpuquota_proto::tls::{
+    chain, https_config, join_server_config, not_after_unix_s, server_config,
+};
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 pub(crate) use handshakes::Handshakes;
 
@@ -30,27 +36,46 @@ pub struct Certificates {
 
 #[derive(Debug)]
 enum Files {
-    Mutual(TlsFiles),
+    /// And chains of other authorities that are trusted, for whoever joins by their keys.
+    Mutual(TlsFiles, Vec<HttpsFiles>),
     Https(HttpsFiles),
 }
 
 #[derive(Debug)]
 struct Used {
     config: Arc<ServerConfig>,
+    /// For agents that have no certificate yet, each with the authority behind it; the usual one first.
+    join: Vec<Joinable>,
+    authorities: Arc<Vec<CertificateDer<'static>>>,
     not_after_unix_s: i64,
     stamps: Vec<Stamp>,
 }
 
+type Joinable = (Option<Pin>, Arc<ServerConfig>);
+
+/// For an agent with a certificate, and for one that joins.
+pub(crate) struct AgentConfigs {
+    config: Arc<ServerConfig>,
+    join: Vec<Joinable>,
+    /// Those that the agent's chain may end in.
+    pub(crate) authorities: Arc<Vec<CertificateDer<'static>>>,
+}
+
 /// What changes when a file is written to, replaced, or reached through another link; `None` while it is missing.
-type Stamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
+pub(crate) type Stamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
 
 impl Certificates {
-    /// For agents, who show a certificate themselves. `listener` names it in metrics and the log.
+    /// For agents, who show a certificate themselves. `others` are further chains that agents may be shown when they join, where they
+    /// are there and their authority is trusted. `listener` names it in metrics and the log.
     ///
     /// # Errors
     /// When a file cannot be read or used.
-    pub fn mutual(listener: &'static str, files: TlsFiles) -> Result<Self, TlsError> {
-        Self::new(listener, Files::Mutual(files))
+    pub fn mutual(
+        listener: &'static str,
+        files: TlsFiles,
+        others: Vec<HttpsFiles>,
+    ) -> Result<Self, TlsError> {
+        Self::new(listener, Files::Mutual(files, others))
     }
 
     /// For HTTPS. `listener` names it in metrics and the log.
@@ -87,6 +112,15 @@ impl Certificates {
         self.with_newest(|used| TlsAcceptor::from(used.config.clone()))
     }
 
+    /// The same for an agent that says by ALPN that it joins, and shows no certificate.
+    pub(crate) fn configs(&self) -> AgentConfigs {
+        self.with_newest(|used| AgentConfigs {
+            config: used.config.clone(),
+            join: used.join.clone(),
+            authorities: used.authorities.clone(),
+        })
+    }
+
     fn with_newest<T>(&self, read: impl FnOnce(&Used) -> T) -> T {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = self.files.stamps();
@@ -116,11 +150,17 @@ impl Files {
     // `stamps` are taken before: whatever changes while the files are read is seen the next time.
     fn read(&self, stamps: Vec<Stamp>) -> Result<Used, TlsError> {
         let (config, certificate) = match self {
-            Self::Mutual(files) => (server_config(files)?, &files.certificate),
+            Self::Mutual(files, _) => (server_config(files)?, &files.certificate),
             Self::Https(files) => (https_config(files)?, &files.certificate),
+        };
+        let (join, authorities) = match self {
+            Self::Mutual(files, others) => joinable(files, others)?,
+            Self::Https(_) => (Vec::new(), Vec::new()),
         };
         Ok(Used {
             config: Arc::new(config),
+            join,
+            authorities: Arc::new(authorities),
             not_after_unix_s: not_after_unix_s(certificate)?,
             stamps,
         })
@@ -128,17 +168,47 @@ impl Files {
 
     fn stamps(&self) -> Vec<Stamp> {
         match self {
-            Self::Mutual(files) => vec![
-                stamp(&files.ca),
-                stamp(&files.certificate),
-                stamp(&files.key),
-            ],
+            Self::Mutual(files, others) => [&files.ca, &files.certificate, &files.key]
+                .into_iter()
+                .chain(
+                    others
+                        .iter()
+                        .flat_map(|pair| [&pair.certificate, &pair.key]),
+                )
+                .map(|path| stamp(path))
+                .collect(),
             Self::Https(files) => vec![stamp(&files.certificate), stamp(&files.key)],
         }
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
+// The usual chain, and those of the others that can be used.
+fn joinable(
+    files: &TlsFiles,
+    others: &[HttpsFiles],
+) -> Result<(Vec<Joinable>, Vec<CertificateDer<'static>>), TlsError> {
+    let authorities = chain(&files.ca)?;
+    let shown = |path: &Path| behind_server(&chain(path).ok()?, &authorities);
+    let own = join_server_config(files)?;
+    let mut all = vec![(shown(&files.certificate), Arc::new(own))];
+    for other in others {
+        let Some(pin) = shown(&other.certificate) else {
+            continue;
+        };
+        let files = TlsFiles {
+            ca: files.ca.clone(),
+            certificate: other.certificate.clone(),
+            key: other.key.clone(),
+        };
+        match join_server_config(&files) {
+            Ok(config) => all.push((Some(pin), Arc::new(config))),
+            Err(error) => tracing::warn!(%error, "a chain for agents that join cannot be used"),
+        }
+    }
+    Ok((all, authorities))
+}
+
+pub(crate) fn stamp(path: &Path) -> Stamp {
     let meta = std::fs::metadata(path).ok()?;
     Some((
         meta.dev(),
@@ -151,6 +221,36 @@ fn stamp(path: &Path) -> Stamp {
     ))
 }
 
+/// One handshake of an agent, with its deadline; whether it came to join.
+///
+/// # Errors
+/// With what TLS says, or that the time was up.
+pub(crate) async fn agents_handshake(
+    configs: AgentConfigs,
+    stream: TcpStream,
+) -> io::Result<(TlsStream<TcpStream>, bool)> {
+    let shaking = async {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let named = begun.client_hello().alpn().map(Iterator::collect::<Vec<_>>);
+        let named = named.unwrap_or_default();
+        let joins = named.contains(&JOIN_ALPN);
+        // The chain that ends in the authority whose key it knows, where there is one.
+        let pinned = |(pin, _): &&Joinable| pin.is_some_and(|pin| named.contains(&&*pin.alpn()));
+        let join = configs.join.iter().find(pinned).or(configs.join.first());
+        match join.filter(|_| joins) {
+            Some((_, join)) => Ok((begun.into_stream(join.clone()).await?, true)),
+            None => Ok((begun.into_stream(configs.config).await?, false)),
+        }
+    };
+    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, shaking);
+    shaken.await.unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> io::Error {
+    let reason = "the TLS handshake did not end in time";
+    io::Error::new(io::ErrorKind::TimedOut, reason)
+}
+
 /// One handshake with its deadline.
 ///
 /// # Errors
@@ -160,10 +260,7 @@ pub(crate) async fn handshake(
     stream: TcpStream,
 ) -> io::Result<TlsStream<TcpStream>> {
     let accepting = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream));
-    accepting.await.unwrap_or_else(|_| {
-        let reason = "the TLS handshake did not end in time";
-        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
-    })
+    accepting.await.unwrap_or_else(|_| Err(late()))
 }
 
 #[cfg(test)]

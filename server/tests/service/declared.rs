@@ -82,6 +82,7 @@ pub(crate) fn tenant(name: &str, projects: &[&str]) -> Command {
         frozen: None,
         confined: None,
         lease_mode: None,
+        enforcement: None,
     })
 }
 
@@ -91,6 +92,7 @@ pub(crate) fn region(name: &str, site: Option<&str>) -> Command {
         display_name: None,
         site: site.map(|site| SiteId::new(site).unwrap()),
         lease_mode: None,
+        enforcement: None,
     })
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn tenant(tenant: &str, number: u32) -> Command {
         frozen: None,
         confined: None,
         lease_mode: None,
+        enforcement: None,
     })
 }
 
@@ -56,6 +57,7 @@ pub(crate) fn frozen(tenant: &str, frozen: bool) -> Command {
         frozen: Some(frozen),
         confined: None,
         lease_mode: None,
+        enforcement: None,
     })
 }
 
@@ -70,6 +72,7 @@ pub(crate) fn demo_company() -> Command {
         frozen: None,
         confined: None,
         lease_mode: None,
+        enforcement: None,
     })
 }
 

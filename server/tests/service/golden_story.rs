@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gpuquota_core::archive::Archive;
+use gpuquota_core::ban::{Banned, Serial};
 use gpuquota_core::catalogue::ModelEntry;
 use gpuquota_core::command::{
     CheckOutSeat, CreateLicenceQuota, NodeReport, OnExcess, QuotaName, ReleaseQuota, RequestLease,
@@ -14,6 +15,7 @@ use gpuquota_core::id::{
     Code, DisplayName, GpuModel, GroupName, HostResourceName, Incarnation, LeaseId, NodeName,
     ProductId, QuotaId, Region, SeatId, Seq, SessionId, TenantName, TenantNumber, Timestamp,
 };
+use gpuquota_core::join::{Certified, Digest, Proof};
 use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::licence::Product;
 use gpuquota_core::limit::Limit;
@@ -28,6 +30,7 @@ use gpuquota_server::store::{Hash, Row, Store as _};
 use crate::declared::{
     counter, declared, facts, gpu, host_limit, hosts, node, on, quota, region, tenant, until,
 };
+use crate::golden_steps;
 use crate::running::{HOUR, Running, START, SetClock, keyed};
 
 const MODEL: &str = "nvidia.com/gpu";
@@ -44,6 +47,7 @@ pub(crate) async fn tell(dir: &std::path::Path) {
     leases(&running).await;
     drains(&running).await;
     nodes(&running).await;
+    golden_steps::tell(&running).await;
     own(&running).await;
     running.end().await;
 }
@@ -93,14 +97,13 @@ async fn directory(running: &Running) {
         hardware: [].into(),
         profile: None,
     };
-    let (name, resource) = (
-        model.gpu_model.clone(),
-        HostResourceName::new("gone").unwrap(),
-    );
+    let name = model.gpu_model.clone();
+    let resource = HostResourceName::new("gone").unwrap();
     let settings = Settings {
         drain_notice_ms: 3_600_000,
         ..Settings::default()
     };
+    let digest = Digest::new(&"a".repeat(64)).unwrap();
     running
         .told([
             Command::SetSettings(settings),
@@ -125,6 +128,18 @@ async fn directory(running: &Running) {
                 token: "stolen".into(),
                 until: Timestamp(START + 30 * DAY),
             },
+            Command::MakeJoinToken {
+                hash: digest.clone(),
+                node: node("n1"),
+                ttl_ms: 600_000,
+            },
+            Command::Certify(Certified {
+                node: node("n1"),
+                serial: "0a".into(),
+                key: digest.clone(),
+                not_after: Timestamp(START + 7 * DAY),
+                by: Proof::Token(digest.clone()),
+            }),
         ])
         .await;
     let once = Command::SetQuota(quota("a", "US", MODEL, Limit::Finite(4)));
@@ -333,9 +348,7 @@ async fn drains(running: &Running) {
 
 async fn nodes(running: &Running) {
     let dedicated = on(quota("b", "US", MODEL, Limit::Unlimited), &["n1"]);
-    let name = QuotaName {
-        ..dedicated.name.clone()
-    };
+    let name = dedicated.name.clone();
     running
         .told([
             Command::SetQuota(dedicated),
@@ -354,10 +367,15 @@ async fn nodes(running: &Running) {
     let other = vec![gpu("GPU-9", MODEL, &["nobody"])];
     running.reported("n1", facts(None, None), other).await;
     running
-        .told([Command::RetireNode {
-            node: node("n1"),
-            forced: true,
-        }])
+        .told([
+            Command::RetireNode {
+                node: node("n1"),
+                forced: true,
+            },
+            Command::Ban(Banned::Node(node("n1")), true),
+            Command::Ban(Banned::Node(node("n1")), false),
+            Command::Ban(Banned::Serial(Serial::new("0a").unwrap()), true),
+        ])
         .await;
 }
 

@@ -34,10 +34,10 @@ struct Spooled {
 
 /// One agent.
 pub(crate) struct Agent {
-    world: Arc<World>,
-    node: NodeName,
-    dice: Dice,
-    server: usize,
+    pub(crate) world: Arc<World>,
+    pub(crate) node: NodeName,
+    pub(crate) dice: Dice,
+    pub(crate) server: usize,
     session: Option<SessionId>,
     /// The newest row that it heard of in its session.
     heard: Option<(SessionId, Seq)>,
@@ -45,8 +45,10 @@ pub(crate) struct Agent {
     spool: u64,
     last: u64,
     pending: VecDeque<Spooled>,
-    devices: Vec<DeviceReport>,
+    pub(crate) devices: Vec<DeviceReport>,
     astray: u32,
+    /// Number of the last outcome that it told.
+    pub(crate) outcomes: u64,
 }
 
 impl Agent {
@@ -65,6 +67,7 @@ impl Agent {
             pending: VecDeque::new(),
             devices,
             astray: 0,
+            outcomes: 0,
         };
         agent.begin_spool();
         agent
@@ -76,7 +79,8 @@ impl Agent {
             let thinks = self.dice.delay();
             sleep(Duration::from_millis(thinks)).await;
             match self.dice.below(100) {
-                0..=54 => self.change(),
+                0..=48 => self.change(),
+                49..=54 => self.act().await,
                 55..=79 => self.heartbeat().await,
                 80..=84 => self.ghost().await,
                 85..=89 => self.leave(),
@@ -158,7 +162,7 @@ impl Agent {
         self.report(false, vec![changed]);
     }
 
-    async fn ask(&mut self, command: Command, op: Option<String>) -> Reply {
+    pub(crate) async fn ask(&mut self, command: Command, op: Option<String>) -> Reply {
         let replica = &self.world.replicas[self.server];
         if let Some(handle) = replica.handle() {
             let now_ms = handle.clock.boot_ms();
@@ -174,7 +178,7 @@ impl Agent {
     }
 
     // The session, or a new one at any server.
-    async fn session(&mut self) -> Option<SessionId> {
+    pub(crate) async fn session(&mut self) -> Option<SessionId> {
         if self.session.is_none() {
             self.server = self.world.any(&mut self.dice);
             let command = Command::OpenSession {
@@ -192,7 +196,7 @@ impl Agent {
         self.session
     }
 
-    fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.former.extend(self.session.take());
     }
 
@@ -342,7 +346,7 @@ fn answer(reply: &Reply) -> Option<Answer> {
     }
 }
 
-fn granted(reply: &Reply) -> Option<Outcome> {
+pub(crate) fn granted(reply: &Reply) -> Option<Outcome> {
     match answer(reply)? {
         Answer::Granted(outcome) => Some(outcome),
         Answer::Denied(_) => None,

@@ -5,6 +5,7 @@ use gpuquota_core::command::{
     ChangeLicenceQuota, CheckOutSeat, CreateLicenceQuota, OnExcess, QuotaName, ReleaseQuota,
     RequestLease, SetQuota, SetTenant, SwitchQuota,
 };
+use gpuquota_core::enforcement::{Enforcement, Enforcing, Guard, Mode};
 use gpuquota_core::id::{
     DisplayName, GpuModel, LeaseId, LicenceQuotaId, ProductId, QuotaId, SeatId, TenantNumber,
     Timestamp,
@@ -44,6 +45,8 @@ const TABLE: &[(u64, Make)] = &[
     (3, switch_quota),
     (2, freeze),
     (2, revoke),
+    (3, enforce),
+    (2, confirm_steps),
 ];
 
 /// Any command.
@@ -85,6 +88,14 @@ pub(crate) fn opening() -> Vec<Command> {
     commands.push(Command::SetSettings(Settings {
         confirm_within_ms: 3_000,
         drain_notice_ms: 4_000,
+        enforcing: Enforcing {
+            usual: evicting(),
+            guard: Guard {
+                processes: 1,
+                percent: 100,
+            },
+            ..Enforcing::default()
+        },
         ..Settings::default()
     }));
     commands
@@ -111,6 +122,7 @@ fn tenant_of(name: &str) -> SetTenant {
         frozen: None,
         confined: None,
         lease_mode: None,
+        enforcement: None,
     }
 }
 
@@ -290,6 +302,34 @@ fn freeze(ground: &mut Ground<'_>) -> Command {
         frozen: Some(ground.dice.chance(300)),
         ..tenant_of(name)
     })
+}
+
+fn evicting() -> Enforcement {
+    Enforcement {
+        mode: Mode::Evict,
+        ..Enforcement::default()
+    }
+}
+
+// Mostly as the settings say, which is to evict.
+fn enforce(ground: &mut Ground<'_>) -> Command {
+    let name = ground.dice.pick(&TENANTS);
+    let mode = ground
+        .dice
+        .pick(&[Mode::Observe, Mode::Warn, Mode::Restrict]);
+    let own = ground.dice.chance(400).then(|| Enforcement {
+        mode,
+        ..Enforcement::default()
+    });
+    Command::SetTenant(SetTenant {
+        enforcement: Some(own),
+        ..tenant_of(name)
+    })
+}
+
+fn confirm_steps(ground: &mut Ground<'_>) -> Command {
+    let name = ground.dice.pick(&TENANTS);
+    Command::ConfirmSteps(tenant(name), ground.dice.pick(&[0, 5_000, 60_000]))
 }
 
 fn revoke(ground: &mut Ground<'_>) -> Command {

@@ -25,6 +25,7 @@
 //! unordered map.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod acting;
 mod agent;
 mod chaos;
 #[path = "../../../tests/checker/mod.rs"]
@@ -153,6 +154,10 @@ fn histories_hold_what_they_are_meant_to_hold() {
         "stale_session",
         "operation_reused",
         "snapshot_taken",
+        "steps_begun",
+        "steps_held",
+        "steps_confirmed",
+        "step_ended",
     ] {
         assert!(text.contains(wanted), "no history holds `{wanted}`");
     }

@@ -98,7 +98,7 @@ impl Devices {
                     self.devices.insert(device.key.clone(), entry);
                 }
             }
-            Event::NodeRetired { node } => {
+            Event::NodeRetired { node, .. } => {
                 self.devices.retain(|_, (of, _)| of != node);
             }
             Event::DevicesForgotten { devices, .. } => {
@@ -121,6 +121,11 @@ impl Devices {
     /// A device as its node last said.
     pub(super) fn report(&self, key: &DeviceKey) -> Option<&DeviceReport> {
         self.devices.get(key).map(|(_, report)| report)
+    }
+
+    /// On which node a device is.
+    pub(super) fn node(&self, key: &DeviceKey) -> Option<&NodeName> {
+        self.devices.get(key).map(|(node, _)| node)
     }
 
     // On dedicated nodes it depends on which quota binds them, which is the ledger's own matter.
@@ -177,26 +182,42 @@ impl Devices {
         let charged = self.charged(leases);
         let over = charged
             .iter()
-            .map(|((tenant, region, quota_type, model), charged)| {
-                let mut granted = 0_u64;
-                for entitled in self.quotas.values() {
-                    let key = &entitled.key;
-                    let fits = key.tenant == *tenant
-                        && key.region == *region
-                        && key.quota_type == *quota_type
-                        && CanonicalModel::of(&key.gpu_model) == *model
-                        && !entitled.expired
-                        && entitled.active
-                        && entitled.expires_at.is_none_or(|end| end > at);
-                    granted = match (fits, entitled.limit) {
-                        (false, _) => granted,
-                        (true, Limit::Finite(limit)) => granted.saturating_add(limit.into()),
-                        (true, Limit::Unlimited) => u64::MAX,
-                    };
-                }
-                charged.used().saturating_sub(granted)
-            });
+            .map(|(place, charged)| charged.used().saturating_sub(self.granted(place, at)));
         over.sum()
+    }
+
+    /// Whether a tenant has more than its quotas grant of what this device counts as.
+    pub(super) fn over_there(
+        &self,
+        leases: &Leases,
+        tenant: &TenantName,
+        device: &DeviceKey,
+        at: i64,
+    ) -> bool {
+        let mut charged = self.charged(leases).into_iter();
+        let there =
+            charged.find(|((of, ..), charged)| of == tenant && charged.held.contains(device));
+        there.is_some_and(|(place, charged)| charged.used() > self.granted(&place, at))
+    }
+
+    fn granted(&self, (tenant, region, quota_type, model): &Place, at: i64) -> u64 {
+        let mut granted = 0_u64;
+        for entitled in self.quotas.values() {
+            let key = &entitled.key;
+            let fits = key.tenant == *tenant
+                && key.region == *region
+                && key.quota_type == *quota_type
+                && CanonicalModel::of(&key.gpu_model) == *model
+                && !entitled.expired
+                && entitled.active
+                && entitled.expires_at.is_none_or(|end| end > at);
+            granted = match (fits, entitled.limit) {
+                (false, _) => granted,
+                (true, Limit::Finite(limit)) => granted.saturating_add(limit.into()),
+                (true, Limit::Unlimited) => u64::MAX,
+            };
+        }
+        granted
     }
 
     /// The ledger's own figures after the row.

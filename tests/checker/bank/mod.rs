@@ -4,6 +4,7 @@ mod devices;
 mod leases;
 mod licences;
 mod sessions;
+mod steps;
 
 use std::collections::BTreeSet;
 
@@ -18,6 +19,7 @@ use devices::Devices;
 use leases::Leases;
 use licences::Licences;
 use sessions::Sessions;
+use steps::Steps;
 
 /// What one row breaks.
 #[derive(Default)]
@@ -36,6 +38,7 @@ struct Bank {
     leases: Leases,
     devices: Devices,
     sessions: Sessions,
+    steps: Steps,
     /// Tenants that were given time to end what is over.
     draining: BTreeSet<(TenantName, Group)>,
 }
@@ -68,6 +71,8 @@ impl Bank {
             }
             _ => {}
         }
+        let before_it = (&self.devices, &self.leases);
+        self.steps.take(event, row, before_it, broken);
         self.licences.take(event, row, broken);
         self.leases.take(event, row, &self.devices, broken);
         self.devices.take(event, row);

@@ -19,7 +19,7 @@ use crate::gpu::protocol::Target;
 use crate::gpu::raw::events::{EventSet, RawEvent, address, shutdown, supported};
 
 /// How long one wait for an event takes at most: the worker's end waits for it.
-pub(in crate::gpu) const WAIT_MS: u32 = 300;
+pub(in crate::gpu) const WAIT_MS: u32 = 500;
 /// How long a GPU that could not be registered is left alone.
 const AGAIN: Duration = Duration::from_secs(60);
 /// First and longest pause after a failure.

@@ -1,6 +1,8 @@
 //! The uplink against a real TLS server. Here: the bench that the tests share.
 
+mod acting;
 mod delivery;
+mod dialogue;
 mod trust;
 
 use std::path::Path;
@@ -36,6 +38,7 @@ struct Bench {
     server_files: TlsFiles,
     outbox: Arc<Outbox>,
     reporter: Reporter,
+    dialogue: Arc<Dialogue>,
     status: Arc<UplinkStatus>,
     now: u64,
 }
@@ -60,6 +63,7 @@ impl Bench {
         Self {
             outbox: Arc::new(Outbox::new(spool(dir.path()))),
             reporter: Reporter::new(node, Allowance::default(), Vec::new()),
+            dialogue: Arc::new(Dialogue::new("boot")),
             status: Arc::default(),
             authority,
             server_files,
@@ -77,11 +81,14 @@ impl Bench {
             credentials: Credentials {
                 files,
                 node: "node1".into(),
+                forms: Default::default(),
             },
             boot_id: "boot".into(),
             waits: QUICK,
             outbox: Arc::clone(&self.outbox),
+            dialogue: Arc::clone(&self.dialogue),
             status: Arc::clone(&self.status),
+            authorities: None,
         };
         let stop = CancellationToken::new();
         (tokio::spawn(uplink.run(stop.clone())), stop)

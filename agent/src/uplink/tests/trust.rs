@@ -76,11 +76,14 @@ async fn refusals_of_the_handshake_are_told_from_a_server_that_is_away() {
         credentials: Credentials {
             files: bench.authority.agent(dir.path(), "node1", -3),
             node: "node1".into(),
+            forms: Default::default(),
         },
         boot_id: "boot".into(),
         waits: QUICK,
         outbox: Arc::clone(&bench.outbox),
+        dialogue: Arc::clone(&bench.dialogue),
         status: Arc::default(),
+        authorities: None,
     };
     let stop = CancellationToken::new();
     let ended = uplink.attempt(None, &stop).await;

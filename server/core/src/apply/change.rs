@@ -8,6 +8,7 @@ use crate::state::State;
 impl State {
     pub(crate) fn note_change(&mut self, seq: Seq, event: &Event) {
         self.note_generation(seq, event);
+        self.note_judged(seq, event);
         match event {
             Event::TenantCreated { tenant } => self.changes.tenant(tenant, seq),
             Event::TenantSet(profile) => {
@@ -18,7 +19,8 @@ impl State {
             Event::QuotaExpired { quota }
             | Event::QuotaSwitched { quota, .. }
             | Event::QuotaReleased { quota, .. }
-            | Event::QuotaNoticed { quota, .. } => {
+            | Event::QuotaNoticed { quota, .. }
+            | Event::QuotaEnforcementSet { quota, .. } => {
                 self.note_quota(seq, *quota);
             }
             Event::DrainBegun { tenant, .. }
@@ -35,6 +37,7 @@ impl State {
                 self.changes.nodes(seq);
                 self.changes.all_tenants(seq);
                 self.changes.licences(seq);
+                self.changes.bans(seq);
             }
             Event::SessionOpened { .. } | Event::NodeSilent { .. } | Event::NodeHeard { .. } => {
                 self.changes.nodes(seq);
@@ -53,6 +56,9 @@ impl State {
                     Some(node) => node.devices.iter().cloned().collect(),
                     None => gone.clone(),
                 };
+                if !*full && self.may_change_groups(devices, gone) {
+                    self.changes.rules(seq);
+                }
                 if first || *full || facts.is_some() || self.may_change_groups(devices, gone) {
                     self.changes.nodes(seq);
                 }
@@ -85,16 +91,25 @@ impl State {
             | Event::SeatSet(_)
             | Event::SeatReleased { .. }
             | Event::SeatExpired { .. } => self.changes.licences(seq),
+            // What is used stays, what is justified may not.
+            Event::RegionSet(_) | Event::GroupRemoved { .. } | Event::CardLimitSet { .. } => {
+                self.changes.rules(seq);
+            }
+            Event::Banned(_) => self.changes.bans(seq),
             // Nobody keeps figures that depend on these.
-            Event::RegionSet(_)
+            Event::StepsBegun(_)
+            | Event::StepsHeld(_)
+            | Event::StepsConfirmed(_)
+            | Event::StepEnded(_)
             | Event::GroupSet(_)
-            | Event::GroupRemoved { .. }
-            | Event::CardLimitSet { .. }
             | Event::HostResourceSet(_)
             | Event::HostResourceRemoved { .. }
             | Event::HostLimitSet { .. }
-            | Event::CounterSet { .. }
+            | Event::CounterSet(_)
             | Event::TokenRevoked { .. }
+            | Event::JoinTokenMade(_)
+            | Event::NodeCertified(_)
+            | Event::Unbanned(_)
             | Event::NodeSettled { .. }
             | Event::SnapshotTaken { .. }
             | Event::HourClosed { .. }

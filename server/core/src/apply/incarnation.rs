@@ -16,6 +16,7 @@ impl State {
             &mut self.rows.next_licence_quota,
             &mut self.rows.next_seat,
             &mut self.rows.next_lease,
+            &mut self.rows.steps.next,
         ] {
             *next = first.max(*next);
         }

@@ -5,11 +5,15 @@ mod change;
 mod directory;
 mod drain;
 mod incarnation;
+mod join;
+mod judged;
 mod lease;
 mod licence;
 mod meter;
 mod node;
+mod steps;
 
+use crate::ban::Ban;
 use crate::command::{Answer, Outcome};
 use crate::event::{Event, KeptAnswer, Record};
 use crate::id::{OpId, QuotaId, Seq, Timestamp};
@@ -34,6 +38,7 @@ impl State {
             self.apply_event(at, event);
         }
         self.meter_touched(at);
+        self.forget_holds(at);
         if let (Some(op), Some(replay)) = (op, &record.replay) {
             let operation = Operation {
                 at,
@@ -74,6 +79,7 @@ impl State {
             self.index.revoked.remove(&oldest);
             self.rows.revoked.remove(&oldest.1);
         }
+        self.forget_join_tokens(at);
     }
 
     // What is in force is changed, not the terms.
@@ -124,12 +130,14 @@ impl State {
                 self.rows.models.remove(gpu_model);
                 self.name_models_again();
             }
-            Event::CounterSet {
-                project,
-                site,
-                kind,
-                counter,
-            } => self.set_counter(project, site.as_ref(), kind, counter.as_ref()),
+            Event::CounterSet(set) => {
+                self.set_counter(
+                    &set.project,
+                    set.site.as_ref(),
+                    &set.kind,
+                    set.counter.as_ref(),
+                );
+            }
             Event::ProductSet(product) => {
                 self.rows.products.insert(product.id, product.clone());
             }
@@ -167,6 +175,7 @@ impl State {
                         .as_ref()
                         .filter(|old| old.expires_at == *expires_at)
                         .and_then(|old| old.noticed),
+                    enforcement: old.as_ref().and_then(|old| old.enforcement.clone()),
                     created_at: old.as_ref().map_or(at, |old| old.created_at),
                     updated_at: at,
                 };
@@ -242,7 +251,7 @@ impl State {
             ),
             Event::NodeSettled { node } => self.settle_node(node),
             Event::NodeSilent { node, reason: _ } => self.set_node_state(node, NodeState::Silent),
-            Event::NodeRetired { node } => self.retire_node(node),
+            Event::NodeRetired { node, barred } => self.retire_node(node, *barred),
             Event::DevicesForgotten { node, devices } => self.forget_devices(node, devices),
             Event::NodeHeard { node } => self.set_node_state(node, NodeState::Up),
             Event::SettingsSet(settings) => self.rows.settings = settings.clone(),
@@ -303,11 +312,29 @@ impl State {
                 group,
                 reason: _,
             } => self.end_drain(tenant, group),
+            Event::QuotaEnforcementSet { quota, enforcement } => {
+                if let Some(quota) = self.rows.quotas.get_mut(quota) {
+                    quota.enforcement.clone_from(enforcement);
+                    quota.updated_at = at;
+                }
+            }
+            Event::StepsBegun(begun) => self.begin_steps(at, begun),
+            Event::StepsHeld(held) => self.hold_steps(at, held),
+            Event::StepsConfirmed(it) => self.confirm_steps(&it.tenant, it.until),
+            Event::StepEnded(ended) => self.end_step(at, ended),
             Event::TokenRevoked { token, until } => {
                 if let Some(old) = self.rows.revoked.insert(token.clone(), *until) {
                     self.index.revoked.remove(&(old, token.clone()));
                 }
                 self.index.revoked.insert((*until, token.clone()));
+            }
+            Event::JoinTokenMade(token) => self.make_join_token(token),
+            Event::NodeCertified(certified) => self.certified(at, certified),
+            Event::Banned(Ban { who }) => {
+                self.rows.bans.insert(who.clone(), at);
+            }
+            Event::Unbanned(Ban { who }) => {
+                self.rows.bans.remove(who);
             }
             Event::SnapshotTaken { seq, digest: _ } => self.rows.snapshot = Some(*seq),
             Event::HourClosed { from, to } => self.close_hours(at, *from, *to),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::OrdSet;
 
+use crate::ban::Readmitted;
 use crate::device::{Device, DeviceKey, DeviceKind, DeviceReport};
 use crate::id::{GroupName, NodeName, Region, Timestamp};
 use crate::node::{Node, NodeFacts, NodeState, SpoolMark};
@@ -18,6 +19,7 @@ impl State {
         groups: Option<&BTreeSet<GroupName>>,
         inventory: Option<&Inventory>,
     ) {
+        self.rows.gone.remove(name);
         let known = self.rows.nodes.get(name);
         let moved = known.filter(|node| node.region != *region);
         let moved: Vec<DeviceKey> = moved
@@ -42,14 +44,18 @@ impl State {
         self.index.place_node(&self.rows, name);
     }
 
-    pub(super) fn retire_node(&mut self, name: &NodeName) {
+    pub(super) fn retire_node(&mut self, name: &NodeName, barred: bool) {
         let Some(node) = self.rows.nodes.get(name).cloned() else {
             return;
         };
         let devices = node.devices.iter().cloned().collect();
         self.forget_devices(name, &devices);
+        self.forget_restrictions(name, |_| true);
         // Should it come back, nothing of a session from before must speak for it.
         self.rows.retired.insert(name.clone(), node.session);
+        if barred {
+            self.rows.gone.insert(name.clone(), Readmitted::default());
+        }
         self.rows.nodes.remove(name);
         self.index.place_node(&self.rows, name);
     }
@@ -63,6 +69,7 @@ impl State {
                 self.recharge_after(key, &old);
             }
         }
+        self.forget_restrictions(name, |key| devices.contains(key));
         self.index.place_node(&self.rows, name);
     }
 
@@ -141,6 +148,9 @@ impl State {
 
     fn put_device(&mut self, node: &NodeName, observed_at: Timestamp, report: &DeviceReport) {
         let old = self.drop_device(&report.key);
+        if let Some(moved) = old.as_ref().filter(|old| old.node != *node) {
+            self.forget_restrictions(&moved.node, |key| *key == report.key);
+        }
         let since = |tenant| {
             let held = old.as_ref().and_then(|old| old.holders.get(tenant));
             held.copied().unwrap_or(observed_at)

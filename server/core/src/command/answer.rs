@@ -37,6 +37,19 @@ pub enum Outcome {
     Session(SessionId),
     /// The highest report number of that spool in the journal.
     Reported(u64),
+    /// Which steps of an intent an agent may take.
+    Steps(StepsAllowed),
+    /// The highest number of an outcome of that boot in the journal.
+    Taken(u64),
+}
+
+/// Which steps of an intent an agent may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepsAllowed {
+    /// Their places in the intent, ascending.
+    pub allowed: Vec<u32>,
+    /// Why not the others, for a person; empty when all are allowed.
+    pub refused: String,
 }
 
 /// What a command was answered.

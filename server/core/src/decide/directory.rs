@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{GpuModel, HostResourceName, LARGEST_NUMBER, ProjectId, TenantName, TenantNumber};
 use crate::limit::Limit;
-use crate::pool::{CardLimitKey, HostLimitKey, HostResource};
+use crate::pool::{CardLimitKey, CounterSet, HostLimitKey, HostResource};
 use crate::state::State;
 use crate::tenant::{MOST_PROJECTS, TenantProfile};
 
@@ -96,6 +96,7 @@ impl State {
         profile.frozen = set.frozen.unwrap_or(profile.frozen);
         profile.confined = set.confined.unwrap_or(profile.confined);
         profile.lease_mode = set.lease_mode.unwrap_or(profile.lease_mode);
+        profile.enforcement = set.enforcement.clone().unwrap_or(profile.enforcement);
         Ok(done(changed(old, &profile, Event::TenantSet)))
     }
 
@@ -255,12 +256,12 @@ impl State {
         if old.is_none() && count >= MOST_COUNTERS {
             return Err(too_many("counters of a project", MOST_COUNTERS));
         }
-        Ok(done(vec![Event::CounterSet {
+        Ok(done(vec![Event::CounterSet(CounterSet {
             project: project.clone(),
             site: site.clone(),
             kind: kind.clone(),
             counter: counter.clone(),
-        }]))
+        })]))
     }
 
     pub(super) fn known_tenant(&self, tenant: &TenantName) -> Result<&TenantProfile, Denied> {

@@ -3,6 +3,7 @@
 mod directory;
 mod displace;
 mod drain;
+mod join;
 mod lease;
 mod licence;
 mod licence_why;
@@ -10,6 +11,7 @@ mod node;
 mod preview;
 mod quota;
 mod retire;
+mod steps;
 mod switch;
 
 pub use preview::Preview;
@@ -107,7 +109,21 @@ impl State {
                 reason,
             } => self.decide_silence(node, *session, *reason),
             Command::MarkHeard { node, session } => self.decide_heard(node, *session, now),
+            Command::SetQuotaEnforcement(quota, enforcement) => {
+                self.decide_set_quota_enforcement(*quota, enforcement.as_ref())
+            }
+            Command::BeginSteps(begin) => self.decide_begin_steps(begin, now),
+            Command::EndStep(end) => self.decide_end_step(end, now),
+            Command::ConfirmSteps(tenant, for_ms) => {
+                Ok(self.decide_confirm_steps(tenant, *for_ms, now))
+            }
             Command::RevokeToken { token, until } => Ok(self.decide_revoke(token, *until, now)),
+            Command::MakeJoinToken { hash, node, ttl_ms } => {
+                self.decide_make_join_token(hash, node, *ttl_ms, now)
+            }
+            Command::Certify(certified) => self.decide_certify(certified, now),
+            Command::Ban(who, true) => self.decide_ban(who),
+            Command::Ban(who, false) => self.decide_unban(who),
             Command::Sweep => Ok(self.decide_sweep(now)),
             Command::NoteUsage { through } => Ok(self.decide_note_usage(*through)),
             Command::NoteSnapshot { seq, digest } => Ok(done(vec![Event::SnapshotTaken {

@@ -65,6 +65,7 @@ impl State {
             reference,
             nodes: nodes.clone(),
             noticed: None,
+            enforcement: None,
             created_at: now,
             updated_at: now,
         };

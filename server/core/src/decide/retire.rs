@@ -40,7 +40,10 @@ impl State {
                 now,
             ));
         }
-        events.push(Event::NodeRetired { node: name.clone() });
+        events.push(Event::NodeRetired {
+            node: name.clone(),
+            barred: true,
+        });
         Ok(done(events))
     }
 

@@ -89,6 +89,13 @@ impl State {
         groups.map(|(group, demand)| (group, *demand))
     }
 
+    /// Groups of which somebody leased a number.
+    pub(crate) fn numbered_groups(&self) -> BTreeSet<Group> {
+        let groups = self.index.demand.values().flatten();
+        let numbered = groups.filter(|(_, demand)| demand.unplaced > 0);
+        numbered.map(|(group, _)| group.clone()).collect()
+    }
+
     /// Quotas of a tenant for one group, ended ones too.
     pub(crate) fn quotas_in<'a>(
         &'a self,

@@ -14,6 +14,7 @@ use crate::id::{
     GroupName, LeaseId, LicenceQuotaId, NodeName, OpId, ProjectId, QuotaId, Reference, SeatId, Seq,
     TenantName, TenantNumber, Timestamp,
 };
+use crate::join::Digest;
 use crate::lease::{Lease, LeasePhase};
 use crate::licence::{LicenceQuota, Seat};
 use crate::quota::{Quota, QuotaKey};
@@ -35,6 +36,7 @@ pub(crate) struct Index {
     pub(crate) held: OrdMap<TenantName, OrdSet<DeviceKey>>,
     pub(crate) operations: OrdSet<(Timestamp, OpId)>,
     pub(crate) revoked: OrdSet<(Timestamp, String)>,
+    pub(crate) join_tokens: OrdSet<(Timestamp, Digest)>,
     pub(crate) catalogue: Catalogue,
     pub(crate) numbers: OrdMap<TenantNumber, TenantName>,
     pub(crate) projects: OrdMap<ProjectId, TenantName>,
@@ -79,6 +81,9 @@ impl Index {
         }
         for (token, until) in &rows.revoked {
             index.revoked.insert((*until, token.clone()));
+        }
+        for (hash, token) in &rows.join_tokens {
+            index.join_tokens.insert((token.until, hash.clone()));
         }
         index.catalogue = Catalogue::of(&rows.models);
         for tenant in rows.tenants.values() {

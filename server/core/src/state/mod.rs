@@ -12,6 +12,7 @@ mod lease;
 mod licence;
 mod meter;
 mod pairs;
+mod steps;
 mod stock;
 mod verify;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use crate::ban::{Banned, Readmitted};
 use crate::catalogue::ModelEntry;
 use crate::command::Answer;
 use crate::device::{Device, DeviceKey};
@@ -30,6 +32,7 @@ use crate::id::{
     OpId, ProductId, ProjectId, QuotaId, Reference, Region, ResourceKind, SeatId, Seq, SessionId,
     SiteId, TenantName, Timestamp,
 };
+use crate::join::{Digest, Joining};
 use crate::lease::Lease;
 use crate::licence::{LicenceQuota, Product, Seat};
 use crate::limit::Limit;
@@ -46,6 +49,7 @@ pub use demand::{Demand, Group};
 pub(crate) use drain::{Drains, NOTICES, notice_at};
 pub(crate) use index::{Index, add_to, remove_from};
 pub(crate) use meter::Meter;
+pub(crate) use steps::{Steps, Together};
 pub use verify::Broken;
 
 /// How long the answer to an operation id is kept, milliseconds (dialects D0.11).
@@ -100,8 +104,19 @@ pub(crate) struct Rows {
     pub(crate) leases: OrdMap<LeaseId, Arc<Lease>>,
     pub(crate) drains: OrdMap<TenantName, Drains>,
     pub(crate) meter: Meter,
+    /// Steps of agents; earlier versions did not keep them.
+    #[serde(default, skip_serializing_if = "Steps::is_empty")]
+    pub(crate) steps: Steps,
     /// Last sessions of nodes that were retired.
     pub(crate) retired: OrdMap<NodeName, SessionId>,
+    /// Join tokens that have not ended.
+    pub(crate) join_tokens: OrdMap<Digest, Joining>,
+    /// Who is refused as a node, since when.
+    #[serde(with = "pairs", skip_serializing_if = "OrdMap::is_empty")]
+    pub(crate) bans: OrdMap<Banned, Timestamp>,
+    /// Nodes that were retired, with the certificates that they were given since.
+    #[serde(skip_serializing_if = "OrdMap::is_empty")]
+    pub(crate) gone: OrdMap<NodeName, Readmitted>,
 }
 
 /// What other systems count for one project, by site and kind.
@@ -287,6 +302,15 @@ impl State {
     #[must_use]
     pub fn revoked(&self, token: &str) -> bool {
         self.rows.revoked.contains_key(token)
+    }
+
+    /// The node that a join token makes its bearer at `now`, and the token's end.
+    #[must_use]
+    pub fn joining(&self, hash: &Digest, now: Timestamp) -> Option<(&NodeName, Timestamp)> {
+        let token = self.rows.join_tokens.get(hash);
+        token
+            .filter(|token| token.until > now)
+            .map(|token| (&token.node, token.until))
     }
 
     /// A node's session.

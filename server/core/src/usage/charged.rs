@@ -95,6 +95,13 @@ impl<'a, 'q> Charged<'a, 'q> {
         charged
     }
 
+    /// Whether quotas bear one more device of the tenant there.
+    pub(crate) fn bears_one_more(mut self, unit: &Unit<'_>) -> bool {
+        let fitting = unit.fitting(&self.order);
+        let kind = self.laid.kind(&fitting);
+        self.laid.lay_one(kind).is_some()
+    }
+
     // Where something was moved, what was charged before it is charged elsewhere now.
     fn settle(&mut self) {
         if !self.laid.moved() {

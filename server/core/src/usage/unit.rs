@@ -20,6 +20,19 @@ pub(crate) struct Unit<'a> {
     device: Option<&'a Device>,
 }
 
+impl<'a> Unit<'a> {
+    /// One that the tenant does not have, as if it began to hold it now.
+    pub(crate) fn asked(key: &'a DeviceKey, device: &'a Device, charge: &'a Charge) -> Self {
+        Self {
+            since: Timestamp(i64::MAX),
+            key,
+            charge,
+            node: &device.node,
+            device: Some(device),
+        }
+    }
+}
+
 impl Unit<'_> {
     /// Quotas that it may be charged to, in order.
     pub(crate) fn fitting(&self, order: &[&Quota]) -> Vec<Place> {

@@ -71,6 +71,7 @@ fn set_tenant() -> impl Strategy<Value = Command> {
                 frozen,
                 confined: None,
                 lease_mode: None,
+                enforcement: None,
             })
         })
 }

@@ -201,7 +201,7 @@ fn a_drain_begins_ends_leases_at_its_deadline_and_is_met_when_they_are_seen_free
 }
 
 #[test]
-fn c074_a_limit_that_is_raised_again_withdraws_the_drain() {
+fn case_74_a_limit_that_is_raised_again_withdraws_the_drain() {
     let mut ledger = mixed();
     granted(
         &mut ledger,
@@ -238,7 +238,7 @@ fn c074_a_limit_that_is_raised_again_withdraws_the_drain() {
 }
 
 #[test]
-fn c073_a_typing_error_shows_whom_it_would_hit_and_ends_nothing_before_the_deadline() {
+fn case_73_a_typing_error_shows_whom_it_would_hit_and_ends_nothing_before_the_deadline() {
     let mut ledger = eight();
     granted(
         &mut ledger,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use gpuquota_core::Command;
 use gpuquota_core::command::{RequestLease, SetTenant};
+use gpuquota_core::enforcement::{Enforcement, Enforcing, Mode};
 use gpuquota_core::id::{GroupName, LeaseId, NodeName, SessionId, TenantName};
 use gpuquota_core::lease::LeasePlacement;
 use gpuquota_core::pool::{Accelerator, CardLimitKey};
@@ -145,6 +146,7 @@ impl LeaseAct {
                 frozen: *frozen,
                 confined: *confined,
                 lease_mode: *lease_mode,
+                enforcement: None,
             }),
             Self::Cards(tenant, cards) => {
                 let key = CardLimitKey {
@@ -196,6 +198,19 @@ impl Wish {
 pub(crate) fn patient() -> Settings {
     Settings {
         drain_notice_ms: 100_000_000_000_000,
+        enforcing: evicting(),
         ..Settings::default()
+    }
+}
+
+/// Nothing lowers a step but what the ledger knows.
+pub(crate) fn evicting() -> Enforcing {
+    Enforcing {
+        usual: Enforcement {
+            mode: Mode::Evict,
+            ..Enforcement::default()
+        },
+        unattributed: Mode::Evict,
+        ..Enforcing::default()
     }
 }

@@ -84,6 +84,7 @@ fn an_expired_quota_a_frozen_and_an_unknown_tenant_are_granted_nothing() {
         frozen: Some(true),
         confined: None,
         lease_mode: None,
+        enforcement: None,
     };
     ledger.ask(&Command::SetTenant(set.clone()), START, None);
     assert_eq!(
@@ -141,6 +142,7 @@ fn dedicated_nodes_keep_others_off_and_a_confined_tenant_on() {
         frozen: None,
         confined: Some(true),
         lease_mode: None,
+        enforcement: None,
     };
     ledger.ask(&Command::SetTenant(set), START, None);
     assert_eq!(

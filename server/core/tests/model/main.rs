@@ -30,6 +30,7 @@ mod metered;
 mod moved;
 mod notices;
 mod overlap;
+mod policies;
 mod promised;
 mod properties;
 mod reference;
@@ -38,6 +39,8 @@ mod retire;
 mod rules;
 mod saying;
 mod settled;
+mod steps;
+mod steps_kept;
 mod switched;
 mod world;
 
@@ -74,6 +77,7 @@ pub(crate) fn cases(usual: u32) -> Config {
 pub(crate) struct Ledger {
     pub(crate) state: State,
     pub(crate) journal: Vec<(Seq, Timestamp, Option<OpId>, Record)>,
+    policies: policies::Policies,
 }
 
 impl Ledger {
@@ -81,7 +85,7 @@ impl Ledger {
     pub(crate) fn of(state: State) -> Self {
         Self {
             state,
-            journal: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -108,6 +112,7 @@ impl Ledger {
         let before = self.state.clone();
         self.state.apply(seq, now, op.as_ref(), &record);
         changes::kept(&before, &self.state);
+        self.policies.follow(&self.state, now);
         self.journal.push((seq, now, op, record));
     }
 

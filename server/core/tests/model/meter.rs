@@ -243,6 +243,7 @@ fn command(what: &Try, naive: &Naive, now: Timestamp) -> Option<Command> {
             frozen: None,
             confined: Some(*confined),
             lease_mode: None,
+            enforcement: None,
         }),
         Try::Store | Try::Restart => return None,
     })

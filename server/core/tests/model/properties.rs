@@ -130,6 +130,7 @@ fn quota((row, id): (Drawn, u64)) -> Quota {
         reference: None,
         nodes: nodes.into_iter().filter(|_| dedicated).map(node).collect(),
         noticed: None,
+        enforcement: None,
         created_at: START,
         updated_at: START,
     }

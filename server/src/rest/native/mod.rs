@@ -1,9 +1,13 @@
 //! The native API: what has no place in any foreign dialect.
 
 pub(super) mod audit;
+pub(super) mod authority;
+pub(super) mod bans;
 pub(super) mod drains;
+pub(super) mod enforcement;
 mod fault;
 pub(super) mod groups;
+pub(super) mod join_tokens;
 pub(super) mod leases;
 pub(super) mod models;
 pub(super) mod nodes;
@@ -14,6 +18,7 @@ pub(super) mod projects;
 pub(super) mod quotas;
 pub(super) mod seats;
 pub(super) mod settings;
+pub(super) mod steps;
 pub(super) mod tenants;
 pub(super) mod tokens;
 pub(super) mod usage;

@@ -17,6 +17,7 @@ use crate::rest::names::{self, FactFields, InventoryFields};
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 use crate::rest::time;
+use crate::service::policies::PolicyOf;
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Nodes)]
@@ -53,6 +54,32 @@ pub(in crate::rest) struct NodeBody<'a> {
     #[schema(value_type = Option<names::Time>, required)]
     observed_at: Option<String>,
     devices: Vec<DeviceBody<'a>>,
+    /// What it was told of who may hold what; null: it has no session with this server, or an earlier state was asked for.
+    #[schema(required)]
+    policy: Option<PolicyBody>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyTold)]
+struct PolicyBody {
+    /// Version that was sent last.
+    #[schema(value_type = u64)]
+    sent: Seq,
+    #[schema(value_type = names::Time)]
+    sent_at: String,
+    /// Version that its agent says it acts by; null: none yet. Where it is not `sent`, the agent has not taken that yet.
+    #[schema(value_type = Option<u64>, required)]
+    held: Option<Seq>,
+}
+
+impl PolicyBody {
+    fn of(policy: PolicyOf) -> Self {
+        Self {
+            sent: policy.sent,
+            sent_at: time::format(policy.sent_at),
+            held: policy.held.map(|(version, _)| version),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -94,8 +121,14 @@ impl<'a> DeviceBody<'a> {
 }
 
 impl<'a> NodeBody<'a> {
-    fn of(state: &'a State, name: &'a NodeName, node: &'a Node) -> Self {
+    fn of(
+        policy: Option<PolicyBody>,
+        state: &'a State,
+        name: &'a NodeName,
+        node: &'a Node,
+    ) -> Self {
         Self {
+            policy,
             name,
             region: &node.region,
             state: node.state,
@@ -115,6 +148,18 @@ impl<'a> NodeBody<'a> {
     }
 }
 
+// What nodes were told by this server; nothing of the past.
+fn policies<'a>(
+    api: &'a Api,
+    call: &Call,
+) -> Result<impl Fn(&NodeName) -> Option<PolicyBody> + use<'a>, Problem> {
+    let present = call.query.single("as_of")?.is_none();
+    Ok(move |node: &NodeName| {
+        let policy = api.liveness.policies.of(node).filter(|_| present);
+        policy.map(PolicyBody::of)
+    })
+}
+
 /// `GET /api/v1/nodes/{name}`. Its generation is about what was said of it, not about what it reports.
 pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let name = call.named("name", NodeName::new)?;
@@ -122,17 +167,24 @@ pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Proble
     let state = &committed.state;
     let node = state.node(&name).ok_or_else(|| none("node"))?;
     let generation = state.generation(&Object::Node(name.clone()));
-    Ok(Reply::ok(NodeBody::of(state, &name, node))?.tagged(generation))
+    Ok(Reply::ok(NodeBody::of(
+        policies(api, call)?(&name),
+        state,
+        &name,
+        node,
+    ))?
+    .tagged(generation))
 }
 
 /// `GET /api/v1/nodes`: every node with what it said of itself, where it belongs and what it has.
 pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let committed = call.read(api).await?;
     let state = &committed.state;
+    let policy = policies(api, call)?;
     Reply::ok(Listed {
         nodes: state
             .nodes()
-            .map(|(name, node)| NodeBody::of(state, name, node))
+            .map(|(name, node)| NodeBody::of(policy(name), state, name, node))
             .collect(),
         seq: state.seq(),
     })

@@ -11,7 +11,8 @@ use gpuquota_core::pool::{HostResource, RegionProfile};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::wire::{lease_mode, none};
+use super::wire::{lease_mode, none, shaped};
+use crate::chosen_enforcement::ChosenEnforcement;
 use crate::chosen_mode::ChosenMode;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, missing};
@@ -32,6 +33,10 @@ pub(in crate::rest) struct RegionBody<'a> {
     /// Whether what runs there needs a lease; `default` is as the settings say.
     #[schema(value_type = names::ChosenLeaseMode)]
     lease_mode: ChosenMode,
+    /// How far agents go about what the ledger does not justify there; absent: the settings say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::EnforcementFields>)]
+    enforcement: Option<ChosenEnforcement>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -63,6 +68,9 @@ fn region_body<'a>(state: &'a State, region: &'a Region) -> RegionBody<'a> {
         name: name.map_or(region.as_str(), DisplayName::as_str),
         site_id: state.site_of(region),
         lease_mode: ChosenMode(profile.and_then(|profile| profile.lease_mode)),
+        enforcement: profile
+            .and_then(|profile| profile.enforcement.clone())
+            .map(ChosenEnforcement),
     }
 }
 
@@ -85,6 +93,7 @@ pub(in crate::rest) async fn put_region(api: &Api, call: &Call) -> Result<Reply,
         display_name: fields.name("name", DisplayName::new)?,
         site: fields.name("site_id", SiteId::new)?,
         lease_mode: lease_mode(&fields)?.and_then(|mode| mode.0),
+        enforcement: shaped::<ChosenEnforcement>(&fields, "enforcement")?.map(|chosen| chosen.0),
     };
     let object = Object::Region(profile.region.clone());
     let command = Command::SetRegion(profile.clone());
@@ -95,6 +104,7 @@ pub(in crate::rest) async fn put_region(api: &Api, call: &Call) -> Result<Reply,
         name: name.map_or(profile.region.as_str(), DisplayName::as_str),
         site_id: profile.site.as_ref(),
         lease_mode: ChosenMode(profile.lease_mode),
+        enforcement: profile.enforcement.clone().map(ChosenEnforcement),
     };
     Ok(Reply::ok(body)?.tagged(written.generation))
 }

@@ -13,7 +13,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::page;
-use super::wire::none;
+use super::wire::{none, shaped};
+use crate::chosen_enforcement::ChosenEnforcement;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, missing};
 use crate::rest::names;
@@ -74,6 +75,9 @@ pub(in crate::rest) struct QuotaBody<'a> {
     /// Days before its end at which notice of it was last given; null: not yet.
     #[schema(required)]
     noticed_days: Option<u32>,
+    /// How far agents go about what counts on it beyond its limit; null: as its tenant says, else its region, else the settings.
+    #[schema(value_type = Option<names::EnforcementFields>, required)]
+    enforcement: Option<ChosenEnforcement>,
 }
 
 impl<'a> QuotaBody<'a> {
@@ -98,6 +102,7 @@ impl<'a> QuotaBody<'a> {
             expired: quota.expired,
             is_active: !quota.switched_off,
             noticed_days: quota.noticed,
+            enforcement: quota.enforcement.clone().map(ChosenEnforcement),
         }
     }
 }
@@ -179,6 +184,22 @@ pub(in crate::rest) async fn patch(api: &Api, call: &Call) -> Result<Reply, Prob
     let committed = api.ledger.read();
     let quota = committed.state.quota(switch.quota);
     let quota = quota.ok_or_else(|| none("quota"))?;
+    let of_tenant = usage(&committed.state, &quota.key.tenant);
+    Ok(Reply::ok(QuotaBody::of(quota, &of_tenant))?.tagged(written.generation))
+}
+
+/// `PUT /api/v1/entitlements/{id}/enforcement`: how far agents go about what counts on it beyond its limit.
+pub(in crate::rest) async fn put_enforcement(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let fields = Fields::parse(&call.body)?;
+    if !fields.has("enforcement") {
+        return Err(missing("enforcement"));
+    }
+    let id = call.named("id", number)?;
+    let chosen = shaped::<ChosenEnforcement>(&fields, "enforcement")?;
+    let command = Command::SetQuotaEnforcement(id, chosen.map(|chosen| chosen.0));
+    let written = call.write(api, Object::Quota(id), command).await?;
+    let committed = api.ledger.read();
+    let quota = committed.state.quota(id).ok_or_else(|| none("quota"))?;
     let of_tenant = usage(&committed.state, &quota.key.tenant);
     Ok(Reply::ok(QuotaBody::of(quota, &of_tenant))?.tagged(written.generation))
 }

@@ -7,7 +7,8 @@ use gpuquota_core::settings::{LeaseMode, Settings};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::wire::word_of;
+use super::wire::{shaped, word_of};
+use crate::chosen_enforcement::ChosenEnforcing;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::{Fields, invalid};
 use crate::rest::names;
@@ -35,6 +36,10 @@ pub(in crate::rest) struct SettingsBody {
     /// How long those who are over a quota that shrank have to leave.
     #[schema(value_type = names::Seconds)]
     drain_notice_seconds: u64,
+    /// How far agents go about what the ledger does not justify; absent: they observe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::EnforcingFields>)]
+    enforcing: Option<ChosenEnforcing>,
 }
 
 impl SettingsBody {
@@ -45,6 +50,9 @@ impl SettingsBody {
             confirm_within_seconds: settings.confirm_within_ms / 1000,
             ghost_after_seconds: settings.ghost_after_ms / 1000,
             drain_notice_seconds: settings.drain_notice_ms / 1000,
+            enforcing: Some(settings.enforcing.clone())
+                .filter(|enforcing| !enforcing.is_usual())
+                .map(ChosenEnforcing),
         }
     }
 }
@@ -72,6 +80,8 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
             .unwrap_or(usual.ghost_after_ms),
         drain_notice_ms: milliseconds(&fields, "drain_notice_seconds", 0)?
             .unwrap_or(usual.drain_notice_ms),
+        enforcing: shaped::<ChosenEnforcing>(&fields, "enforcing")?
+            .map_or(usual.enforcing, |chosen| chosen.0),
     };
     let command = Command::SetSettings(settings.clone());
     let written = call.write(api, Object::Settings, command).await?;

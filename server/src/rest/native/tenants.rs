@@ -8,7 +8,8 @@ use gpuquota_core::tenant::{MOST_PROJECTS, Tenant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::wire::{LimitField, lease_mode, number_of};
+use super::wire::{LimitField, lease_mode, number_of, shaped};
+use crate::chosen_enforcement::ChosenEnforcement;
 use crate::chosen_mode::ChosenMode;
 use crate::rest::call::{Api, Call};
 use crate::rest::json::Fields;
@@ -37,6 +38,10 @@ pub(in crate::rest) struct TenantBody<'a> {
     /// Whether what it runs needs a lease; `default` is as its region says.
     #[schema(value_type = names::ChosenLeaseMode)]
     lease_mode: ChosenMode,
+    /// How far agents go about what it holds beyond its right; absent: its region says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<names::EnforcementFields>)]
+    enforcement: Option<ChosenEnforcement>,
     #[schema(value_type = names::Time)]
     created_at: String,
     #[schema(value_type = names::Time)]
@@ -60,6 +65,7 @@ impl<'a> TenantBody<'a> {
             frozen: profile.frozen,
             confined: profile.confined,
             lease_mode: ChosenMode(profile.lease_mode),
+            enforcement: profile.enforcement.clone().map(ChosenEnforcement),
             created_at: time::format(tenant.created_at),
             updated_at: time::format(tenant.updated_at),
         }
@@ -103,6 +109,11 @@ pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Proble
         frozen: fields.flag("frozen")?,
         confined: fields.flag("confined")?,
         lease_mode: lease_mode(&fields)?.map(|mode| mode.0),
+        enforcement: fields
+            .has("enforcement")
+            .then(|| shaped::<ChosenEnforcement>(&fields, "enforcement"))
+            .transpose()?
+            .map(|chosen| chosen.map(|chosen| chosen.0)),
     };
     let object = Object::Tenant(tenant.clone());
     call.write(api, object.clone(), Command::SetTenant(set))

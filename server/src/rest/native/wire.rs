@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use gpuquota_core::limit::Limit;
+use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -64,6 +65,17 @@ pub(super) fn lease_mode(fields: &Fields) -> Result<Option<ChosenMode>, Problem>
         "lease_mode",
         "must be optional, required or default",
     )
+}
+
+/// Reads an object that has a shape of its own; null is as if it were left out.
+pub(super) fn shaped<T: DeserializeOwned>(
+    fields: &Fields,
+    name: &str,
+) -> Result<Option<T>, Problem> {
+    let value = fields.get(name).cloned().map(serde_json::from_value);
+    value
+        .transpose()
+        .map_err(|error: serde_json::Error| invalid(name, error.to_string()))
 }
 
 /// Reads a number that names something: 1..=2147483647.

@@ -4,11 +4,14 @@
 //! `operation` is what a route says of itself; a file a dialect says it. `body` and `rest::names` are as strict as the parsers.
 
 pub(super) mod audit;
+pub(super) mod authority;
+pub(super) mod bans;
 mod body;
 #[cfg(test)]
 mod checks;
 mod document;
 pub(super) mod drains;
+pub(super) mod enforcement;
 mod faults;
 pub(super) mod gpu_quota;
 pub(super) mod groups;

@@ -7,6 +7,7 @@ use super::operation::Operation;
 use crate::rest::json::LONGEST_LIST;
 use crate::rest::names;
 use crate::rest::native::Health;
+use crate::rest::native::join_tokens::Made;
 use crate::rest::native::nodes::{Declared, Listed, NodeBody};
 use crate::rest::native::tokens::Revoked;
 use crate::rest::status::Kind;
@@ -72,8 +73,8 @@ pub(in crate::rest) fn delete_node() -> Operation {
     Operation::new(
         "retireNode",
         "Forget a node that is no more",
-        "Its devices go with it. What is leased there ends, and says that nobody saw it free. Should its agent come back, \
-         it is a new node.",
+        "Its devices go with it. What is leased there ends, and says that nobody saw it free. Certificates \
+         that it had make it no node again: it comes back by a new join token, or when it is declared.",
     )
     .path::<names::NodeName>("name", "The node.")
     .query::<names::Flag>("force", "Also while it is heard, and while its devices are leased.")
@@ -98,6 +99,24 @@ pub(in crate::rest) fn delete_gpu() -> Operation {
     .problem(Kind::NoSuchObject)
     .problem(Kind::InUse)
     .answers::<names::Nothing>(json!({}))
+}
+
+/// `POST /api/v1/nodes/{name}/join-tokens`.
+pub(in crate::rest) fn post_join_token() -> Operation {
+    let body = Body::new()
+        .required::<names::Sha256>("sha256", "Of the token.")
+        .optional_not_null::<names::JoinTokenTtl>("ttl_seconds", "600 when left out.");
+    let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    Operation::new(
+        "makeJoinToken",
+        "Let a node join once",
+        "The caller makes the token, 32 random bytes, and gives it to the node alone.",
+    )
+    .path::<names::NodeName>("name", "The node that its bearer becomes.")
+    .body(body, json!({ "sha256": digest, "ttl_seconds": 600 }))
+    .problem(Kind::IdTaken)
+    .problem(Kind::InUse)
+    .answers::<Made>(json!({ "node": "gpu02", "until": "2026-11-23T08:00:00Z" }))
 }
 
 /// `POST /api/v1/tokens/revoke`.
@@ -139,6 +158,7 @@ fn node() -> Value {
         "name": "gpu02", "region": "US", "state": "up", "settled": true, "bound_tenant": null, "resource_groups": ["TeslaM40"],
         "inventory": null,
         "facts": { "cpu_cores": 40, "memory_bytes": 33_436_991_488_u64, "driver_version": "580.95.05", "nvml": "ok" },
-        "observed_at": "2026-11-22T08:00:00Z", "devices": [device]
+        "observed_at": "2026-11-22T08:00:00Z", "devices": [device],
+        "policy": { "sent": 4700, "sent_at": "2026-11-22T07:59:58Z", "held": 4700 }
     })
 }

@@ -38,6 +38,7 @@ pub(in crate::rest) fn put_region() -> Operation {
             "site_id",
             "The site that it is part of; left out, the central one.",
         )
+        .optional::<names::EnforcementFields>("enforcement", "How far agents go about what the ledger does not justify there; left out, as the settings say.")
         .optional::<names::ChosenLeaseMode>(
             "lease_mode",
             "Whether what runs there needs a lease; left out, `default`: as the settings say.",

@@ -39,6 +39,28 @@ pub(in crate::rest) fn get() -> Operation {
     .answers::<QuotaBody<'_>>(quota())
 }
 
+/// `PUT /api/v1/entitlements/{id}/enforcement`.
+pub(in crate::rest) fn put_enforcement() -> Operation {
+    let body = Body::new().required::<names::QuotaEnforcement>(
+        "enforcement",
+        "What is left out of it is at its default; null: as the tenant says, else the region, else the settings.",
+    );
+    Operation::new(
+        "setEntitlementEnforcement",
+        "Say how far agents go about what is beyond a quota",
+        "It is nearer than what the tenant, the region and the settings say.",
+    )
+    .path::<names::QuotaId>("id", "The quota's number.")
+    .body(
+        body,
+        json!({ "enforcement": { "mode": "restrict", "grace_seconds": 300 } }),
+    )
+    .problem(Kind::NoSuchObject)
+    .conditional()
+    .tagged()
+    .answers::<QuotaBody<'_>>(quota())
+}
+
 /// `PATCH /api/v1/entitlements/{id}`.
 pub(in crate::rest) fn patch() -> Operation {
     let body = Body::new().required::<names::Flag>(
@@ -70,6 +92,7 @@ fn quota() -> Value {
     json!({
         "id": 7, "tenant": "research", "region": "US", "source": "purchase", "type": "flexible",
         "gpu_model": "nvidia.com/gpu", "limit": 8, "used": 5, "leased": 3, "observed": 4, "nodes": [],
-        "expires_at": "2027-01-01T00:00:00Z", "expired": false, "is_active": true, "noticed_days": 28
+        "expires_at": "2027-01-01T00:00:00Z", "expired": false, "is_active": true, "noticed_days": 28,
+        "enforcement": null
     })
 }

@@ -36,6 +36,10 @@ pub(in crate::rest) fn put() -> Operation {
             "ghost_after_seconds",
             "After how long a leased device on which nothing runs is called a ghost; left out, 3600.",
         )
+        .optional::<names::EnforcingFields>(
+            "enforcing",
+            "How far agents go about what the ledger does not justify; left out, they observe.",
+        )
         .optional::<names::Seconds>(
             "drain_notice_seconds",
             "How long those who are over a quota that shrank have to leave; left out, 86400.",
@@ -60,7 +64,8 @@ pub(in crate::rest) fn violations() -> Operation {
     let row = |class: &str, lease: Option<u64>| {
         json!({
             "class": class, "tenant": "demo", "node": "gpu01", "device": uuid, "since": "2026-11-22T09:00:00Z",
-            "lease": lease
+            "lease": lease, "mode": lease.is_none().then_some("warn"),
+            "held": lease.is_none().then_some("a maintenance window is open"), "last_step": null
         })
     };
     let example =
@@ -68,8 +73,8 @@ pub(in crate::rest) fn violations() -> Operation {
     Operation::new(
         "listViolations",
         "List what the ledger does not justify, and ghosts",
-        "Of the token's tenants; an admin sees all, also tenants that the ledger does not know. What is held stands here \
-         while it is, on a node that is not heard as it was held last.",
+        "Of the token's tenants; an admin sees all, also tenants that the ledger does not know and processes of nobody. \
+         What is held stands here while it is, on a node that is not heard as it was held last.",
     )
     .query::<names::Text>("tenant", "Only this tenant's.")
     .past()

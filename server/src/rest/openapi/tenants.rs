@@ -53,6 +53,10 @@ pub(in crate::rest) fn put() -> Operation {
             "confined",
             "While it has dedicated nodes it is granted nothing elsewhere.",
         )
+        .optional::<names::EnforcementFields>(
+            "enforcement",
+            "How far agents go about what it holds beyond its right; null: as its region says.",
+        )
         .optional::<names::ChosenLeaseMode>(
             "lease_mode",
             "Whether what it runs needs a lease; `default` is as its region says.",

@@ -340,6 +340,8 @@ pub(super) fn path_of(route: &Route, whose: Whose) -> String {
         path += "?resourceGroup=own-group&acceleratorType=gpu";
     } else if route.path == "/api/v1/models" && route.method == Method::DELETE {
         path += "?gpu_model=m";
+    } else if route.path == "/api/v1/bans" && route.method == Method::DELETE {
+        path += "?node=own-node";
     } else if route.path.contains("{uuid}") {
         path += "?force=true";
     }
@@ -359,6 +361,7 @@ fn body_of(route: &Route, whose: Whose) -> String {
         ("POST", "/api/v1/licenses/admin/quotas/") => {
             json!({"tenant": number, "software_product": 1, "max_licenses": 9})
         }
+        (_, "/api/v1/entitlements/{id}/enforcement") => json!({"enforcement": {"mode": "warn"}}),
         ("PATCH", "/api/v1/entitlements/{id}") => json!({"is_active": true}),
         ("PATCH", _) => json!({"max_licenses": 8}),
         (_, "/api/v1/nodes/{name}") => json!({"region": "own-region"}),
@@ -375,6 +378,9 @@ fn body_of(route: &Route, whose: Whose) -> String {
         (_, "/api/v1/seats/{id}/renew" | "/api/v1/leases/{id}/renew") => {
             json!({"ttl_seconds": 700})
         }
+        (_, "/api/v1/tenants/{tenant}/enforcement/confirmation") => json!({"for_seconds": 1}),
+        (_, "/api/v1/nodes/{name}/join-tokens") => json!({"sha256": "0".repeat(64)}),
+        (_, "/api/v1/bans") => json!({"node": "own-node"}),
         (_, "/api/v1/tokens/revoke") => json!({"token": "x"}),
         _ => json!({}),
     };

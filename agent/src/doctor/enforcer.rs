@@ -1,0 +1,80 @@
+//! Whether the privileged half answers, and what it can do on this node.
+
+use super::node::found;
+use super::{Finding, Grade};
+use crate::config::Config;
+use crate::enforce::client::{AskError, Enforcer};
+use crate::enforce::protocol::{Order, Reply};
+
+pub(super) async fn examine(config: Option<&Config>) -> Option<Finding> {
+    let socket = config?.enforcement.socket.clone();
+    Some(graded(Enforcer::new(socket).order(&Order::Can).await))
+}
+
+fn graded(answer: Result<Reply, AskError>) -> Finding {
+    let id = "enforcer";
+    match answer {
+        Ok(Reply::Able {
+            signal: true,
+            restrict: true,
+            ..
+        }) => found(
+            id,
+            Grade::Ok,
+            "signals verified processes, and denies device nodes to control groups",
+        ),
+        Ok(Reply::Able {
+            signal, lacking, ..
+        }) => {
+            let can = if signal { "signals only" } else { "can do little" };
+            found(id, Grade::Warn, format!("{can}: {}", lacking.join("; ")))
+                .advise("mend what it lacks; until then the agent reports and does not do it")
+        }
+        // Only root and the agent's user are answered otherwise.
+        Ok(other) => found(id, Grade::Unknown, format!("does not tell: {other:?}"))
+            .advise("run doctor as the agent's user"),
+        Err(error @ AskError::Away { .. }) => found(
+            id,
+            Grade::Warn,
+            format!("not there, so that violations are reported and nothing is done: {error}"),
+        )
+        .advise("start gpuquota-enforcer.socket, or set `most = \"warn\"` in [enforcement]; run doctor as the agent's user"),
+        Err(error) => found(id, Grade::Warn, error.to_string())
+            .advise("see journalctl --unit=gpuquota-enforcer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn able(signal: bool, restrict: bool) -> Result<Reply, AskError> {
+        Ok(Reply::Able {
+            signal,
+            restrict,
+            lacking: vec!["no bpf file system".to_owned()],
+        })
+    }
+
+    #[test]
+    fn case_77_a_half_that_cannot_act_is_named_with_what_it_lacks() {
+        assert_eq!(graded(able(true, true)).grade, Grade::Ok);
+        for partly in [able(true, false), able(false, false)] {
+            let finding = graded(partly);
+            assert_eq!(finding.grade, Grade::Warn);
+            assert!(finding.found.contains("no bpf file system"));
+        }
+        let refused = Reply::Refused {
+            detail: String::new(),
+        };
+        assert_eq!(graded(Ok(refused)).grade, Grade::Unknown);
+    }
+
+    #[tokio::test]
+    async fn case_77_nobody_at_the_socket_is_no_failure() {
+        let nowhere = Enforcer::new("/nonexistent/enforcer.sock".into());
+        let finding = graded(nowhere.order(&Order::Can).await);
+        assert_eq!(finding.grade, Grade::Warn);
+        assert!(finding.advice.unwrap().contains("gpuquota-enforcer.socket"));
+    }
+}

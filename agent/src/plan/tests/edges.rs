@@ -1,0 +1,149 @@
+//! How much at once, what a rule alone does, what fails, and who shares a group.
+
+use super::*;
+
+#[test]
+fn case_73_so_many_and_no_more_are_ended_within_a_minute() {
+    let mut bench = Bench::new();
+    bench.able.ended_per_minute = 2;
+    bench.able.no_restriction = Some("no bpf".to_owned());
+    let policy = policy(Mode::Evict, &[("b", "G0")]);
+    let crowd: Vec<(u32, &str)> = (1..=5).map(|pid| (pid, "b")).collect();
+    bench.look(0, &seen(0, &[("G0", &crowd)]), &policy);
+    let mut ended = |now: u64| {
+        let mut due = bench.look(now, &seen(now, &[("G0", &crowd)]), &policy);
+        bench.plan.spare(&bench.able, now, &mut due.ask);
+        due.ask.len()
+    };
+    assert_eq!([ended(1000), ended(1001), ended(60_999)], [2, 0, 0]);
+    assert_eq!(ended(61_000), 2);
+}
+
+#[test]
+fn a_rule_alone_warns_and_the_ledger_decides_the_rest() {
+    let mut bench = Bench::new();
+    let ladder = Ladder {
+        mode: Mode::Evict,
+        grace_ms: 0,
+        term_grace_ms: 0,
+    };
+    let only = Rule {
+        only: ["a".to_owned()].into(),
+        otherwise: Class::Foreign,
+    };
+    let mut policy = Policy {
+        others: ladder,
+        rules: [(gpu("G0"), only)].into(),
+        ..Policy::default()
+    };
+    let on = seen(
+        0,
+        &[("G0", &[(1, "a"), (2, "b")]), ("G1", &[(1, "a"), (2, "b")])],
+    );
+    let due = bench.look(0, &on, &policy);
+    assert_eq!(
+        (told(&due), due.ask.len()),
+        (vec![(Rung::Warn, Outcome::Done)], 0)
+    );
+    assert_eq!(
+        bench.plan.violations(),
+        &[((Some("b".to_owned()), Class::Foreign), 1)].into()
+    );
+    // A limit of cards likewise, where the ledger has judged none of them.
+    policy.rules.clear();
+    policy.cards.insert("a".to_owned(), 1);
+    bench.look(1, &on, &policy);
+    assert_eq!(
+        bench.plan.violations(),
+        &[((Some("a".to_owned()), Class::OverNodeLimit), 1)].into()
+    );
+}
+
+#[test]
+fn a_restriction_that_fails_is_tried_again_and_then_gone_without() {
+    let mut bench = Bench::new();
+    let policy = policy(Mode::Evict, &[("b", "G0")]);
+    let on = |at| seen(at, &[("G0", &[(2, "b")])]);
+    bench.look(0, &on(0), &policy);
+    let mut now = 1000;
+    for _ in 0..ATTEMPTS {
+        let due = bench.look(now, &on(now), &policy);
+        assert_eq!(due.ask.len(), 1);
+        assert_eq!(due.ask[0].rung, Rung::Restrict);
+        bench.plan.done(&due.ask[0], Outcome::Failed, "no", now);
+        assert!(
+            bench
+                .look(now + AGAIN_MS - 1, &on(now), &policy)
+                .ask
+                .is_empty()
+        );
+        now += AGAIN_MS;
+    }
+    assert_eq!(bench.go(now, &on(now), &policy), [(Rung::Term, Some(2))]);
+}
+
+#[test]
+fn two_tenants_of_one_group_are_denied_what_each_is_denied() {
+    let mut bench = Bench::new();
+    let shared = Grouped::Theirs("/shared.slice".to_owned());
+    bench.table.groups = [(2, shared.clone()), (3, shared)].into();
+    let mut both = policy(Mode::Restrict, &[("b", "G0"), ("c", "G0")]);
+    let on = seen(0, &[("G0", &[(2, "b"), (3, "c")])]);
+    bench.go(0, &on, &both);
+    assert_eq!(bench.go(1000, &on, &both).len(), 2);
+    both.verdicts.remove(&whom("b", "G0"));
+    let due = bench.look(1001, &on, &both);
+    assert_eq!(due.lift.len(), 1);
+    assert_eq!(
+        bench.plan.restrictions().denied_after(&due.lift[0]),
+        [NODE.to_owned()].into()
+    );
+    bench.plan.done(&due.lift[0], Outcome::Done, "", 1001);
+    both.verdicts.clear();
+    let due = bench.look(1002, &on, &both);
+    assert!(
+        bench
+            .plan
+            .restrictions()
+            .denied_after(&due.lift[0])
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_is_gone_each_time_is_asked_for_less_and_less_often() {
+    let mut bench = Bench::new();
+    let policy = policy(Mode::Evict, &[("b", "G0")]);
+    let on = |at| seen(at, &[("G0", &[(2, "b")])]);
+    bench.look(0, &on(0), &policy);
+    assert_eq!(bench.go(1000, &on(1000), &policy), [(Rung::Restrict, None)]);
+    let mut asked = Vec::new();
+    for now in (1001..100_000).step_by(250) {
+        let due = bench.look(now, &on(now), &policy);
+        for step in &due.ask {
+            asked.push(now);
+            bench.plan.done(
+                step,
+                Outcome::Gone,
+                "it has none of these device nodes open",
+                now,
+            );
+        }
+    }
+    let pauses: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 32_000]);
+}
+
+#[test]
+fn a_group_in_which_somebody_may_hold_the_device_is_not_denied_it() {
+    let mut bench = Bench::new();
+    let shared = Grouped::Theirs("/system.slice/hub.service".to_owned());
+    bench.table.groups = [(2, shared.clone()), (3, shared)].into();
+    let policy = policy(Mode::Evict, &[("b", "G0")]);
+    let on = seen(0, &[("G0", &[(2, "b")]), ("G1", &[(3, "c")])]);
+    bench.look(0, &on, &policy);
+    let due = bench.look(1000, &on, &policy);
+    assert_eq!(told(&due), [(Rung::Restrict, Outcome::Impossible)]);
+    // Its process is ended all the same.
+    assert_eq!(bench.go(1001, &on, &policy), [(Rung::Term, Some(2))]);
+}

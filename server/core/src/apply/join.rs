@@ -1,0 +1,48 @@
+//! Join tokens: made, used by one key, dropped when they end; and what a retired node is given.
+
+use crate::id::Timestamp;
+use crate::join::{Certified, JoinToken, Joining, Proof};
+use crate::state::State;
+
+impl State {
+    pub(super) fn make_join_token(&mut self, token: &JoinToken) {
+        let joining = Joining {
+            node: token.node.clone(),
+            until: token.until,
+            key: None,
+        };
+        let known = self.rows.join_tokens.insert(token.hash.clone(), joining);
+        assert!(known.is_none(), "a join token made twice");
+        self.index
+            .join_tokens
+            .insert((token.until, token.hash.clone()));
+    }
+
+    pub(super) fn certified(&mut self, at: Timestamp, certified: &Certified) {
+        if let Some(given) = self.rows.gone.get_mut(&certified.node) {
+            let over: Vec<String> = given
+                .iter()
+                .filter(|(_, end)| **end <= at)
+                .map(|(serial, _)| serial.clone())
+                .collect();
+            for serial in &over {
+                given.remove(serial);
+            }
+            given.insert(certified.serial.clone(), certified.not_after);
+        }
+        if let Proof::Token(hash) = &certified.by
+            && let Some(token) = self.rows.join_tokens.get_mut(hash)
+        {
+            token.key = Some(certified.key.clone());
+        }
+    }
+
+    pub(super) fn forget_join_tokens(&mut self, at: Timestamp) {
+        while let Some(oldest) = self.index.join_tokens.get_min().cloned()
+            && oldest.0 <= at
+        {
+            self.index.join_tokens.remove(&oldest);
+            self.rows.join_tokens.remove(&oldest.1);
+        }
+    }
+}
