@@ -52,6 +52,7 @@ mod tests {
         Ok(Reply::Able {
             signal,
             restrict,
+            enclose: true,
             lacking: vec!["no bpf file system".to_owned()],
         })
     }

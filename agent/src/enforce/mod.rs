@@ -18,3 +18,9 @@ mod signal;
 
 pub use command::{EnforcerError, EnforcerOptions, enforcer};
 pub use probe::{ProbeOptions, probe_open};
+
+/// Where control groups of version 2 are mounted; `None`: nowhere.
+#[must_use]
+pub fn cgroup_root() -> Option<std::path::PathBuf> {
+    group::hierarchy().ok()
+}

@@ -161,6 +161,9 @@ impl Half {
             Order::Restrict { group, nodes, .. } => self.denials.restrict(group, nodes, asking),
             Order::Lift { group } => self.denials.lift(group),
             Order::KillScope { scope, .. } => kill_scope(scope),
+            Order::Enclose { .. } => Reply::Impossible {
+                detail: String::new(),
+            },
         };
         tracing::warn!(?order, ?reply, asking.pid = asking, "an order");
         reply
@@ -175,6 +178,7 @@ impl Half {
             lacking: lacking.collect(),
             signal: signal.is_ok(),
             restrict: restrict.is_ok(),
+            enclose: false,
         }
     }
 }

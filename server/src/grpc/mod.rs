@@ -8,6 +8,7 @@ mod agreement;
 mod convert;
 mod enforcement;
 mod joining;
+mod leasing;
 mod pace;
 mod peer;
 mod policy_wire;
@@ -20,6 +21,7 @@ mod trust;
 
 pub use accept::{AgentListener, serve};
 pub use joining::{JoinService, Signing};
+pub use leasing::LeaseService;
 pub use sessions::Sessions;
 pub use stream::{AgentService, SessionSettings};
 pub use trust::{Authority, Trusting};
