@@ -57,7 +57,7 @@ mod tests {
     use crate::process::cgroup::membership;
 
     #[test]
-    fn rule_6_a_lease_says_whose_a_process_is_only_in_the_very_group_that_was_made_for_it() {
+    fn a_lease_says_whose_a_process_is_only_in_the_very_group_that_was_made_for_it() {
         let leased = Leased::default();
         let group = "/user.slice/user-7.slice/gpuquota-lease-3.scope";
         leased.add(group, "a");

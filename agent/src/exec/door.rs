@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rule_13_one_user_neither_fills_the_room_nor_asks_without_end() {
+    fn one_user_neither_fills_the_room_nor_asks_without_end() {
         let room = Arc::<Room>::default();
         let seats: Vec<_> = (0..CALLERS_OF_ONE)
             .map(|_| room.enter(1, 0).map_err(ToOwned::to_owned).unwrap())

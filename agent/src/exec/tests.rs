@@ -278,7 +278,7 @@ async fn a_command_starts_with_its_devices_alone_and_its_lease_ends_with_its_las
 }
 
 #[tokio::test]
-async fn rule_13_who_may_ask_for_whom_is_never_said_by_the_caller_alone() {
+async fn who_may_ask_for_whom_is_never_said_by_the_caller_alone() {
     let site = Site::new(Half::default(), &[], &[(7, 3, "mine"), (8, 3, "theirs")]);
     let answer = site.ask("theirs", None).await;
     let (is, text) = why(&answer);
@@ -373,7 +373,7 @@ async fn what_cannot_be_kept_to_its_gpus_leases_nothing_or_gives_it_back() {
 }
 
 #[tokio::test]
-async fn case_2_a_lost_answer_is_asked_for_again_by_its_name_and_given_back() {
+async fn a_lost_answer_is_asked_for_again_by_its_name_and_given_back() {
     let lost = NoLease::Away("cut".to_owned());
     let site = Site::new(Half::default(), &[lost], &[(7, 3, "mine")]);
     assert_eq!(why(&site.ask("mine", None).await).0, "away");
