@@ -21,10 +21,12 @@ use tonic::{Request, Response, Status};
 
 use super::peer::{Caller, Peer};
 use super::policy_wire::device;
+use super::reasons::lines;
 use super::refusal::{admitted, left, status, trusted};
 use super::trust::Trusting;
 use crate::auth::{Access, Authenticator, Limiter, Principal};
 use crate::clock::Clock;
+use crate::service::audit::{Denial, Last};
 use crate::service::{Ledger, LedgerError, Origin};
 
 /// Which node took a lease; a label of ours ([`gpuquota_core::lease::OWN_LABELS`]).
@@ -84,7 +86,7 @@ impl Leasing for LeaseService {
                 )));
             }
             if let Err(LedgerError::Denied(why)) = self.ledger.preview(&request, now) {
-                return Ok(denied(why.to_string()));
+                return Ok(self.turned_away(&asked, &origin, &why, now));
             }
         }
         self.submit(request, origin, now).await
@@ -222,6 +224,34 @@ impl LeaseService {
         }))
     }
 
+    // The audit knows of it as of every denial, though the journal does not.
+    fn turned_away(
+        &self,
+        asked: &TakeLease,
+        origin: &Origin,
+        why: &Denied,
+        now: Timestamp,
+    ) -> Response<LeaseAnswer> {
+        let rule = why
+            .because()
+            .and_then(|it| serde_json::to_value(it.rule).ok());
+        let rule = rule.as_ref().and_then(|rule| rule.as_str());
+        let denial = Denial {
+            actor: origin.actor.clone(),
+            rule: rule.unwrap_or("lease_denied").to_owned(),
+            tenant: TenantName::new(&asked.tenant).ok(),
+            from: origin.from.clone(),
+        };
+        let last = Last {
+            request_id: asked.ask.clone(),
+            message: why.to_string(),
+            route: Some("gRPC Leasing.Take".to_owned()),
+            reason: None,
+        };
+        self.ledger.denials().count(now, denial, last);
+        denied(lines(why))
+    }
+
     fn taken(&self, state: &State, node: &NodeName) -> usize {
         let leases = state.leases_at(node);
         leases.filter(|lease| is_taken_by(lease, node)).count()
@@ -241,7 +271,7 @@ impl LeaseService {
             Err(LedgerError::Denied(Denied::OperationReused)) => Err(Status::invalid_argument(
                 "this asking was another one before",
             )),
-            Err(LedgerError::Denied(why)) => Ok(denied(why.to_string())),
+            Err(LedgerError::Denied(why)) => Ok(denied(lines(&why))),
             Err(error) => Err(status(error)),
         }
     }

@@ -12,6 +12,7 @@ mod leasing;
 mod pace;
 mod peer;
 mod policy_wire;
+mod reasons;
 mod refusal;
 mod report;
 mod route;
