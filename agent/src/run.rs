@@ -23,6 +23,7 @@ use crate::control::{Answer, Request};
 use crate::enforce::client::Enforcer;
 use crate::events::ledger::Now;
 use crate::events::sentinel::Sentinel;
+use crate::exec::figures::Figures;
 use crate::facts::{boot_id, host_name};
 use crate::gpu::leaf::Leaf;
 use crate::gpu::sampler::{Sampler, SamplerConfig};
@@ -101,6 +102,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let stop = CancellationToken::new();
     let mut uplink = None;
     let (seen, to_be_judged) = watch::channel(None);
+    let exec = Arc::<Figures>::default();
     let telling = config.uplink.map(|target| {
         let (spool, to) = (config.spool, target.clone());
         let (telling, task) = Telling::start(to, &state, &boot_id, spool, &stop);
@@ -116,6 +118,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             proc_root: config.proc_root.clone(),
             boot_id: &boot_id,
             leased,
+            figures: Arc::clone(&exec),
         };
         leasing.start(&stop);
         telling
@@ -138,6 +141,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         outbox: Arc::clone(&telling.outbox),
         dialogue: Arc::clone(&telling.dialogue),
         acts,
+        exec,
         status: Arc::clone(&telling.status),
     });
     let pass_deadline = config.call_deadline * SAMPLE_DEADLINES;

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::book::{Asked, Book};
 use super::devices::{Needed, needed};
+use super::figures::Figures;
 use super::keeper::PART;
 use super::lessor::{Lease, Lessor, NoLease};
 use super::{Answer, Ask};
@@ -62,6 +63,8 @@ pub struct Desk<L, H> {
     pub proc_root: PathBuf,
     /// The kernel's id of this boot.
     pub boot_id: String,
+    /// For `/metrics`.
+    pub figures: Arc<Figures>,
     /// How long a policy that knows a lease is waited for: [`POLICY`].
     pub patience: Duration,
 }
@@ -79,7 +82,9 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
     /// Answers. Whatever is leased on the way and not used is given back by the keeper. `name` is new for each asking.
     pub async fn answer(&self, caller: Caller, ask: Ask, name: &str) -> Answer {
         let answer = self.try_answer(caller, ask, name).await;
-        answer.unwrap_or_else(|no| no)
+        let answer = answer.unwrap_or_else(|no| no);
+        self.figures.count(&answer);
+        answer
     }
 
     async fn try_answer(&self, caller: Caller, ask: Ask, name: &str) -> Result<Answer, Answer> {

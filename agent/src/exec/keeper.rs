@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::book::{Book, Entry};
+use super::figures::Figures;
 use super::lessor::{Lease, Lessor, NoLease};
 use crate::clock::boottime_ms;
 
@@ -34,6 +35,7 @@ pub async fn keep<L: Lessor>(
     book: Arc<Book>,
     lessor: Arc<L>,
     root: Option<PathBuf>,
+    figures: Arc<Figures>,
     stop: CancellationToken,
 ) {
     let mut due = BTreeMap::new();
@@ -46,6 +48,7 @@ pub async fn keep<L: Lessor>(
         }
         let lives = |group: &str| root.as_deref().is_none_or(|root| populated(root, group));
         look(&book, lessor.as_ref(), &mut due, &lives).await;
+        figures.hold(book.len());
     }
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod desk;
 pub mod devices;
 pub mod door;
+pub mod figures;
 pub mod keeper;
 pub mod lessor;
 

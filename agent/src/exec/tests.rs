@@ -165,6 +165,7 @@ impl Site {
             state: dir.path().to_owned(),
             proc_root: PathBuf::from("/proc"),
             boot_id: "boot".to_owned(),
+            figures: Arc::default(),
             patience: Duration::from_millis(200),
         };
         Self {
@@ -201,18 +202,27 @@ impl Site {
         fs::write(folder.join("cgroup.events"), text).unwrap();
     }
 
-    // Lets the keeper of a restarted agent look until the book is as it should be.
+    // The book of a restarted agent.
+    fn reopened(&self) -> Arc<Book> {
+        Arc::new(Book::open(self.dir.path(), "boot", Arc::default()))
+    }
+
+    // Lets this agent's keeper look until the book is as it should be.
     async fn kept_until(&self, what: &str, done: impl Fn(&Book) -> bool) {
-        let book = Arc::new(Book::open(self.dir.path(), "boot", Arc::default()));
+        self.kept_in(&self.desk.book, what, done).await;
+    }
+
+    async fn kept_in(&self, book: &Arc<Book>, what: &str, done: impl Fn(&Book) -> bool) {
         let root = Some(self.dir.path().to_owned());
         let keeping = keep(
-            Arc::clone(&book),
+            Arc::clone(book),
             Arc::clone(&self.server),
             root,
+            Arc::clone(&self.desk.figures),
             self.stop.clone(),
         );
         let looking = async {
-            while !done(&book) {
+            while !done(book) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -267,9 +277,10 @@ async fn a_command_starts_with_its_devices_alone_and_its_lease_ends_with_its_las
     // It runs: the next agent renews. It has ended: it is given back.
     site.populated(true);
     let renewed = |_: &Book| site.server.asked().last().is_some_and(|it| it == "renew 7");
-    site.kept_until("a renewal", renewed).await;
+    let next = site.reopened();
+    site.kept_in(&next, "a renewal", renewed).await;
     site.populated(false);
-    site.kept_until("the end", Book::is_empty).await;
+    site.kept_in(&next, "the end", Book::is_empty).await;
     let asked: BTreeSet<_> = site.server.asked().into_iter().skip(1).collect();
     assert_eq!(
         asked,
@@ -327,22 +338,33 @@ async fn nothing_starts_before_a_policy_knows_the_lease_and_what_was_leased_is_g
         site.kept_until("it is given back", Book::is_empty).await;
         assert_eq!(site.server.asked().last().unwrap(), "release 7");
     }
-    // A policy that comes while it waits.
+    // It is known and not acted by yet; meanwhile nobody gives the lease back, for somebody waits for it.
     let site = Site::new(Half::default(), &[], &[(7, 3, "mine")]);
-    let later = async {
-        let dialogue = &site.desk.dialogue;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        dialogue.act_by(Version {
+    let act_by = |row| {
+        site.desk.dialogue.act_by(Version {
             incarnation: 0,
-            row: 5,
+            row,
         });
     };
-    site.desk.dialogue.act_by(Version {
-        incarnation: 0,
-        row: 4,
-    });
-    let (answer, ()) = tokio::join!(site.ask("mine", None), later);
+    act_by(4);
+    let acted = std::cell::Cell::new(false);
+    let later = async {
+        let looked = tokio::time::timeout(
+            Duration::from_millis(60),
+            site.kept_until("never", |_| false),
+        );
+        assert!(looked.await.is_err());
+        acted.set(true);
+        act_by(5);
+    };
+    let asking = async {
+        let answer = site.ask("mine", None).await;
+        assert!(acted.get(), "it started too early");
+        answer
+    };
+    let (answer, ()) = tokio::join!(asking, later);
     assert_eq!(why(&answer).0, "go");
+    assert_eq!(site.server.asked().len(), 1, "{:?}", site.server.asked());
 }
 
 #[tokio::test]
@@ -370,6 +392,7 @@ async fn what_cannot_be_kept_to_its_gpus_leases_nothing_or_gives_it_back() {
         ("denied", "8 of 8 are used")
     );
     assert!(site.desk.book.is_empty());
+    assert_eq!(site.desk.figures.answered(), [0, 1, 0, 0]);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use crate::enforce::client::Enforcer;
 use crate::exec::book::Book;
 use crate::exec::config::ExecConfig;
 use crate::exec::desk::{Desk, POLICY};
+use crate::exec::figures::Figures;
 use crate::exec::lessor::ByServer;
 use crate::exec::{door, keeper};
 use crate::leased::Leased;
@@ -31,6 +32,7 @@ pub(super) struct Leasing<'a> {
     pub(super) proc_root: PathBuf,
     pub(super) boot_id: &'a str,
     pub(super) leased: Arc<Leased>,
+    pub(super) figures: Arc<Figures>,
 }
 
 impl Leasing<'_> {
@@ -49,6 +51,7 @@ impl Leasing<'_> {
             Arc::clone(&book),
             Arc::clone(&lessor),
             cgroup_root(),
+            Arc::clone(&self.figures),
             stop.clone(),
         ));
         if self.exec.socket.as_os_str().is_empty() {
@@ -66,6 +69,7 @@ impl Leasing<'_> {
             state: self.state.to_owned(),
             proc_root: self.proc_root,
             boot_id: self.boot_id.to_owned(),
+            figures: self.figures,
             patience: POLICY,
         };
         let stop = stop.clone();
