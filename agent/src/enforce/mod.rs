@@ -1,4 +1,5 @@
-//! The privileged half of the agent: it signals a verified process, denies device nodes to a control group, and nothing else.
+//! The privileged half of the agent: it signals a verified process, denies device nodes to a control group, encloses a process that is about
+//! to become a tenant's command, and nothing else.
 
 mod bpf;
 pub mod client;
@@ -6,12 +7,15 @@ mod command;
 mod config;
 mod denials;
 mod denylist;
+mod enclose;
 mod group;
 mod inherited;
+mod manager;
 mod nodes;
 mod probe;
 mod protected;
 pub mod protocol;
+mod records;
 mod scope;
 pub mod server;
 mod signal;

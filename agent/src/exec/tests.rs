@@ -349,6 +349,9 @@ async fn nothing_starts_before_a_policy_knows_the_lease_and_what_was_leased_is_g
     act_by(4);
     let acted = std::cell::Cell::new(false);
     let later = async {
+        while site.server.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
         let looked = tokio::time::timeout(
             Duration::from_millis(60),
             site.kept_until("never", |_| false),
