@@ -32,6 +32,7 @@ mod document_texts;
 mod drains;
 mod durability;
 mod enforcement;
+mod exec;
 mod histories;
 mod hostile_dialects;
 mod hostile_http;
