@@ -1,8 +1,11 @@
 //! A journal that was changed behind the server's back is noticed, named, and left as it is (cases 43, 47).
 
+use std::path::Path;
+
 use gpuquota_tests::journal::{bytes_of, sql, verified, verify};
 use gpuquota_tests::quota::purchase;
 use gpuquota_tests::server::Server;
+use gpuquota_tests::wait::{SOON, until};
 
 async fn journal_of_ten() -> Server {
     let mut server =
@@ -14,8 +17,22 @@ async fn journal_of_ten() -> Server {
             .await
             .expect_done();
     }
+    // Snapshots are written beside the rows; one counts once the journal notes it.
+    let ledger = server.ledger();
+    until("a snapshot is noted", SOON, async || {
+        noted_snapshot(&ledger).ok_or_else(|| "none is noted".to_owned())
+    })
+    .await;
     server.stop().await;
     server
+}
+
+// Last row of the newest snapshot that the journal notes.
+fn noted_snapshot(ledger: &Path) -> Option<u64> {
+    let noted = "SELECT max(json_extract(event.value, '$.seq')) FROM journal, \
+                 json_each(journal.body, '$.events') AS event \
+                 WHERE json_extract(event.value, '$.type') = 'snapshot_taken'";
+    sql(ledger, noted).parse().ok()
 }
 
 #[tokio::test]
@@ -93,11 +110,17 @@ async fn case_47_a_journal_of_a_newer_program_is_refused_with_its_row() {
 #[tokio::test]
 async fn a_snapshot_is_used_at_start_and_a_damaged_one_is_left_aside() {
     let mut server = journal_of_ten().await;
-    let newest = || {
-        let entries = std::fs::read_dir(server.dir.join("snapshots")).unwrap();
-        entries.map(|entry| entry.unwrap().path()).max().unwrap()
+    let noted = noted_snapshot(&server.ledger()).unwrap();
+    let snapshots = server.dir.join("snapshots");
+    let snapshot = snapshots.join(format!("{noted:020}.snapshot"));
+    let only_older = || {
+        for file in std::fs::read_dir(&snapshots).unwrap().flatten() {
+            if file.path() > snapshot {
+                std::fs::remove_file(file.path()).unwrap();
+            }
+        }
     };
-    let snapshot = newest();
+    only_older();
     let bytes = std::fs::read(&snapshot).unwrap();
     // It is really read: what it says and the journal does not vouch for must not be believed.
     let text = String::from_utf8(bytes.clone()).unwrap();
@@ -117,14 +140,7 @@ async fn a_snapshot_is_used_at_start_and_a_damaged_one_is_left_aside() {
         assert_eq!(quotas.0.len(), 10, "{quotas:?}");
         assert_eq!(quotas.total("t1"), 1);
         server.stop().await;
-        for extra in std::fs::read_dir(server.dir.join("snapshots"))
-            .unwrap()
-            .flatten()
-        {
-            if extra.path() > snapshot {
-                std::fs::remove_file(extra.path()).unwrap();
-            }
-        }
+        only_older();
     }
     std::fs::write(&snapshot, &bytes).unwrap();
     // Rows before the snapshot are not read again at start; verify reads them all.
