@@ -247,10 +247,10 @@ async fn the_main_process_of_a_service(site: &Site, node: &Member) {
 
 async fn one_of_several_processes(site: &Site, node: &Member) {
     let admin = site.server.admin();
-    let _ = node.node.succeed(&format!(
+    let _ = node.node.succeed(
         "systemd-run --quiet --unit=shell --slice=tenant-a.slice --uid=nobody \
          sh -c 'gpuquota-agent exec --gpus 1 --wait 30s -- sh /opt/waiting shell; echo $? >/tmp/code-shell'"
-    ));
+    );
     let lease = environment(node, "shell", "GPUQUOTA_LEASE").await;
     let granted = state(&admin, &lease, "active").await;
     let (own, other) = nodes(&granted["devices"][0]["uuid"], node);

@@ -31,6 +31,7 @@ mod document_examples;
 mod document_texts;
 mod drains;
 mod durability;
+mod enclosed;
 mod enforcement;
 mod exec;
 mod histories;

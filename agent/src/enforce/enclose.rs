@@ -14,10 +14,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::denials::{Denial, Denials, untouched};
 use super::denylist::{Number, enclosure};
 use super::group::{check, hierarchy, of_process};
-use super::manager;
 use super::nodes::{is_gpu_node, number_of};
 use super::protocol::{Identity, Reply};
 use super::records::{Kind, Node};
+use super::scope_start::{answers, start_scope};
 use crate::clock::boottime_ms;
 use crate::leased::path;
 use crate::process::cgroup::{Membership, membership};
@@ -67,7 +67,9 @@ fn try_enclose(
         detail: "the process that asked has ended".to_owned(),
     };
     let number = i32::try_from(who.pid).ok().filter(|pid| *pid > 1);
-    let pid = number.and_then(Pid::from_raw).ok_or_else(gone)?;
+    let pid = number
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| refused("no single process has this number"))?;
     // While it is held its number is nobody else's.
     let _held = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
     if who.boot_id != boot_id || start_time(who.pid).ok() != Some(who.start_time) {
@@ -78,6 +80,12 @@ fn try_enclose(
         return Err(refused(
             "it is no process of gpuquota-agent on this host that waits to become a command",
         ));
+    }
+    // Without one of its devices the command would start and not work.
+    if let Some(missing) = allow.iter().find(|node| number_of(node).is_err()) {
+        return Err(Reply::Failed {
+            detail: format!("{missing} of the lease is not there (nvidia-modprobe makes it)"),
+        });
     }
     let group = of_process(who.pid).ok_or_else(gone)?;
     let own: Vec<String> = [std::process::id(), asking]
@@ -91,8 +99,7 @@ fn try_enclose(
         Place::Stays => group,
         Place::Scope { slice } => {
             let scope = format!("{PREFIX}{lease}.scope");
-            manager::start_scope(&scope, &slice, who.pid)
-                .map_err(|detail| Reply::Failed { detail })?;
+            start_scope(&scope, &slice, who.pid).map_err(|detail| Reply::Failed { detail })?;
             moved(who.pid, &scope).ok_or_else(|| Reply::Failed {
                 detail: format!("systemd made {scope} and did not put the process there"),
             })?
@@ -108,7 +115,7 @@ fn try_enclose(
 
 /// Whether processes can be enclosed here; the text says why not, and what to do.
 pub(super) fn can() -> Result<(), String> {
-    manager::answers()
+    answers()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,13 +10,13 @@ mod denylist;
 mod enclose;
 mod group;
 mod inherited;
-mod manager;
 mod nodes;
 mod probe;
 mod protected;
 pub mod protocol;
 mod records;
 mod scope;
+mod scope_start;
 pub mod server;
 mod signal;
 
