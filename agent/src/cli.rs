@@ -17,6 +17,7 @@ use crate::control::client::{self, Outcome};
 use crate::devices::{DevicesOptions, devices};
 use crate::doctor::{DoctorOptions, doctor};
 use crate::enforce::{EnforcerOptions, ProbeOptions, enforcer, probe_open};
+use crate::exec::client::{ExecOptions, exec};
 use crate::facts::boot_id;
 use crate::gpu::worker::{WorkerOptions, run_worker};
 use crate::join::{JoinOptions, join};
@@ -88,6 +89,8 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Start a command under a lease: with its GPUs and no others, for as long as it runs.
+    Exec(ExecOptions),
     /// Check the configuration, or print the commented default.
     Config {
         /// Print agent.toml with all settings and their defaults.
@@ -186,6 +189,7 @@ pub fn main() -> ExitCode {
             order(&dir, &Request::Quiesce { for_ms, reason })
         }
         Command::Resume { dir } => order(&dir, &Request::Resume),
+        Command::Exec(options) => exec(options),
         Command::Config { dir: None, .. } => print_default(),
         Command::Config { dir: Some(dir), .. } => match Config::load(&dir, Overrides::default()) {
             Ok(_) => ExitCode::SUCCESS,
@@ -354,5 +358,9 @@ mod tests {
         assert!(parse("gpuquota-agent quiesce --dir D --for ever").is_err());
         assert!(parse("gpuquota-agent resume --dir D").is_ok());
         assert!(parse("gpuquota-agent register --dir D --pid 1 --tenant a").is_ok());
+        assert!(parse("gpuquota-agent exec --tenant a --gpus 1 -- train --tenant b").is_ok());
+        assert!(parse("gpuquota-agent exec --tenant a --gpus 0 -- train").is_err());
+        assert!(parse("gpuquota-agent exec --gpus 1 --token-file F -- train").is_err());
+        assert!(parse("gpuquota-agent exec --gpus 1 train").is_err());
     }
 }

@@ -13,6 +13,7 @@ use tonic::codegen::http::Uri;
 
 use crate::act::EnforcementConfig;
 use crate::attribute::{self, AttributionConfig, Attributor, VmRules};
+use crate::exec::config::ExecConfig;
 use crate::gpu::library::{LibraryRefused, check_library};
 use crate::join::pair;
 use crate::metrics::dcgm::HostLabel;
@@ -96,6 +97,9 @@ pub enum ConfigError {
         "`enforcement.ended_per_minute` must be at least 1 (to end nobody, set `enforcement.most`), and `enforcement.socket` an absolute path"
     )]
     BadEnforcement,
+    /// The table of leases for commands makes no sense.
+    #[error("`exec.socket` must be an absolute path, or empty")]
+    BadExec,
     /// Certificate or node name.
     #[error(transparent)]
     Identity(#[from] DialError),
@@ -145,6 +149,8 @@ pub struct Config {
     pub attribution: AttributionConfig,
     /// How far policies may go on this node.
     pub enforcement: EnforcementConfig,
+    /// Where processes ask for leases.
+    pub exec: ExecConfig,
 }
 
 /// The server and who this node is to it.
@@ -190,6 +196,10 @@ impl Config {
         if file.enforcement.ended_per_minute == 0 || !file.enforcement.socket.is_absolute() {
             return Err(ConfigError::BadEnforcement);
         }
+        let socket = &file.exec.socket;
+        if !socket.as_os_str().is_empty() && !socket.is_absolute() {
+            return Err(ConfigError::BadExec);
+        }
         Attributor::new(&file.attribution)?;
         VmRules::new(&file.attribution.vms).map_err(attribute::ConfigError::from)?;
         let uplink = if overrides.standalone {
@@ -214,6 +224,7 @@ impl Config {
             kernel_log: Some(file.kernel_log).filter(|path| !path.as_os_str().is_empty()),
             attribution: file.attribution,
             enforcement: file.enforcement,
+            exec: file.exec,
         })
     }
 }

@@ -10,11 +10,13 @@ pub mod devices;
 pub mod doctor;
 pub mod enforce;
 pub mod events;
+pub mod exec;
 pub mod facts;
 #[cfg(test)]
 mod fuzz;
 pub mod gpu;
 pub mod join;
+pub mod leased;
 pub mod metrics;
 pub mod notify;
 pub mod observation;

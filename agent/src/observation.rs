@@ -268,6 +268,8 @@ pub enum Source {
     Login,
     /// The table of registered (pid, start time) that only the agent's owner can write.
     Registered,
+    /// The control group that the privileged half made for a lease.
+    Lease,
     /// The virtual machine that holds a vGPU.
     Vm,
 }
@@ -289,6 +291,7 @@ impl Source {
             Self::Group => "group",
             Self::Login => "login",
             Self::Registered => "registered",
+            Self::Lease => "lease",
             Self::Vm => "vm",
         }
     }

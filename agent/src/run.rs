@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::{Acting, Acts};
-use crate::attribute::{self, Observer, Patience};
+use crate::attribute::{self, Observer};
 use crate::clock::{boottime_ms, unix_s};
 use crate::config::Config;
 use crate::control::quiet::Quiet;
@@ -23,9 +23,11 @@ use crate::control::{Answer, Request};
 use crate::enforce::client::Enforcer;
 use crate::events::ledger::Now;
 use crate::events::sentinel::Sentinel;
+use crate::exec::figures::Figures;
 use crate::facts::{boot_id, host_name};
 use crate::gpu::leaf::Leaf;
 use crate::gpu::sampler::{Sampler, SamplerConfig};
+use crate::leased::Leased;
 use crate::metrics::dcgm::Dcgm;
 use crate::metrics::http;
 use crate::metrics::snapshot::{Board, Pass, Ways};
@@ -35,8 +37,12 @@ use crate::openers::keeper::{EVERY_MS, Keeper};
 use crate::state::{StateError, StateFolder};
 use crate::uplink::outbox::Good;
 
+mod granted;
+mod leasing;
 mod telling;
 
+use granted::ask_kubelet;
+use leasing::Leasing;
 use telling::Telling;
 
 /// A sample takes at most this many call deadlines.
@@ -47,11 +53,6 @@ const WORKER_DEADLINE: Duration = Duration::from_millis(3500);
 const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
 /// Users of a directory service that answers are known before the first look.
 const NAMES_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether the kubelet must be asked which pod was given which device.
-const GLANCE: Duration = Duration::from_secs(1);
-/// How often it is asked while somebody wants to know.
-const GRANTED_EVERY_MS: u64 = 10_000;
 /// Within this all that holds the driver open has ended, or is stuck in it.
 const QUIESCE_DEADLINE: Duration = Duration::from_millis(1900);
 
@@ -85,7 +86,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let state = StateFolder::open(&config.state)?;
-    let mut observer = Observer::new(&config.attribution, Some(state.path()))?;
+    let leased = Arc::<Leased>::default();
+    let observer = Observer::new(&config.attribution, Some(state.path()))?;
+    let mut observer = observer.with_leased(Arc::clone(&leased));
     observer.names_asked(NAMES_DEADLINE).await;
     let listener = TcpListener::bind(config.metrics)
         .await
@@ -98,12 +101,28 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let boot_id = boot_id()?;
     let stop = CancellationToken::new();
     let mut uplink = None;
+    let (seen, to_be_judged) = watch::channel(None);
+    let exec = Arc::<Figures>::default();
     let telling = config.uplink.map(|target| {
-        let (telling, task) = Telling::start(target, &state, &boot_id, config.spool, &stop);
+        let (spool, to) = (config.spool, target.clone());
+        let (telling, task) = Telling::start(to, &state, &boot_id, spool, &stop);
         uplink = Some(task);
+        let leasing = Leasing {
+            exec: config.exec,
+            attribution: config.attribution.clone(),
+            enforcer: config.enforcement.socket.clone(),
+            target: &target,
+            dialogue: Arc::clone(&telling.dialogue),
+            seen: to_be_judged.clone(),
+            state: state.path(),
+            proc_root: config.proc_root.clone(),
+            boot_id: &boot_id,
+            leased,
+            figures: Arc::clone(&exec),
+        };
+        leasing.start(&stop);
         telling
     });
-    let (seen, to_be_judged) = watch::channel(None);
     let acts = Arc::<Acts>::default();
     if let Some(telling) = &telling {
         let acting = Acting {
@@ -122,6 +141,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         outbox: Arc::clone(&telling.outbox),
         dialogue: Arc::clone(&telling.dialogue),
         acts,
+        exec,
         status: Arc::clone(&telling.status),
     });
     let pass_deadline = config.call_deadline * SAMPLE_DEADLINES;
@@ -343,27 +363,6 @@ impl Watch {
             open_nodes,
             unresolved: self.observer.unresolved(),
         });
-    }
-}
-
-// Only while somebody scrapes the rows that say which pod was given a device; a new scraper does not wait long for them.
-async fn ask_kubelet(socket: PathBuf, board: Arc<Board>, stop: CancellationToken) {
-    let mut due_ms = 0;
-    let mut ticks = tokio::time::interval(GLANCE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        let now_ms = boottime_ms();
-        if now_ms < due_ms || !board.more_wanted(now_ms) {
-            continue;
-        }
-        due_ms = now_ms.saturating_add(GRANTED_EVERY_MS);
-        if let Some(granted) = attribute::granted(socket.clone(), Patience::default()).await {
-            board.post_granted(granted, boottime_ms());
-        }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::auth::{Authenticator, Limiter};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::grpc::{
-    self, AgentListener, AgentService, JoinService, SessionSettings, Sessions, Signing, Trusting,
+    self, AgentListener, AgentService, JoinService, LeaseService, SessionSettings, Sessions,
+    Signing, Trusting,
 };
 use crate::metrics::{self, Metrics};
 use crate::open::Opened;
@@ -156,6 +157,15 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         signing: Signing::default(),
         trusting: trusting.clone(),
     };
+    let leasing = LeaseService {
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+        tokens: tokens.clone(),
+        limiter: limiter.clone(),
+        trusting: trusting.clone(),
+        most: config.agents.leases_per_node,
+        life_ms: config.agents.lease_life.milliseconds(),
+    };
     let opened = ledger.shared().opened_elsewhere();
     let telling = sessions.clone();
     parts.spawn(telling.clone().tell(ledger.clone(), stop.clone()));
@@ -167,7 +177,12 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         certificates: agents_certificates,
         form: config.agents.node_identity.clone(),
     };
-    let mut grpc = tokio::spawn(grpc::serve(agents, service, joining, stop.clone()));
+    let mut grpc = tokio::spawn(grpc::serve(
+        agents,
+        service,
+        (joining, leasing),
+        stop.clone(),
+    ));
     let silent_after = config.silent_after();
     let replicas = Replicas::new(store.clone(), ledger.shared().writer(), silent_after);
     parts.spawn(service::sweep::sweep(

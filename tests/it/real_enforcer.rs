@@ -96,7 +96,8 @@ async fn rule_17_and_case_75_what_is_restricted_stays_denied_through_restarts_re
         return;
     };
     let able = node.order(&json!({"do": "can"}));
-    let all = json!({"is": "able", "signal": true, "restrict": true, "lacking": []});
+    let all =
+        json!({"is": "able", "signal": true, "restrict": true, "enclose": true, "lacking": []});
     assert_eq!(able, all);
     assert!(node.opens("user-4711.slice") && node.opens("user-4712.slice"));
     let squatter = node.holder("squatter", "user-4711.slice", "nobody", "sleep");

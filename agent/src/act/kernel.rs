@@ -12,10 +12,10 @@ use crate::process::procfs::ProcessFolder;
 
 /// The kernel of this host, beside a reading.
 #[derive(Debug)]
-pub(super) struct Host {
-    pub(super) seen: Arc<Observation>,
+pub(crate) struct Host {
+    pub(crate) seen: Arc<Observation>,
     /// Where the proc file system tells of the node as a whole.
-    pub(super) proc_root: PathBuf,
+    pub(crate) proc_root: PathBuf,
 }
 
 impl Host {
@@ -30,6 +30,22 @@ impl Host {
 
     fn minor(&self, device: &DeviceKey) -> Option<u32> {
         self.seen.devices.get(device)?.minor
+    }
+
+    /// Nodes that a process must open to use the device; `None`: the driver does not name them all.
+    pub(crate) fn all_nodes(&self, device: &DeviceKey) -> Option<Vec<String>> {
+        let minor = self.minor(device)?;
+        let gpu = format!("/dev/nvidia{minor}");
+        match device {
+            DeviceKey::Gpu(_) => Some(vec![gpu]),
+            DeviceKey::Mig(_, gi, ci) => {
+                let instance = format!("gpu{minor}/mig/gi{gi}");
+                let whole = self.capability(&format!("{instance}/access"))?;
+                let part = self.capability(&format!("{instance}/ci{ci}/access"))?;
+                Some(vec![gpu, whole, part])
+            }
+            DeviceKey::Vgpu(_) => None,
+        }
     }
 
     // The driver names the node of an instance's capability in this file (MIG user guide, "Device nodes and capabilities").

@@ -7,7 +7,7 @@
 mod config;
 mod figures;
 mod kept;
-mod kernel;
+pub(crate) mod kernel;
 mod obey;
 mod terminals;
 mod wire;

@@ -60,7 +60,7 @@ impl<H: Hands> Actor<H> {
             Ok(Reply::Refused { detail }) => (Outcome::Refused, detail),
             Ok(Reply::Failed { detail }) | Err(detail) => (Outcome::Failed, detail),
             Ok(Reply::Impossible { detail }) => (Outcome::Impossible, detail),
-            Ok(Reply::Able { .. } | Reply::Restricted { .. }) => (
+            Ok(Reply::Able { .. } | Reply::Restricted { .. } | Reply::Enclosed { .. }) => (
                 Outcome::Failed,
                 "the privileged half answered something else".to_owned(),
             ),
@@ -188,6 +188,7 @@ fn able_by(config: &EnforcementConfig, said: Result<Reply, String>) -> Able {
             signal,
             restrict,
             lacking,
+            ..
         }) => {
             let why = |can: bool| (!can).then(|| lacking.join("; "));
             (why(restrict), why(signal))

@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::config::AttributionConfig;
 use super::creators::{Patience, Resolver};
 use super::names::{Asker, EVERY, NamedId};
-use super::observe::{Names, observe};
+use super::observe::{Found, Names, observe};
 use super::rule::ConfigError;
 use super::rules::{Attributor, Evidence};
 use super::vm::VmRules;
 use crate::gpu::sampler::Collected;
+use crate::leased::Leased;
 use crate::observation::{Observation, Owner, Reason};
 use crate::process::facts::{FactsCache, Told};
 use crate::process::procfs::{Ids, pids_are_the_hosts};
@@ -27,19 +28,26 @@ const ETC: &str = "/etc";
 /// Turns readings into observations.
 #[derive(Debug)]
 pub struct Observer {
-    attributor: Attributor,
+    processes: Processes,
     models: BTreeMap<String, String>,
     vms: VmRules,
-    facts: FactsCache,
-    subordinate: Subordinate,
-    registered: Option<Registered>,
-    creators: Resolver,
     /// While users or groups of the rules are not known.
     names: Option<Asker>,
     unresolved: Arc<BTreeSet<NamedId>>,
+    looks: u32,
+}
+
+/// All that says whose a process is.
+#[derive(Debug)]
+struct Processes {
+    attributor: Attributor,
+    facts: FactsCache,
+    subordinate: Subordinate,
+    registered: Option<Registered>,
+    leased: Arc<Leased>,
+    creators: Resolver,
     /// What the driver calls a pid is another process here, or may be.
     foreign: bool,
-    looks: u32,
 }
 
 impl Observer {
@@ -76,21 +84,32 @@ impl Observer {
                  tenant: run the agent on the host, or its container with the host's pid namespace (hostPID, --pid=host)"
             );
         }
-        Ok(Self {
+        let processes = Processes {
             facts: FactsCache::new(attributor.system_uids().to_vec()),
             subordinate: Subordinate::read(Path::new(ETC)),
             registered: dir
                 .filter(|_| attributor.uses_registered())
                 .map(Registered::new),
-            models: config.gpu_model.clone(),
-            vms: VmRules::new(&config.vms)?,
+            leased: Arc::default(),
             creators: Resolver::new(&config.creators, &attributor.wanted(), patience),
             attributor,
+            foreign,
+        };
+        Ok(Self {
+            processes,
+            models: config.gpu_model.clone(),
+            vms: VmRules::new(&config.vms)?,
             names,
             unresolved: Arc::new(unresolved),
-            foreign,
             looks: 0,
         })
+    }
+
+    /// What runs under leases is whose they are.
+    #[must_use]
+    pub fn with_leased(mut self, leased: Arc<Leased>) -> Self {
+        self.processes.leased = leased;
+        self
     }
 
     /// Users and groups of the rules whose ids are not known yet; a process that one of these rules may be about is nobody's.
@@ -130,10 +149,13 @@ impl Observer {
         if !found.is_empty() {
             for (name, id) in found {
                 tracing::info!(%name, id, "of an attribution rule is known");
-                self.attributor.resolve(&name, id);
+                self.processes.attributor.resolve(&name, id);
             }
-            self.unresolved = Arc::new(self.attributor.unresolved());
-            self.facts.set_system_uids(self.attributor.system_uids());
+            let Processes {
+                attributor, facts, ..
+            } = &mut self.processes;
+            self.unresolved = Arc::new(attributor.unresolved());
+            facts.set_system_uids(attributor.system_uids());
         }
         if ended {
             self.names = None;
@@ -143,13 +165,14 @@ impl Observer {
     /// Why the table of registered processes is ignored, if it is.
     #[must_use]
     pub fn registered_problem(&self) -> Option<&str> {
-        self.registered.as_ref().and_then(Registered::problem)
+        let registered = self.processes.registered.as_ref();
+        registered.and_then(Registered::problem)
     }
 
     /// Waits until everybody who was asked about a container, pod or job has answered, but not longer than this. Whether
     /// anybody had been asked.
     pub async fn answered(&self, longest: Duration) -> bool {
-        self.creators.settled(longest).await
+        self.processes.creators.settled(longest).await
     }
 
     /// Asks the kernel about each process of the reading. `previous` is what this returned last.
@@ -159,64 +182,76 @@ impl Observer {
         previous: Option<&Observation>,
         at_boottime_ms: u64,
     ) -> Observation {
-        if let Some(registered) = &mut self.registered {
+        self.begin_look(at_boottime_ms);
+        let listed_ms = collected.asked_boottime_ms;
+        let Self {
+            processes,
+            models,
+            vms,
+            ..
+        } = self;
+        let mut owner_of = |pid: u32| processes.found(pid, listed_ms, at_boottime_ms);
+        let names = Names { models, vms };
+        let observation = observe(collected, previous, names, &mut owner_of, at_boottime_ms);
+        processes.facts.end_look();
+        observation
+    }
+
+    /// Whose one process is at the moment, with its start time; `None`: it is there no more.
+    pub fn owner_of(&mut self, pid: u32, at_boottime_ms: u64) -> Found {
+        self.begin_look(at_boottime_ms);
+        let found = self.processes.found(pid, at_boottime_ms, at_boottime_ms);
+        self.processes.facts.end_look();
+        found
+    }
+
+    fn begin_look(&mut self, at_boottime_ms: u64) {
+        if let Some(registered) = &mut self.processes.registered {
             registered.refresh();
         }
         if self.looks.is_multiple_of(RECHECK_LOOKS) {
-            self.foreign |= !pids_are_the_hosts();
-            self.subordinate = Subordinate::read(Path::new(ETC));
+            self.processes.foreign |= !pids_are_the_hosts();
+            self.processes.subordinate = Subordinate::read(Path::new(ETC));
         }
         self.looks = self.looks.wrapping_add(1);
         self.take_names();
-        self.creators.look(at_boottime_ms);
-        let Self {
-            attributor,
-            models,
-            vms,
-            facts,
-            subordinate,
-            registered,
-            creators,
-            foreign,
-            ..
-        } = self;
-        let listed_ms = collected.asked_boottime_ms;
-        let mut owner_of = |pid: u32| {
-            if *foreign {
-                let nobody = Owner::Unattributed(Reason::ForeignPidNamespace);
-                return Some((None, nobody));
+        self.processes.creators.look(at_boottime_ms);
+    }
+}
+
+impl Processes {
+    fn found(&mut self, pid: u32, listed_ms: u64, at_boottime_ms: u64) -> Found {
+        if self.foreign {
+            let nobody = Owner::Unattributed(Reason::ForeignPidNamespace);
+            return Some((None, nobody));
+        }
+        match self.facts.ask(pid, listed_ms, at_boottime_ms) {
+            Told::Facts(facts) => {
+                let registered = self.registered.as_ref();
+                let registered = registered.and_then(|table| table.tenant(pid, facts.start_time));
+                let leased = self.leased.tenant(&facts.membership);
+                let Ids { uids, gid } = facts.ids;
+                let lent = if facts.own_user_namespace {
+                    self.subordinate.lent(uids.real, gid)
+                } else {
+                    Lent::default()
+                };
+                let owner = self.attributor.attribute(&Evidence {
+                    ids: facts.ids,
+                    lent,
+                    login_uid: facts.login_uid,
+                    membership: &facts.membership,
+                    workload: &facts.workload,
+                    creators: &self.creators,
+                    host_executable: facts.host_executable.as_ref(),
+                    registered,
+                    leased: leased.as_deref(),
+                });
+                Some((Some(facts.start_time), owner))
             }
-            match facts.ask(pid, listed_ms, at_boottime_ms) {
-                Told::Facts(facts) => {
-                    let registered = registered
-                        .as_ref()
-                        .and_then(|table| table.tenant(pid, facts.start_time));
-                    let Ids { uids, gid } = facts.ids;
-                    let lent = if facts.own_user_namespace {
-                        subordinate.lent(uids.real, gid)
-                    } else {
-                        Lent::default()
-                    };
-                    let owner = attributor.attribute(&Evidence {
-                        ids: facts.ids,
-                        lent,
-                        login_uid: facts.login_uid,
-                        membership: &facts.membership,
-                        workload: &facts.workload,
-                        creators,
-                        host_executable: facts.host_executable.as_ref(),
-                        registered,
-                    });
-                    Some((Some(facts.start_time), owner))
-                }
-                Told::JustGone => None,
-                Told::StillListed => Some((None, Owner::Unattributed(Reason::Gone))),
-                Told::Denied => Some((None, Owner::Unattributed(Reason::Denied))),
-            }
-        };
-        let names = Names { models, vms };
-        let observation = observe(collected, previous, names, &mut owner_of, at_boottime_ms);
-        facts.end_look();
-        observation
+            Told::JustGone => None,
+            Told::StillListed => Some((None, Owner::Unattributed(Reason::Gone))),
+            Told::Denied => Some((None, Owner::Unattributed(Reason::Denied))),
+        }
     }
 }

@@ -34,6 +34,8 @@ pub struct Evidence<'e> {
     pub host_executable: Option<&'e PathBuf>,
     /// What the table of registered processes says of it.
     pub registered: Option<&'e str>,
+    /// Whose lease its control group was made for.
+    pub leased: Option<&'e str>,
 }
 
 /// The host's database of users and groups.
@@ -168,6 +170,9 @@ impl Attributor {
     pub fn attribute(&self, evidence: &Evidence<'_>) -> Owner {
         if self.is_system(evidence) {
             return Owner::System;
+        }
+        if let Some(name) = evidence.leased {
+            return tenant(Some(name.to_owned()), Source::Lease);
         }
         if self.registered
             && let Some(name) = evidence.registered

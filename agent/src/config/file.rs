@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::act::EnforcementConfig;
 use crate::attribute::AttributionConfig;
+use crate::exec::config::ExecConfig;
 use crate::metrics::dcgm::HostLabel;
 
 use super::ConfigError;
@@ -40,6 +41,7 @@ pub(super) struct File {
     pub(super) spool: SpoolTable,
     pub(super) attribution: AttributionConfig,
     pub(super) enforcement: EnforcementConfig,
+    pub(super) exec: ExecConfig,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,6 +79,7 @@ impl Default for File {
             spool: SpoolTable::default(),
             attribution: AttributionConfig::default(),
             enforcement: EnforcementConfig::default(),
+            exec: ExecConfig::default(),
         }
     }
 }

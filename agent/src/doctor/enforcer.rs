@@ -17,16 +17,24 @@ fn graded(answer: Result<Reply, AskError>) -> Finding {
         Ok(Reply::Able {
             signal: true,
             restrict: true,
+            enclose: true,
             ..
         }) => found(
             id,
             Grade::Ok,
-            "signals verified processes, and denies device nodes to control groups",
+            "signals verified processes, denies device nodes to control groups, and encloses commands under leases",
         ),
         Ok(Reply::Able {
-            signal, lacking, ..
+            signal,
+            restrict,
+            lacking,
+            ..
         }) => {
-            let can = if signal { "signals only" } else { "can do little" };
+            let can = match (signal, restrict) {
+                (true, true) => "does all but commands under leases (gpuquota-agent exec)",
+                (true, false) => "signals only",
+                (false, _) => "can do little",
+            };
             found(id, Grade::Warn, format!("{can}: {}", lacking.join("; ")))
                 .advise("mend what it lacks; until then the agent reports and does not do it")
         }
@@ -48,18 +56,23 @@ fn graded(answer: Result<Reply, AskError>) -> Finding {
 mod tests {
     use super::*;
 
-    fn able(signal: bool, restrict: bool) -> Result<Reply, AskError> {
+    fn able(signal: bool, restrict: bool, enclose: bool) -> Result<Reply, AskError> {
         Ok(Reply::Able {
             signal,
             restrict,
+            enclose,
             lacking: vec!["no bpf file system".to_owned()],
         })
     }
 
     #[test]
     fn case_77_a_half_that_cannot_act_is_named_with_what_it_lacks() {
-        assert_eq!(graded(able(true, true)).grade, Grade::Ok);
-        for partly in [able(true, false), able(false, false)] {
+        assert_eq!(graded(able(true, true, true)).grade, Grade::Ok);
+        for partly in [
+            able(true, true, false),
+            able(true, false, false),
+            able(false, false, true),
+        ] {
             let finding = graded(partly);
             assert_eq!(finding.grade, Grade::Warn);
             assert!(finding.found.contains("no bpf file system"));

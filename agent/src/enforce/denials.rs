@@ -6,60 +6,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 use super::bpf;
-use super::denylist::{Number, program};
-use super::group::{Untouched, check, hierarchy, is_bpf, of_process, open_group};
+use super::denylist::{Instruction, Number, program};
+use super::group::{Untouched, check, hierarchy, of_process, open_group};
 use super::nodes::{is_gpu_node, number_of};
 use super::probe::{Probed, Prober};
 use super::protocol::{Reply, Restriction};
-
-/// Largest record that is read, bytes.
-const LIMIT: u64 = 1 << 16;
+use super::records::{Kind, Node, Record, Records};
 
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Denials {
-    /// Folder of records; nobody but root writes there.
-    records: PathBuf,
-    /// Folder of pinned programs in a bpf file system.
-    pins: PathBuf,
+    records: Records,
     prober: Prober,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    group: String,
-    nodes: Vec<Node>,
-    program: u32,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Node {
-    path: String,
-    major: u32,
-    minor: u32,
-}
-
-impl Node {
-    fn number(&self) -> Number {
-        Number {
-            major: self.major,
-            minor: self.minor,
-        }
-    }
+/// A program to be put on a group.
+pub(super) struct Denial {
+    pub(super) kind: Kind,
+    /// What it denies, as far as it is there.
+    pub(super) nodes: Vec<Node>,
+    pub(super) code: Vec<Instruction>,
 }
 
 impl Denials {
     pub(super) fn new(records: PathBuf, pins: PathBuf, prober: Prober) -> Self {
         Self {
-            records,
-            pins,
+            records: Records::new(records, pins),
             prober,
         }
     }
@@ -67,7 +42,7 @@ impl Denials {
     /// Whether this works here; the text says why not, and what to do.
     pub(super) fn can(&self) -> Result<(), String> {
         let hierarchy = hierarchy()?;
-        self.ready()?;
+        self.records.ready()?;
         let code = program(&BTreeSet::new()).ok_or("no program")?;
         let loaded = bpf::load(&code).map_err(|error| {
             format!("the kernel takes no program for control groups ({error}); it needs CAP_BPF and CAP_NET_ADMIN")
@@ -81,30 +56,16 @@ impl Denials {
         attached.map_err(|error| {
             format!("the kernel attaches no program to a control group: {error}")
         })?;
-        let place = self.pins.join("can");
+        let place = self.records.pins.join("can");
         let _ = fs::remove_file(&place);
         bpf::pin(&loaded, &place)
             .and_then(|()| fs::remove_file(&place))
-            .map_err(|error| format!("no program can be kept in {}: {error}", self.pins.display()))
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        let above = self.pins.parent().unwrap_or(&self.pins);
-        if !is_bpf(above) {
-            return Err(format!(
-                "no bpf file system is mounted on {}: mount -t bpf bpf {0}",
-                above.display()
-            ));
-        }
-        for folder in [&self.pins, &self.records] {
-            match fs::create_dir(folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(format!("{}: {error}", folder.display()));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+            .map_err(|error| {
+                format!(
+                    "no program can be kept in {}: {error}",
+                    self.records.pins.display()
+                )
+            })
     }
 
     /// Denies these nodes to the group, and no others that it was denied before. `asking` gives the order.
@@ -132,11 +93,7 @@ impl Denials {
             .iter()
             .filter_map(|path| Some((path, number_of(path).ok()?)))
         {
-            nodes.push(Node {
-                path: path.clone(),
-                major: number.major,
-                minor: number.minor,
-            });
+            nodes.push(Node::new(path, number));
         }
         if nodes.is_empty() {
             return Err(match paths {
@@ -148,15 +105,26 @@ impl Denials {
                 },
             });
         }
-        let impossible = |detail| Reply::Impossible { detail };
-        let hierarchy = hierarchy().map_err(impossible)?;
-        self.ready().map_err(impossible)?;
-        let folder = open_group(&hierarchy, group).map_err(untouched)?;
-        let before = self.of(group);
         let numbers: BTreeSet<Number> = nodes.iter().map(Node::number).collect();
         let code = program(&numbers).ok_or_else(|| Reply::Refused {
             detail: "too many device nodes".to_owned(),
         })?;
+        let denial = Denial {
+            kind: Kind::Restriction,
+            nodes,
+            code,
+        };
+        self.put_on(group, denial)
+    }
+
+    /// Puts a program on a group that was checked, in the place of those of its kind that are there, and sees that it holds.
+    pub(super) fn put_on(&self, group: &str, denial: Denial) -> Result<(), Reply> {
+        let Denial { kind, nodes, code } = denial;
+        let impossible = |detail| Reply::Impossible { detail };
+        let hierarchy = hierarchy().map_err(impossible)?;
+        self.records.ready().map_err(impossible)?;
+        let folder = open_group(&hierarchy, group).map_err(untouched)?;
+        let before = self.records.of(group, kind);
         let failed = |what: &str, error: &io::Error| Reply::Failed {
             detail: format!("{what}: {error}"),
         };
@@ -168,14 +136,16 @@ impl Denials {
             group: group.to_owned(),
             nodes,
             program: number,
+            kind,
         };
         // Known before it acts: a program that nobody remembers could not be taken off.
-        bpf::pin(&loaded, &self.pin(number))
+        bpf::pin(&loaded, &self.records.pin(number))
             .map_err(|error| failed("the program is not kept", &error))?;
-        self.write(&record)
+        self.records
+            .write(&record)
             .map_err(|error| failed("the restriction is not written down", &error))?;
         if let Err(error) = bpf::attach(&folder, &loaded) {
-            self.forget(number);
+            self.records.forget(number);
             return Err(failed("the program is not attached", &error));
         }
         // The new one denies all that stays denied, so nothing opens in between.
@@ -189,6 +159,9 @@ impl Denials {
             });
         }
         let paths: Vec<&str> = record.nodes.iter().map(|node| node.path.as_str()).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
         match self
             .prober
             .probe(&hierarchy.join(group.trim_start_matches('/')), &paths)
@@ -205,7 +178,10 @@ impl Denials {
 
     /// Takes away what was denied to the group.
     pub(super) fn lift(&self, group: &str) -> Reply {
-        let records = self.of(group);
+        self.lift_those(group, &self.records.of(group, Kind::Restriction))
+    }
+
+    fn lift_those(&self, group: &str, records: &[Record]) -> Reply {
         if records.is_empty() {
             return Reply::Gone {
                 detail: format!("{group} is denied nothing"),
@@ -222,12 +198,12 @@ impl Denials {
                 if matches!(why, Untouched::Gone(_)) {
                     records
                         .iter()
-                        .for_each(|record| self.forget(record.program));
+                        .for_each(|record| self.records.forget(record.program));
                 }
                 return untouched(why);
             }
         };
-        for record in &records {
+        for record in records {
             self.take_off(&folder, record.program);
         }
         let left = bpf::attached(&folder);
@@ -241,21 +217,14 @@ impl Denials {
         }
     }
 
-    /// What the kernel denies by programs of ours.
+    /// What the kernel denies by programs of ours to whom the ledger does not justify.
     pub(super) fn list(&self) -> Vec<Restriction> {
         let Ok(hierarchy) = hierarchy() else {
             return Vec::new();
         };
         let mut found = BTreeMap::<String, BTreeSet<String>>::new();
-        for record in self.records() {
-            match stands(&hierarchy, &record) {
-                Some(true) => {}
-                Some(false) => {
-                    self.forget(record.program);
-                    continue;
-                }
-                None => continue,
-            }
+        let standing = self.records.standing(&hierarchy).into_iter();
+        for record in standing.filter(|record| record.kind == Kind::Restriction) {
             // A node that was made anew with other numbers is not denied.
             let same = |node: &Node| number_of(&node.path) == Ok(node.number());
             let nodes = record.nodes.into_iter().filter(same).map(|node| node.path);
@@ -270,7 +239,13 @@ impl Denials {
 
     /// Takes away all that is denied by programs of ours; how many groups were not set free, with the reasons in the log.
     pub(super) fn lift_all(&self) -> usize {
-        let lifted = self.list().into_iter().map(|it| self.lift(&it.group));
+        let mut groups = BTreeMap::<String, Vec<Record>>::new();
+        for record in self.records.all() {
+            groups.entry(record.group.clone()).or_default().push(record);
+        }
+        let lifted = groups
+            .iter()
+            .map(|(group, records)| self.lift_those(group, records));
         let failed = lifted.filter(|reply| !matches!(reply, Reply::Done | Reply::Gone { .. }));
         failed
             .inspect(|reply| tracing::error!(?reply, "a restriction stays"))
@@ -278,65 +253,16 @@ impl Denials {
     }
 
     fn take_off(&self, folder: &OwnedFd, program: u32) {
-        let done = bpf::pinned(&self.pin(program)).and_then(|loaded| bpf::detach(folder, &loaded));
+        let done =
+            bpf::pinned(&self.records.pin(program)).and_then(|loaded| bpf::detach(folder, &loaded));
         match done {
-            Ok(()) => self.forget(program),
+            Ok(()) => self.records.forget(program),
             Err(error) => tracing::error!(%error, program, "a program is not taken off"),
         }
     }
-
-    fn of(&self, group: &str) -> Vec<Record> {
-        self.records()
-            .into_iter()
-            .filter(|record| record.group == group)
-            .collect()
-    }
-
-    fn records(&self) -> Vec<Record> {
-        let entries = fs::read_dir(&self.records).into_iter().flatten().flatten();
-        let read = |path: PathBuf| {
-            let small = fs::metadata(&path).ok()?.len() <= LIMIT;
-            let text = small.then(|| fs::read(&path).ok())??;
-            serde_json::from_slice::<Record>(&text).ok()
-        };
-        entries.filter_map(|entry| read(entry.path())).collect()
-    }
-
-    fn write(&self, record: &Record) -> io::Result<()> {
-        let path = self.record(record.program);
-        let fresh = path.with_extension("new");
-        fs::write(&fresh, serde_json::to_vec(record)?)?;
-        fs::rename(fresh, path)
-    }
-
-    fn forget(&self, program: u32) {
-        let _ = fs::remove_file(self.record(program));
-        let _ = fs::remove_file(self.pin(program));
-    }
-
-    fn record(&self, program: u32) -> PathBuf {
-        self.records.join(format!("{program}.json"))
-    }
-
-    fn pin(&self, program: u32) -> PathBuf {
-        self.pins.join(program.to_string())
-    }
 }
 
-// Whether the program of a record is on its group; `None`: the kernel does not say.
-fn stands(hierarchy: &Path, record: &Record) -> Option<bool> {
-    let group = hierarchy.join(record.group.trim_start_matches('/'));
-    match fs::symlink_metadata(group) {
-        // With the group its programs went.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),
-        about => about.ok()?,
-    };
-    let folder = open_group(hierarchy, &record.group).ok()?;
-    let ids = bpf::attached(&folder).ok()?;
-    Some(ids.contains(&record.program))
-}
-
-fn untouched(why: Untouched) -> Reply {
+pub(super) fn untouched(why: Untouched) -> Reply {
     match why {
         Untouched::Refused(detail) => Reply::Refused { detail },
         Untouched::Managed(detail) => Reply::Impossible { detail },

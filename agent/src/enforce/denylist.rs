@@ -1,8 +1,8 @@
-//! The program that denies device nodes to a control group: its instructions, made here. Pure.
+//! The programs that deny device nodes to a control group: their instructions, made here. Pure.
 //!
 //! A program of type `BPF_PROG_TYPE_CGROUP_DEVICE` is asked at each open and mknod of a device below its group, and every
-//! program of the group and of those above has to allow it (Documentation/admin-guide/cgroup-v2.rst, "Device controller"). This
-//! one allows all but a list.
+//! program of the group and of those above has to allow it (Documentation/admin-guide/cgroup-v2.rst, "Device controller"). One
+//! allows all but a list, the other all but whole drivers' nodes, of which a list is allowed.
 
 use std::collections::BTreeSet;
 
@@ -48,9 +48,18 @@ const fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruct
     }
 }
 
-/// The program; `None` for more devices than [`MOST`], or numbers that no device has.
+/// The program that denies these; `None` for more devices than [`MOST`], or numbers that no device has.
 pub(super) fn program(denied: &BTreeSet<Number>) -> Option<Vec<Instruction>> {
-    if denied.len() > MOST {
+    enclosure(&BTreeSet::new(), denied, &BTreeSet::new())
+}
+
+/// The program that denies these, and all of these drivers besides, but what is allowed; `None` as above, counted together.
+pub(super) fn enclosure(
+    allowed: &BTreeSet<Number>,
+    denied: &BTreeSet<Number>,
+    majors: &BTreeSet<u32>,
+) -> Option<Vec<Instruction>> {
+    if allowed.len() + denied.len() + majors.len() > MOST {
         return None;
     }
     // `struct bpf_cgroup_dev_ctx`: access in the upper and type in the lower half of the first word, major, minor.
@@ -66,14 +75,19 @@ pub(super) fn program(denied: &BTreeSet<Number>) -> Option<Vec<Instruction>> {
         op(MOV64_K, 0, 0, 0, 1),
         op(EXIT, 0, 0, 0, 0),
     ]);
-    for number in denied {
-        let (major, minor) = (
-            i32::try_from(number.major).ok()?,
-            i32::try_from(number.minor).ok()?,
-        );
+    for (numbers, verdict) in [(allowed, 1), (denied, 0)] {
+        for number in numbers {
+            code.extend([
+                op(JNE32_K, 3, 0, 3, i32::try_from(number.major).ok()?),
+                op(JNE32_K, 4, 0, 2, i32::try_from(number.minor).ok()?),
+                op(MOV64_K, 0, 0, 0, verdict),
+                op(EXIT, 0, 0, 0, 0),
+            ]);
+        }
+    }
+    for major in majors {
         code.extend([
-            op(JNE32_K, 3, 0, 3, major),
-            op(JNE32_K, 4, 0, 2, minor),
+            op(JNE32_K, 3, 0, 2, i32::try_from(*major).ok()?),
             op(MOV64_K, 0, 0, 0, 0),
             op(EXIT, 0, 0, 0, 0),
         ]);
@@ -136,6 +150,20 @@ mod tests {
             // A block device with the same numbers is another device.
             prop_assert!(allows(&code, 1, access, asked));
         }
+
+        #[test]
+        fn rule_17_what_is_enclosed_gets_what_is_allowed_and_nothing_else_of_these_drivers(
+            allowed in proptest::collection::btree_set(number(), 0..8),
+            denied in proptest::collection::btree_set(number(), 0..8),
+            majors in proptest::collection::btree_set(0..4u32, 0..3),
+            asked in number(),
+            access in 0..8u32,
+        ) {
+            let code = enclosure(&allowed, &denied, &majors).unwrap();
+            let kept_out = denied.contains(&asked) || majors.contains(&asked.major);
+            prop_assert_eq!(allows(&code, 2, access, asked), allowed.contains(&asked) || !kept_out);
+            prop_assert!(allows(&code, 1, access, asked));
+        }
     }
 
     #[test]
@@ -147,5 +175,7 @@ mod tests {
         };
         assert!(program(&many(256)).is_some());
         assert!(program(&many(257)).is_none());
+        assert!(enclosure(&many(100), &many(156), &BTreeSet::new()).is_some());
+        assert!(enclosure(&many(100), &many(156), &BTreeSet::from([195])).is_none());
     }
 }

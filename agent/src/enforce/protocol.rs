@@ -68,6 +68,17 @@ pub enum Order {
     },
     /// What is restricted now, as the kernel says it.
     Restrictions,
+    /// Puts a process of this program, which waits to become a tenant's command, where all GPUs' nodes but these are denied.
+    Enclose {
+        /// Whom.
+        who: Identity,
+        /// The lease that it runs under.
+        lease: u64,
+        /// Device nodes of the lease.
+        allow: Vec<String>,
+        /// Of the policy that it is done by, for the log.
+        version: u64,
+    },
     /// Kills all that is in a scope that this program made.
     KillScope {
         /// Name of the unit.
@@ -109,8 +120,16 @@ pub enum Reply {
         signal: bool,
         /// Programs on control groups.
         restrict: bool,
+        /// Scopes of the system manager, with programs on them.
+        #[serde(default)]
+        enclose: bool,
         /// Why not, a line each.
         lacking: Vec<String>,
+    },
+    /// It is enclosed.
+    Enclosed {
+        /// The control group, as `/proc/PID/cgroup` writes it.
+        group: String,
     },
     /// The answer to `Restrictions`.
     Restricted {

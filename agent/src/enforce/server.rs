@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::EnforcerConfig;
 use super::denials::Denials;
+use super::enclose::{self, Wanted, enclose};
 use super::inherited;
 use super::probe::Prober;
 use super::protocol::{LONGEST_LINE, Order, Reply};
@@ -161,6 +162,16 @@ impl Half {
             Order::Restrict { group, nodes, .. } => self.denials.restrict(group, nodes, asking),
             Order::Lift { group } => self.denials.lift(group),
             Order::KillScope { scope, .. } => kill_scope(scope),
+            Order::Enclose {
+                who, lease, allow, ..
+            } => {
+                let wanted = Wanted {
+                    who,
+                    lease: *lease,
+                    allow,
+                };
+                enclose(wanted, &self.denials, asking, &self.boot_id)
+            }
         };
         tracing::warn!(?order, ?reply, asking.pid = asking, "an order");
         reply
@@ -168,12 +179,14 @@ impl Half {
 
     fn able(&self) -> Reply {
         let (signal, restrict) = (signal::can(), self.denials.can());
-        let lacking = [&signal, &restrict]
+        let enclose = enclose::can();
+        let lacking = [&signal, &restrict, &enclose]
             .into_iter()
             .filter_map(|it| it.as_ref().err().cloned());
         Reply::Able {
             lacking: lacking.collect(),
             signal: signal.is_ok(),
+            enclose: restrict.is_ok() && enclose.is_ok(),
             restrict: restrict.is_ok(),
         }
     }

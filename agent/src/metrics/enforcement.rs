@@ -3,6 +3,7 @@
 use gpuquota_proto::exposition::{Families, truth};
 
 use super::snapshot::Reporting;
+use crate::exec::figures::RESULTS;
 use crate::policy::Mode;
 
 pub(super) fn add(families: &mut Families, reporting: &Reporting) {
@@ -77,4 +78,18 @@ pub(super) fn add(families: &mut Families, reporting: &Reporting) {
             able.row(&[("mode", mode.as_str())], truth(mode <= most));
         }
     }
+    let (answered, held) = &reporting.exec;
+    let mut askings = families.counter(
+        "gpuquota_exec_askings_total",
+        "Commands that were to start under a lease, by what came of it.",
+    );
+    for (result, count) in RESULTS.iter().zip(answered) {
+        askings.row(&[("result", result)], *count as f64);
+    }
+    families
+        .gauge(
+            "gpuquota_exec_leases",
+            "Leases of commands on this node that are held, or wait to be given back.",
+        )
+        .value(*held as f64);
 }

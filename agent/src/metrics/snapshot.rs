@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::act::{ActFigures, Acts};
 use crate::attribute::{Granted, NamedId};
 use crate::events::sentinel::Shown;
+use crate::exec::figures::{Figures, RESULTS};
 use crate::gpu::sampler::SamplerStats;
 use crate::observation::Observation;
 use crate::openers::keeper::Opened;
@@ -82,6 +83,8 @@ pub struct Ways {
     pub dialogue: Arc<Dialogue>,
     /// What was done about holders that are not justified.
     pub acts: Arc<Acts>,
+    /// Commands under leases.
+    pub exec: Arc<Figures>,
     /// The stream.
     pub status: Arc<UplinkStatus>,
 }
@@ -101,6 +104,8 @@ pub struct Reporting {
     pub dialogue: DialogueFigures,
     /// What was done.
     pub acts: ActFigures,
+    /// Commands under leases: askings by result, and leases that are held.
+    pub exec: ([u64; RESULTS.len()], u64),
 }
 
 impl Board {
@@ -168,6 +173,7 @@ impl Board {
                 spool: ways.outbox.figures(),
                 dialogue: ways.dialogue.figures(now_boottime_ms),
                 acts: ways.acts.figures(),
+                exec: (ways.exec.answered(), ways.exec.held()),
             }),
             pass,
         }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use gpuquota_proto::agent_v1::agent_message::Body;
 use gpuquota_proto::agent_v1::{self as wire, Go, Intent, OutcomeTaken, PolicyHeld, PolicyStands};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::clock::boottime_ms;
 use crate::policy::{Held, Policy, Standing, Version};
@@ -22,6 +23,8 @@ pub struct Dialogue {
     inner: Mutex<Inner>,
     to_send: Notify,
     came: Notify,
+    /// The policy that is acted by became another.
+    acted: Notify,
 }
 
 #[derive(Debug)]
@@ -88,6 +91,7 @@ impl Dialogue {
             }),
             to_send: Notify::new(),
             came: Notify::new(),
+            acted: Notify::new(),
         }
     }
 
@@ -104,7 +108,19 @@ impl Dialogue {
             inner.acted_by = Some((version, false));
             drop(inner);
             self.to_send.notify_one();
+            self.acted.notify_waiters();
         }
+    }
+
+    /// The policy that is acted by.
+    #[must_use]
+    pub fn acted_by(&self) -> Option<Version> {
+        self.lock().acted_by.map(|(version, _)| version)
+    }
+
+    /// Returns once another policy is acted by than when this was called.
+    pub fn acted(&self) -> Notified<'_> {
+        self.acted.notified()
     }
 
     /// Asks for steps; returns the number by which the answer names them. What was asked before is asked no more.
@@ -220,7 +236,7 @@ impl Dialogue {
         self.came.notify_one();
     }
 
-    pub(super) fn policy(&self, told: wire::Policy, now_ms: u64) {
+    pub(crate) fn policy(&self, told: wire::Policy, now_ms: u64) {
         match Policy::try_from(told) {
             Ok(policy) => {
                 let version = policy.version;

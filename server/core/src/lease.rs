@@ -22,6 +22,8 @@ pub use make::LeasedMake;
 pub const MOST_LEASED: u32 = 4096;
 /// Labels of one lease at most.
 pub const MOST_LABELS: usize = 32;
+/// Labels whose names begin so are not the caller's: servers write them.
+pub const OWN_LABELS: &str = "gpuquota/";
 /// Ended leases that are still shown; the journal has them all.
 pub const MOST_ENDED: usize = 10_000;
 

@@ -16,6 +16,12 @@ impl<const LEAST: i64, const MOST: i64> Life<LEAST, MOST> {
         self.0
     }
 
+    /// In milliseconds.
+    #[must_use]
+    pub fn milliseconds(self) -> u64 {
+        u64::try_from(self.0).unwrap_or(0).saturating_mul(1000)
+    }
+
     pub(super) const fn or(seconds: i64) -> Self {
         Self(seconds)
     }

@@ -120,6 +120,12 @@ pub struct Agents {
     /// How long a join token counts: 1 s to 1 h.
     #[serde(default = "join_token_life")]
     pub join_token_life: Life<1, 3600>,
+    /// Leases that one node may have taken at a time for processes that start there; 0: none.
+    #[serde(default = "leases_per_node")]
+    pub leases_per_node: u32,
+    /// How long such a lease lasts unless its agent renews it: 1 minute to 1 day.
+    #[serde(default = "lease_life")]
+    pub lease_life: Life<60, 86_400>,
     /// How often agents send heartbeats.
     pub heartbeat_seconds: u32,
     /// After how long a node counts as silent.
@@ -136,6 +142,14 @@ fn certificate_life() -> Life<10, { 825 * 86_400 }> {
 
 fn join_token_life() -> Life<1, 3600> {
     Life::or(600)
+}
+
+fn leases_per_node() -> u32 {
+    64
+}
+
+fn lease_life() -> Life<60, 86_400> {
+    Life::or(1800)
 }
 
 /// The metrics listener.

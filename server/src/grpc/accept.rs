@@ -11,6 +11,7 @@ use gpuquota_core::id::NodeName;
 use gpuquota_proto::MESSAGE_LIMIT_BYTES;
 use gpuquota_proto::agent_v1::agent_server::AgentServer;
 use gpuquota_proto::agent_v1::joining_server::JoiningServer;
+use gpuquota_proto::agent_v1::leasing_server::LeasingServer;
 use gpuquota_proto::authorities::behind_client;
 use gpuquota_proto::form::NodeForm;
 use gpuquota_proto::identity::peer_identity_as;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use super::joining::JoinService;
+use super::leasing::LeaseService;
 use super::peer::{Caller, Peer};
 use super::route::Route;
 use super::stream::AgentService;
@@ -34,8 +36,8 @@ const HANDSHAKES: usize = 256;
 /// Connections without a certificate at once, and how long one may last: a node joins in one call.
 const JOINING: usize = 64;
 const JOIN_DEADLINE: Duration = Duration::from_secs(30);
-/// Largest message of joining either way, in bytes.
-const JOIN_MESSAGE: usize = 64 * 1024;
+/// Largest message of joining either way, and of asking for leases, in bytes.
+const SMALL_MESSAGE: usize = 64 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 
@@ -57,7 +59,7 @@ pub struct AgentListener {
 pub async fn serve(
     listener: AgentListener,
     service: AgentService,
-    joining: JoinService,
+    (joining, leasing): (JoinService, LeaseService),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (accepted, incoming) = mpsc::channel(64);
@@ -66,8 +68,11 @@ pub async fn serve(
         .max_decoding_message_size(MESSAGE_LIMIT_BYTES)
         .max_encoding_message_size(MESSAGE_LIMIT_BYTES);
     let joining = JoiningServer::new(joining)
-        .max_decoding_message_size(JOIN_MESSAGE)
-        .max_encoding_message_size(JOIN_MESSAGE);
+        .max_decoding_message_size(SMALL_MESSAGE)
+        .max_encoding_message_size(SMALL_MESSAGE);
+    let leasing = LeasingServer::new(leasing)
+        .max_decoding_message_size(SMALL_MESSAGE)
+        .max_encoding_message_size(MESSAGE_LIMIT_BYTES);
     let served = tonic::transport::Server::builder()
         .max_concurrent_streams(4)
         .concurrency_limit_per_connection(4)
@@ -77,7 +82,11 @@ pub async fn serve(
         .http2_max_pending_accept_reset_streams(Some(16))
         .http2_max_local_error_reset_streams(Some(64))
         .serve_with_incoming_shutdown(
-            Route { agents, joining },
+            Route {
+                agents,
+                joining,
+                leasing,
+            },
             ReceiverStream::new(incoming),
             stop.cancelled_owned(),
         )

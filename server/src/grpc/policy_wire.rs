@@ -99,7 +99,7 @@ fn class(class: ViolationClass) -> wire::ViolationClass {
     }
 }
 
-fn device(key: &DeviceKey) -> wire::DeviceKey {
+pub(super) fn device(key: &DeviceKey) -> wire::DeviceKey {
     match key {
         DeviceKey::Gpu(gpu) => wire::DeviceKey {
             gpu_uuid: gpu.clone(),

@@ -2,6 +2,7 @@
 
 mod node;
 mod races;
+mod taken;
 
 use gpuquota_tests::quota::GPU;
 use gpuquota_tests::rest::{Answer, Rest};

@@ -44,6 +44,7 @@ fn owner(attributor: &Attributor, path: &str, uid: u32) -> Owner {
         membership: &membership,
         host_executable: None,
         registered: None,
+        leased: None,
     })
 }
 
@@ -135,6 +136,7 @@ fn a_system_daemon_is_known_by_user_and_executable() {
             membership: &none,
             host_executable: executable,
             registered: None,
+            leased: None,
         });
         assert_eq!(
             owner == Owner::System,
@@ -156,6 +158,7 @@ fn the_registered_table_counts_only_when_configured() {
         membership: &membership,
         host_executable: None,
         registered,
+        leased: None,
     };
     let on = attributor("registered = true\n[[rule]]\nuid = 1\ntenant = \"u\"\n");
     assert_eq!(
@@ -203,6 +206,7 @@ fn made(rule: &str, path: &str, known: Known) -> Owner {
         creators: &Told(known),
         host_executable: None,
         registered: None,
+        leased: None,
     })
 }
 
@@ -314,6 +318,7 @@ fn groups_are_real_ones_and_logins_count_where_logins_are() {
             creators: &Nobody,
             host_executable: None,
             registered: None,
+            leased: None,
         })
     };
     let session = "/user.slice/user-1000.slice/session-4.scope";

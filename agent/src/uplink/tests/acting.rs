@@ -23,6 +23,7 @@ impl Hands for Written {
             Order::Can => Ok(Reply::Able {
                 signal: true,
                 restrict: true,
+                enclose: true,
                 lacking: Vec::new(),
             }),
             Order::Restrictions => Ok(Reply::Restricted { groups: Vec::new() }),

@@ -27,6 +27,7 @@ fn rule_08_a_user_or_group_that_is_not_known_yet_decides_for_nobody() {
             membership: &membership(text.as_bytes()),
             host_executable: None,
             registered: None,
+            leased: None,
         })
     };
     let session = "/user.slice/user-3000.slice/session-4.scope";
@@ -69,6 +70,7 @@ fn rule_08_ids_inside_of_containers_are_their_makers_choice() {
             membership: &membership(text.as_bytes()),
             host_executable: None,
             registered: None,
+            leased: None,
         })
     };
     for path in [
@@ -103,6 +105,7 @@ fn rule_08_ids_that_the_host_lends_are_nobodys_own() {
             membership: &membership(text.as_bytes()),
             host_executable: None,
             registered: None,
+            leased: None,
         })
     };
     let own = "/user.slice/user-1000.slice/user@1000.service/x.scope";

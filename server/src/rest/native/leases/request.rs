@@ -6,7 +6,7 @@ use gpuquota_core::command::RequestLease;
 use gpuquota_core::id::{
     DisplayName, GpuModel, LabelName, LeaseId, NodeName, ProjectId, Region, TenantName,
 };
-use gpuquota_core::lease::{Lease, LeasePlacement, MOST_LABELS, MOST_LEASED};
+use gpuquota_core::lease::{Lease, LeasePlacement, MOST_LABELS, MOST_LEASED, OWN_LABELS};
 use serde_json::Value;
 
 use crate::rest::json::{Fields, LONGEST_LIST, invalid, misnamed, missing};
@@ -103,6 +103,12 @@ fn labels(fields: &Fields) -> Result<BTreeMap<LabelName, DisplayName>, Problem> 
     }
     let label = |(name, value): (&str, &Value)| {
         let name = LabelName::new(name).map_err(|e| misnamed("a name of labels", &e))?;
+        if name.as_str().starts_with(OWN_LABELS) {
+            let rule = format!(
+                "must not have names that begin with {OWN_LABELS}: they are the server's own"
+            );
+            return Err(invalid("labels", rule));
+        }
         let text = value.as_str();
         let text = text.ok_or_else(|| invalid("labels", "must be names with texts"))?;
         let text = DisplayName::new(text).map_err(|e| misnamed("a text of labels", &e))?;

@@ -1,0 +1,342 @@
+//! Encloses a process that waits to become a tenant's command: into a scope of the slice that it is in, or where it is when it is alone
+//! there, and there every GPU but those of its lease is denied.
+//!
+//! Only a process of this very program can be enclosed. So whoever speaks for the network half moves nobody else's processes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::denials::{Denial, Denials, untouched};
+use super::denylist::{Number, enclosure};
+use super::group::{check, hierarchy, of_process};
+use super::nodes::{is_gpu_node, number_of};
+use super::protocol::{Identity, Reply};
+use super::records::{Kind, Node};
+use super::scope_start::{answers, start_scope};
+use crate::clock::boottime_ms;
+use crate::leased::path;
+use crate::process::cgroup::{Membership, membership};
+use crate::process::procfs::start_time;
+
+/// systemd moves a process within this, milliseconds.
+const MOVE_MS: u64 = 5_000;
+const LOOK: Duration = Duration::from_millis(5);
+/// Scopes that are made here are called so, and no others.
+const PREFIX: &str = "gpuquota-lease-";
+/// Drivers of GPUs and of MIG's capabilities, as /proc/devices names them.
+const DRIVERS: [&str; 3] = ["nvidia", "nvidia-frontend", "nvidia-caps"];
+/// Minors of the driver that everybody needs: nvidiactl and nvidia-modeset.
+const SHARED: [u32; 2] = [255, 254];
+
+/// What an order says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) who: &'a Identity,
+    pub(super) lease: u64,
+    pub(super) allow: &'a [String],
+}
+
+/// Encloses it if all that was said of it is so. `asking` is the process that gives the order.
+pub(super) fn enclose(wanted: Wanted<'_>, denials: &Denials, asking: u32, boot_id: &str) -> Reply {
+    match try_enclose(wanted, denials, asking, boot_id) {
+        Ok(group) => Reply::Enclosed { group },
+        Err(reply) => reply,
+    }
+}
+
+fn try_enclose(
+    Wanted { who, lease, allow }: Wanted<'_>,
+    denials: &Denials,
+    asking: u32,
+    boot_id: &str,
+) -> Result<String, Reply> {
+    let refused = |why: &str| Reply::Refused {
+        detail: why.to_owned(),
+    };
+    if allow.is_empty() || !allow.iter().all(|node| is_gpu_node(node)) {
+        return Err(refused(
+            "the order must name device nodes of GPUs, and nothing else",
+        ));
+    }
+    let gone = || Reply::Gone {
+        detail: "the process that asked has ended".to_owned(),
+    };
+    let number = i32::try_from(who.pid).ok().filter(|pid| *pid > 1);
+    let pid = number
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| refused("no single process has this number"))?;
+    // While it is held its number is nobody else's.
+    let _held = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+    if who.boot_id != boot_id || start_time(who.pid).ok() != Some(who.start_time) {
+        return Err(gone());
+    }
+    let folder = PathBuf::from(format!("/proc/{}", who.pid));
+    if !waits_for_us(&folder) {
+        return Err(refused(
+            "it is no process of gpuquota-agent on this host that waits to become a command",
+        ));
+    }
+    // Without one of its devices the command would start and not work.
+    if let Some(missing) = allow.iter().find(|node| number_of(node).is_err()) {
+        return Err(Reply::Failed {
+            detail: format!("{missing} of the lease is not there (nvidia-modprobe makes it)"),
+        });
+    }
+    let group = of_process(who.pid).ok_or_else(gone)?;
+    let own: Vec<String> = [std::process::id(), asking]
+        .into_iter()
+        .filter_map(of_process)
+        .collect();
+    check(&group, &own).map_err(untouched)?;
+    let hierarchy = hierarchy().map_err(|detail| Reply::Impossible { detail })?;
+    let place = place(&group, || procs(&hierarchy, &group)).map_err(|why| refused(&why))?;
+    let group = match place {
+        Place::Stays => group,
+        Place::Scope { slice } => {
+            let scope = format!("{PREFIX}{lease}.scope");
+            start_scope(&scope, &slice, who.pid).map_err(|detail| Reply::Failed { detail })?;
+            moved(who.pid, &scope).ok_or_else(|| Reply::Failed {
+                detail: format!("systemd made {scope} and did not put the process there"),
+            })?
+        }
+    };
+    let present = present(Path::new("/dev"));
+    let drivers = fs::read_to_string("/proc/devices").unwrap_or_default();
+    let denial = denial(allow, &present, &majors(&drivers))
+        .ok_or_else(|| refused("too many device nodes"))?;
+    denials.put_on(&group, denial)?;
+    Ok(group)
+}
+
+/// Whether processes can be enclosed here; the text says why not, and what to do.
+pub(super) fn can() -> Result<(), String> {
+    answers()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// In its service, where nobody else is: systemd goes on to look after it.
+    Stays,
+    /// In a scope of this slice.
+    Scope { slice: String },
+}
+
+// Where it is to run. `procs`: how many processes there are in its group itself.
+fn place(group: &str, procs: impl FnOnce() -> usize) -> Result<Place, String> {
+    let Membership { slices, unit } = membership(format!("0::{group}\n").as_bytes());
+    let unit = unit.as_deref().unwrap_or("");
+    if unit.starts_with(PREFIX) {
+        return Err(format!("it runs under a lease already, in {unit}"));
+    }
+    let whole = path(&Membership {
+        slices: slices.clone(),
+        unit: Some(unit.to_owned()),
+    });
+    let service = unit.ends_with(".service") && !unit.starts_with("user@");
+    if service && whole.as_deref() == Some(group) && procs() == 1 {
+        return Ok(Place::Stays);
+    }
+    // The root slice, where systemd made none around it.
+    let slice = slices
+        .last()
+        .cloned()
+        .unwrap_or_else(|| "-.slice".to_owned());
+    Ok(Place::Scope { slice })
+}
+
+fn procs(hierarchy: &Path, group: &str) -> usize {
+    let file = hierarchy
+        .join(group.trim_start_matches('/'))
+        .join("cgroup.procs");
+    fs::read_to_string(file).map_or(0, |text| text.lines().count())
+}
+
+// Its group, once that is the scope.
+fn moved(pid: u32, scope: &str) -> Option<String> {
+    let end = boottime_ms().saturating_add(MOVE_MS);
+    loop {
+        let group = of_process(pid)?;
+        if group.rsplit('/').next() == Some(scope) {
+            return Some(group);
+        }
+        if boottime_ms() >= end {
+            return None;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+// Whether its executable is this program's, as it is now or as it was when this began: an upgrade may lie between the two. In another pid
+// namespace it would be a container's.
+fn waits_for_us(folder: &Path) -> bool {
+    let Ok(its) = fs::metadata(folder.join("exe")) else {
+        return false;
+    };
+    let same = |other: &Path| {
+        fs::metadata(other).is_ok_and(|it| (it.dev(), it.ino()) == (its.dev(), its.ino()))
+    };
+    let installed = std::env::current_exe().ok();
+    let installed = installed
+        .as_deref()
+        .and_then(Path::to_str)
+        .map(|path| PathBuf::from(path.strip_suffix(" (deleted)").unwrap_or(path)));
+    let ours = same(Path::new("/proc/self/exe")) || installed.is_some_and(|it| same(&it));
+    let namespace = |of: &Path| fs::read_link(of.join("ns/pid")).ok();
+    let first = namespace(Path::new("/proc/1"));
+    let outside = first.is_some() && namespace(folder) == first;
+    ours && its.uid() == 0 && its.mode() & 0o022 == 0 && outside
+}
+
+// All nodes of GPUs and capabilities that are there.
+fn present(dev: &Path) -> Vec<(String, Number)> {
+    let names = |folder: PathBuf| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.path().into_os_string().into_string().ok())
+    };
+    let nodes = names(dev.to_owned()).chain(names(dev.join("nvidia-caps")));
+    nodes
+        .filter_map(|node| Some((node.clone(), number_of(&node).ok()?)))
+        .collect()
+}
+
+// Majors of the drivers, of the character devices in /proc/devices (proc_devices(5)).
+fn majors(devices: &str) -> BTreeSet<u32> {
+    let characters = devices
+        .lines()
+        .take_while(|line| !line.starts_with("Block"));
+    characters
+        .filter_map(|line| line.trim().split_once(' '))
+        .filter(|(_, name)| DRIVERS.contains(name))
+        .filter_map(|(major, _)| major.parse().ok())
+        .collect()
+}
+
+fn denial(
+    allow: &[String],
+    present: &[(String, Number)],
+    majors: &BTreeSet<u32>,
+) -> Option<Denial> {
+    let allowed_node = |node: &&(String, Number)| allow.contains(&node.0);
+    let mut allowed: BTreeSet<Number> = present
+        .iter()
+        .filter(allowed_node)
+        .map(|(_, number)| *number)
+        .collect();
+    let denied = present.iter().filter(|node| !allowed_node(node));
+    // One device may have two nodes.
+    let denied: Vec<_> = denied
+        .filter(|(_, number)| !allowed.contains(number))
+        .collect();
+    let listed = denied
+        .iter()
+        .map(|(_, number)| *number)
+        .filter(|number| !majors.contains(&number.major))
+        .collect();
+    for major in majors {
+        allowed.extend(SHARED.map(|minor| Number {
+            major: *major,
+            minor,
+        }));
+    }
+    Some(Denial {
+        kind: Kind::Enclosure,
+        nodes: denied
+            .iter()
+            .map(|(path, number)| Node::new(path, *number))
+            .collect(),
+        code: enclosure(&allowed, &listed, majors)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_stays_in_a_service_of_its_own_and_goes_into_a_scope_of_its_slice_from_anywhere_else()
+     {
+        let of = |group: &str, procs: usize| place(group, || procs);
+        let scope = |slice: &str| {
+            Ok(Place::Scope {
+                slice: slice.to_owned(),
+            })
+        };
+        let service = "/tenant.slice/tenant-a.slice/train.service";
+        assert_eq!(of(service, 1), Ok(Place::Stays));
+        assert_eq!(of(service, 2), scope("tenant-a.slice"));
+        assert_eq!(of(&format!("{service}/own"), 1), scope("tenant-a.slice"));
+        let session = "/user.slice/user-7.slice/session-3.scope";
+        assert_eq!(of(session, 1), scope("user-7.slice"));
+        for own in [
+            "/user.slice/user-7.slice/user@7.service",
+            "/user.slice/user-7.slice/user@7.service/app.slice/x.service",
+        ] {
+            assert_eq!(of(own, 1), scope("user-7.slice"), "{own}");
+        }
+        assert_eq!(of("/system.slice/cron.service", 4), scope("system.slice"));
+        assert_eq!(of("/", 1), scope("-.slice"));
+        for nested in ["", "/below"] {
+            let group = format!("/user.slice/user-7.slice/gpuquota-lease-3.scope{nested}");
+            assert!(of(&group, 1).is_err(), "{group}");
+        }
+    }
+
+    #[test]
+    fn every_gpu_that_is_there_or_comes_later_is_denied_but_those_of_the_lease() {
+        let number = |major, minor| Number { major, minor };
+        let node = |path: &str, of: Number| (path.to_owned(), of);
+        let devices = "Character devices:\n  1 mem\n195 nvidia\n195 nvidiactl\n234 nvidia-caps\n235 nvidia-uvm\n236 nvidia-caps-imex-channels\n\nBlock devices:\n195 nvidia\n  8 sd\n";
+        let majors = majors(devices);
+        assert_eq!(majors, BTreeSet::from([195, 234]));
+        let present = [
+            node("/dev/nvidia0", number(195, 0)),
+            node("/dev/nvidia1", number(195, 1)),
+            node("/dev/nvidia2", number(10, 229)),
+            node("/dev/nvidia-caps/nvidia-cap3", number(234, 3)),
+            node("/dev/nvidia-caps/nvidia-cap4", number(234, 4)),
+        ];
+        let allow = ["/dev/nvidia1", "/dev/nvidia-caps/nvidia-cap4"].map(ToOwned::to_owned);
+        let denial = denial(&allow, &present, &majors).unwrap();
+        let paths: Vec<_> = denial.nodes.iter().map(|node| node.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/dev/nvidia0",
+                "/dev/nvidia2",
+                "/dev/nvidia-caps/nvidia-cap3"
+            ]
+        );
+        let shared = |major| SHARED.map(|minor| number(major, minor));
+        let allowed: BTreeSet<_> = [number(195, 1), number(234, 4)]
+            .into_iter()
+            .chain(shared(195))
+            .chain(shared(234))
+            .collect();
+        let expected = enclosure(&allowed, &BTreeSet::from([number(10, 229)]), &majors);
+        assert_eq!(Some(denial.code), expected);
+    }
+
+    #[test]
+    fn no_process_of_another_program_or_of_a_file_that_others_write_is_enclosed() {
+        // This test's own file is its user's to write, or not root's.
+        let own = fs::metadata("/proc/self/exe").unwrap();
+        let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/pid")).ok();
+        let same = namespace("1").is_some() && namespace("1") == namespace("self");
+        let trusted = own.uid() == 0 && own.mode() & 0o022 == 0 && same;
+        assert_eq!(waits_for_us(Path::new("/proc/self")), trusted);
+        let mut other = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let folder = PathBuf::from(format!("/proc/{}", other.id()));
+        assert!(!waits_for_us(&folder));
+        other.kill().unwrap();
+        let _ = other.wait();
+        assert!(!waits_for_us(Path::new("/proc/none")));
+    }
+}
