@@ -68,6 +68,15 @@ impl One<'_> {
             return;
         }
         for process in &self.finding.processes {
+            if let Some(spared) = self.entry.spared.get(process).copied() {
+                if spared.times >= ELUSIVE {
+                    let why = "one of its processes is not ended, as its outcomes say: a person must look at it";
+                    self.impossible(Rung::Term, why, due);
+                }
+                if self.now_ms < spared.until_ms {
+                    continue;
+                }
+            }
             let rung = match self.entry.sent.get_mut(process) {
                 None => Rung::Term,
                 Some(sent) => match sent.kill_ms {

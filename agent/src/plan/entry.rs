@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::AGAIN_MS;
 use super::step::{Process, Step};
 use crate::policy::Class;
 
@@ -21,6 +22,8 @@ pub(super) struct Entry {
     pub(super) told: BTreeSet<String>,
     pub(super) not_before_ms: u64,
     pub(super) sent: BTreeMap<Process, Sent>,
+    /// Whom the privileged half did not end.
+    pub(super) spared: BTreeMap<Process, Spared>,
     pub(super) clean: u8,
     pub(super) clean_at_ms: u64,
 }
@@ -32,7 +35,26 @@ pub(super) struct Sent {
     pub(super) stuck: bool,
 }
 
+/// So many times the pause before another attempt doubles, to 320 s.
+const LONGEST_PAUSE: u8 = 6;
+
+/// Attempts to end one process that were refused or did not work.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spared {
+    pub(super) times: u8,
+    /// Before this there is no other. Milliseconds, CLOCK_BOOTTIME.
+    pub(super) until_ms: u64,
+}
+
 impl Entry {
+    /// An attempt to end it was refused or did not work: it alone waits for the next, each time for longer.
+    pub(super) fn spare(&mut self, process: Process, now_ms: u64) {
+        let spared = self.spared.entry(process).or_default();
+        let pause = AGAIN_MS << spared.times.min(LONGEST_PAUSE);
+        spared.until_ms = now_ms.saturating_add(pause);
+        spared.times = spared.times.saturating_add(1);
+    }
+
     pub(super) fn new(class: Class, now_ms: u64) -> Self {
         Self {
             since_ms: now_ms,
@@ -46,6 +68,7 @@ impl Entry {
             told: BTreeSet::new(),
             not_before_ms: 0,
             sent: BTreeMap::new(),
+            spared: BTreeMap::new(),
             clean: 0,
             clean_at_ms: 0,
         }

@@ -142,6 +142,9 @@ impl Plan {
             entry
                 .sent
                 .retain(|process, _| finding.processes.contains(process));
+            entry
+                .spared
+                .retain(|process, _| finding.processes.contains(process));
             if entry.told.len() > REMEMBERED || entry.unrestricted.len() > REMEMBERED {
                 entry.told.clear();
                 entry.unrestricted.clear();
@@ -196,6 +199,11 @@ impl Plan {
             (Rung::Kill, Outcome::Done) => {
                 if let Some(sent) = step.process.and_then(|it| entry.sent.get_mut(&it)) {
                     sent.kill_ms = Some(now_ms);
+                }
+            }
+            (Rung::Term | Rung::Kill, Outcome::Refused | Outcome::Failed) => {
+                if let Some(process) = step.process {
+                    entry.spare(process, now_ms);
                 }
             }
             (rung, Outcome::Failed | Outcome::Refused | Outcome::Gone) => {

@@ -134,6 +134,37 @@ fn what_is_gone_each_time_is_asked_for_less_and_less_often() {
     assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 32_000]);
 }
 
+/// Whoever shelters behind a name that is protected shelters nobody else.
+#[test]
+fn one_that_is_refused_is_asked_for_less_often_told_once_and_keeps_no_other_waiting() {
+    let mut bench = Bench::new();
+    let policy = policy(Mode::Evict, &[("b", "G0")]);
+    let alone = |at| seen(at, &[("G0", &[(2, "b")])]);
+    bench.look(0, &alone(0), &policy);
+    assert_eq!(
+        bench.go(1000, &alone(1000), &policy),
+        [(Rung::Restrict, None)]
+    );
+    let (mut asked, mut said) = (Vec::new(), Vec::new());
+    for now in (1001..400_000).step_by(250) {
+        let due = bench.look(now, &alone(now), &policy);
+        said.extend(told(&due));
+        for step in &due.ask {
+            asked.push(now);
+            bench.plan.done(step, Outcome::Refused, "protected", now);
+        }
+    }
+    let pauses: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses, [5000, 10_000, 20_000, 40_000, 80_000, 160_000]);
+    assert_eq!(said, [(Rung::Term, Outcome::Impossible)]);
+    bench
+        .table
+        .groups
+        .insert(3, Grouped::Theirs("/user.slice/user-2.slice".to_owned()));
+    let both = seen(400_001, &[("G0", &[(2, "b"), (3, "b")])]);
+    assert_eq!(bench.go(400_001, &both, &policy), [(Rung::Term, Some(3))]);
+}
+
 #[test]
 fn a_group_in_which_somebody_may_hold_the_device_is_not_denied_it() {
     let mut bench = Bench::new();
