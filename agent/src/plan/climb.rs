@@ -147,6 +147,12 @@ impl One<'_> {
         groups.retain(|group| {
             !restrictions.has(group, self.whom, &nodes) && !self.entry.unrestricted.contains(group)
         });
+        let all = groups.len();
+        groups.retain(|group| !self.entry.gave_up(group, self.now_ms));
+        if groups.len() < all {
+            let why = "a control group of its cannot be restricted, as outcomes say; it is tried again each minute";
+            self.impossible(Rung::Restrict, why, due);
+        }
         let steps = groups.into_iter();
         steps
             .map(|group| self.step(Rung::Restrict, None, group, nodes.clone()))

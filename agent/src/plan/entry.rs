@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::AGAIN_MS;
 use super::step::{Process, Step};
+use super::{AGAIN_MS, ATTEMPTS, MINUTE_MS};
 use crate::policy::Class;
 
 #[derive(Debug)]
@@ -16,7 +16,8 @@ pub(super) struct Entry {
     pub(super) last: Option<Step>,
     /// Groups that cannot be restricted, or need not be: whoever is there is ended without it.
     pub(super) unrestricted: BTreeSet<String>,
-    pub(super) failures: u8,
+    /// Groups whose restriction did not work, how often in a row, and when last.
+    pub(super) failed: BTreeMap<String, (u8, u64)>,
     /// Steps in a row whose object had gone.
     pub(super) gone: u8,
     pub(super) told: BTreeSet<String>,
@@ -47,6 +48,19 @@ pub(super) struct Spared {
 }
 
 impl Entry {
+    /// A restriction of this group did not work.
+    pub(super) fn fail(&mut self, group: &str, now_ms: u64) {
+        let (times, at_ms) = self.failed.entry(group.to_owned()).or_default();
+        (*times, *at_ms) = (times.saturating_add(1), now_ms);
+    }
+
+    /// It did not work so often that whoever is in this group is ended without it for a while; then it is tried again.
+    pub(super) fn gave_up(&self, group: &str, now_ms: u64) -> bool {
+        let failed = self.failed.get(group);
+        failed
+            .is_some_and(|(times, at)| *times >= ATTEMPTS && now_ms < at.saturating_add(MINUTE_MS))
+    }
+
     /// An attempt to end it was refused or did not work: it alone waits for the next, each time for longer.
     pub(super) fn spare(&mut self, process: Process, now_ms: u64) {
         let spared = self.spared.entry(process).or_default();
@@ -63,7 +77,7 @@ impl Entry {
             warned: false,
             last: None,
             unrestricted: BTreeSet::new(),
-            failures: 0,
+            failed: BTreeMap::new(),
             gone: 0,
             told: BTreeSet::new(),
             not_before_ms: 0,

@@ -79,7 +79,41 @@ fn a_restriction_that_fails_is_tried_again_and_then_gone_without() {
         );
         now += AGAIN_MS;
     }
+    // A person is told; the other group of the same violator is tried all the same.
+    let due = bench.look(now, &on(now), &policy);
+    assert_eq!(told(&due), [(Rung::Restrict, Outcome::Impossible)]);
     assert_eq!(bench.go(now, &on(now), &policy), [(Rung::Term, Some(2))]);
+    let moved = |at| seen(at, &[("G0", &[(3, "b")])]);
+    assert_eq!(
+        bench.go(now + 1, &moved(now + 1), &policy),
+        [(Rung::Restrict, None)]
+    );
+    // What could not be done a minute ago may work by now.
+    let last = now - AGAIN_MS;
+    let early = bench.look(last + MINUTE_MS - 1, &on(last), &policy);
+    assert!(early.ask.iter().all(|step| step.rung != Rung::Restrict));
+    let due = bench.look(last + MINUTE_MS, &on(last), &policy);
+    assert_eq!(due.ask.len(), 1);
+    assert_eq!(due.ask[0].rung, Rung::Restrict);
+}
+
+/// A slice that ends with its login each time has not failed, and the next one is restricted before anybody is ended.
+#[test]
+fn groups_that_are_gone_each_time_are_no_failures() {
+    let mut bench = Bench::new();
+    let policy = policy(Mode::Evict, &[("b", "G0")]);
+    let on = |at| seen(at, &[("G0", &[(2, "b")])]);
+    bench.look(0, &on(0), &policy);
+    let mut now = 1000;
+    for _ in 0..=ATTEMPTS {
+        let due = bench.look(now, &on(now), &policy);
+        assert_eq!(due.ask.len(), 1);
+        assert_eq!(due.ask[0].rung, Rung::Restrict);
+        bench
+            .plan
+            .done(&due.ask[0], Outcome::Gone, "no such group", now);
+        now += READ_MS << LONGEST_PAUSE;
+    }
 }
 
 #[test]
