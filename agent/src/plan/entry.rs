@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::{Process, Step};
 use super::{AGAIN_MS, ATTEMPTS, MINUTE_MS};
-use crate::policy::Class;
+use crate::policy::{Class, Mode};
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) since_ms: u64,
     pub(super) seen_ms: u64,
     pub(super) class: Class,
-    pub(super) warned: bool,
+    /// The highest mode of which people were warned.
+    pub(super) warned: Mode,
+    /// When its mode was first one that restricts, and one that ends. Milliseconds, CLOCK_BOOTTIME.
+    pub(super) restricts_ms: Option<u64>,
+    pub(super) ends_ms: Option<u64>,
     /// A step above a warning was taken, and it is not verified yet.
     pub(super) last: Option<Step>,
     /// Groups that cannot be restricted, or need not be: whoever is there is ended without it.
@@ -71,10 +74,11 @@ impl Entry {
 
     pub(super) fn new(class: Class, now_ms: u64) -> Self {
         Self {
-            since_ms: now_ms,
             seen_ms: now_ms,
             class,
-            warned: false,
+            warned: Mode::Observe,
+            restricts_ms: None,
+            ends_ms: None,
             last: None,
             unrestricted: BTreeSet::new(),
             failed: BTreeMap::new(),

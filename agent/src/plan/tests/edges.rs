@@ -212,3 +212,27 @@ fn a_group_in_which_somebody_may_hold_the_device_is_not_denied_it() {
     // Its process is ended all the same.
     assert_eq!(bench.go(1001, &on, &policy), [(Rung::Term, Some(2))]);
 }
+
+/// Whoever was only watched for a day has the whole time once somebody means it.
+#[test]
+fn grace_begins_with_the_warning_that_promises_it() {
+    let mut bench = Bench::new();
+    let on = |at| seen(at, &[("G0", &[(2, "b")])]);
+    let against = |mode| policy(mode, &[("b", "G0")]);
+    let warned = [(Rung::Warn, Outcome::Done)];
+    assert_eq!(told(&bench.look(0, &on(0), &against(Mode::Observe))), []);
+    assert_eq!(told(&bench.look(1, &on(1), &against(Mode::Warn))), warned);
+    let restrict = against(Mode::Restrict);
+    let due = bench.look(5000, &on(5000), &restrict);
+    assert_eq!((told(&due), due.ask.len()), (warned.to_vec(), 0));
+    assert_eq!(bench.look(5999, &on(5999), &restrict), Due::default());
+    assert_eq!(
+        bench.go(6000, &on(6000), &restrict),
+        [(Rung::Restrict, None)]
+    );
+    let evict = against(Mode::Evict);
+    let due = bench.look(7000, &on(7000), &evict);
+    assert_eq!((told(&due), due.ask.len()), (warned.to_vec(), 0));
+    assert_eq!(bench.go(7999, &on(7999), &evict), []);
+    assert_eq!(bench.go(8000, &on(8000), &evict), [(Rung::Term, Some(2))]);
+}
