@@ -167,7 +167,7 @@ impl<H: Hands> Actor<H> {
         for told in due.tell {
             self.tell(&told, &policy);
             if told.step.rung == Rung::Warn && self.of.config.tell_terminals {
-                let told = terminals::tell(&seen, &policy, &told.step);
+                let told = terminals::tell(&seen, &policy, able.most, &told.step);
                 tracing::debug!(terminals = told, "the warning was told");
             }
         }

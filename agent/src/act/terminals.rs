@@ -12,14 +12,16 @@ use crate::process::terminal::Terminal;
 const MOST: usize = 16;
 
 /// Tells it; on how many terminals.
-pub(super) fn tell(seen: &Observation, policy: &Policy, step: &Step) -> usize {
+pub(super) fn tell(seen: &Observation, policy: &Policy, most: Mode, step: &Step) -> usize {
     let Some(host) = ProcessFolder::open(1)
         .and_then(|init| init.mount_namespace())
         .ok()
     else {
         return 0;
     };
-    let text = text(step, policy.ladder(&step.whom).unwrap_or(policy.others));
+    let mut ladder = policy.ladder(&step.whom).unwrap_or(policy.others);
+    ladder.mode = ladder.mode.min(most);
+    let text = text(step, ladder);
     let mut told = 0;
     for terminal in terminals(seen, &step.whom, &host).into_iter().take(MOST) {
         told += usize::from(terminal.tell(&text));

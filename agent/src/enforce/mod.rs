@@ -2,6 +2,7 @@
 //! to become a tenant's command, and nothing else.
 
 mod bpf;
+mod checks;
 pub mod client;
 mod command;
 mod config;
@@ -19,6 +20,7 @@ mod scope;
 mod scope_start;
 pub mod server;
 mod signal;
+mod threads;
 
 pub use command::{EnforcerError, EnforcerOptions, enforcer};
 pub use probe::{ProbeOptions, probe_open};

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
 
 use rustix::fs::{major, minor};
 
@@ -27,29 +26,10 @@ pub(super) fn number_of(path: &str) -> Result<Number, String> {
     if !about.file_type().is_char_device() {
         return Err(format!("{path} is no character device"));
     }
-    Ok(of_device(about.rdev()))
-}
-
-fn of_device(device: u64) -> Number {
-    Number {
-        major: major(device),
-        minor: minor(device),
-    }
-}
-
-/// Numbers of the character devices that a process has open; `None` where the kernel does not say.
-pub(super) fn open_in(process: &Path) -> Option<Vec<Number>> {
-    let mut open = Vec::new();
-    for entry in fs::read_dir(process.join("fd")).ok()? {
-        // What was closed meanwhile is not there.
-        let Ok(about) = entry.and_then(|entry| fs::metadata(entry.path())) else {
-            continue;
-        };
-        if about.file_type().is_char_device() {
-            open.push(of_device(about.rdev()));
-        }
-    }
-    Some(open)
+    Ok(Number {
+        major: major(about.rdev()),
+        minor: minor(about.rdev()),
+    })
 }
 
 #[cfg(test)]

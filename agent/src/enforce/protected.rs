@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::config::EnforcerConfig;
+use super::threads::{executable, known};
 
 /// Processes above one, up to the first; they are looked up at each order, for parents end too.
 const DEEPEST: usize = 64;
@@ -27,29 +27,30 @@ pub(super) fn why_spared(
     if ours.contains(&pid) {
         return Some("it is the agent, or what the agent runs in".to_owned());
     }
-    // A thread of the kernel has no executable.
-    let Ok(link) = fs::read_link(folder.join("exe")) else {
+    let Some(runs) = executable(folder) else {
         return Some(
-            "it has no executable that can be seen: a thread of the kernel, or about to end"
+            "no thread of it has an executable that can be seen: it is the kernel's, or about to end"
                 .to_owned(),
         );
     };
-    let name = link
+    let name = runs
+        .link
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or("");
     // So the kernel writes of a file that was replaced, as an upgrade does.
     let name = name.strip_suffix(" (deleted)").unwrap_or(name);
-    (config.protects(name) && is_the_systems(pid, folder, config))
+    (config.protects(name) && is_the_systems(pid, folder, &runs.through, config))
         .then(|| format!("{name} serves everybody on this node"))
 }
 
 // Anyone can give a program such a name, or start the real one with a library of their own: it counts for users of the system
 // that run root's file outside any container.
 // A server of MPS runs as the user whose clients it serves; its parent, which the system started, vouches for it.
-fn is_the_systems(pid: u32, folder: &Path, config: &EnforcerConfig) -> bool {
-    let Ok(file) = fs::metadata(folder.join("exe")) else {
-        return true;
+fn is_the_systems(pid: u32, folder: &Path, exe: &Path, config: &EnforcerConfig) -> bool {
+    // Root sees every file of the system's; a user's file system may hide one.
+    let Some(file) = known(exe) else {
+        return false;
     };
     // A hardened unit has mounts of its own, but the host's pid namespace.
     let namespace = |of: &Path| fs::read_link(of.join("ns/pid")).ok();
@@ -62,7 +63,8 @@ fn is_the_systems(pid: u32, folder: &Path, config: &EnforcerConfig) -> bool {
             daemon && of_the_system(above)
         })
     };
-    file.uid() == 0 && file.mode() & 0o022 == 0 && outside && (of_the_system(pid) || vouched())
+    let roots = file.stx_uid == 0 && file.stx_mode & 0o022 == 0;
+    roots && outside && (of_the_system(pid) || vouched())
 }
 
 // The effective user; the owner of the process's folder in /proc is root's for whoever makes itself undumpable.
@@ -148,6 +150,15 @@ mod tests {
             .unwrap();
         let folder = format!("/proc/{}", other.id());
         assert_eq!(why_spared(other.id(), Path::new(&folder), 1, &config), None);
+        // A user's file system may hide what it runs even from root.
+        let hidden = Path::new("/proc/self/fd/no-such");
+        let folder = format!("/proc/{}", sleep.id());
+        assert!(!is_the_systems(
+            sleep.id(),
+            Path::new(&folder),
+            hidden,
+            &config
+        ));
         for child in [&mut sleep, &mut upgraded, &mut other] {
             child.kill().unwrap();
             child.wait().unwrap();

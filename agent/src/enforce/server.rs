@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::fd::OwnedFd;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::checks::Checks;
 use super::config::EnforcerConfig;
 use super::denials::Denials;
 use super::enclose::{self, Wanted, enclose};
@@ -44,7 +46,8 @@ struct Half {
     config: EnforcerConfig,
     denials: Denials,
     boot_id: String,
-    /// Orders are obeyed one after the other: what one finds the next does not change.
+    checks: Checks,
+    /// Orders that change what is denied are obeyed one after the other: what one finds the next does not change.
     turn: Mutex<()>,
 }
 
@@ -63,6 +66,7 @@ pub async fn serve(
         config,
         denials: Denials::new(place.records, place.pins, prober),
         boot_id,
+        checks: Checks::default(),
         turn: Mutex::new(()),
     });
     let listener = bind(&place.socket, place.agent.1)?;
@@ -131,6 +135,19 @@ async fn hear(stream: UnixStream, half: Arc<Half>, agent: u32) -> io::Result<()>
 }
 
 async fn obey(order: Order, half: Arc<Half>, asking: u32) -> Reply {
+    if let Order::Signal { who, signal, .. } = &order {
+        let (who, signal) = (who.clone(), *signal);
+        let whole = Arc::clone(&half);
+        let told = format!("{order:?}");
+        let check = move || whole.check(&order, asking);
+        // A look that comes back late finds nobody who would still signal.
+        let reply = match half.checks.run(&who, check).await {
+            Ok(held) => signal::send(&held, signal),
+            Err(reply) => reply,
+        };
+        tracing::warn!(order = told, ?reply, asking.pid = asking, "an order");
+        return reply;
+    }
     let done = tokio::task::spawn_blocking(move || {
         let _turn = half.turn.lock().unwrap_or_else(PoisonError::into_inner);
         half.obey(order, asking)
@@ -149,16 +166,10 @@ impl Half {
                     groups: self.denials.list(),
                 };
             }
-            Order::Signal {
-                who,
-                signal: how,
-                group,
-                nodes,
-                ..
-            } => {
-                let target = Target { who, group, nodes };
-                signal::signal(target, *how, asking, &self.boot_id, &self.config)
-            }
+            Order::Signal { signal: how, .. } => match self.check(&order, asking) {
+                Ok(held) => signal::send(&held, *how),
+                Err(reply) => reply,
+            },
             Order::Restrict { group, nodes, .. } => self.denials.restrict(group, nodes, asking),
             Order::Lift { group } => self.denials.lift(group),
             Order::KillScope { scope, .. } => kill_scope(scope),
@@ -175,6 +186,19 @@ impl Half {
         };
         tracing::warn!(?order, ?reply, asking.pid = asking, "an order");
         reply
+    }
+
+    fn check(&self, order: &Order, asking: u32) -> Result<OwnedFd, Reply> {
+        let Order::Signal {
+            who, group, nodes, ..
+        } = order
+        else {
+            return Err(Reply::Refused {
+                detail: "the order names no process".to_owned(),
+            });
+        };
+        let target = Target { who, group, nodes };
+        signal::checked(target, asking, &self.boot_id, &self.config)
     }
 
     fn able(&self) -> Reply {

@@ -4,14 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal as Number, pidfd_open, pidfd_send_signal};
 
 use super::config::EnforcerConfig;
 use super::group::of_process;
-use super::nodes::{is_gpu_node, number_of, open_in};
+use super::nodes::{is_gpu_node, number_of};
 use super::protected::why_spared;
 use super::protocol::{Identity, Reply, Signal};
+use super::threads::has_open;
 use crate::process::procfs::start_time;
 
 /// What an order says of a process.
@@ -22,27 +24,13 @@ pub(super) struct Target<'a> {
     pub(super) nodes: &'a [String],
 }
 
-/// Signals it if all that was said of it is so. `asking` is the process that gives the order.
-pub(super) fn signal(
-    target: Target<'_>,
-    signal: Signal,
-    asking: u32,
-    boot_id: &str,
-    config: &EnforcerConfig,
-) -> Reply {
-    match try_signal(target, signal, asking, boot_id, config) {
-        Ok(()) => Reply::Done,
-        Err(reply) => reply,
-    }
-}
-
-fn try_signal(
+/// The process, held, if all that was said of it is so. `asking` is the process that gives the order.
+pub(super) fn checked(
     Target { who, group, nodes }: Target<'_>,
-    signal: Signal,
     asking: u32,
     boot_id: &str,
     config: &EnforcerConfig,
-) -> Result<(), Reply> {
+) -> Result<OwnedFd, Reply> {
     if who.boot_id != boot_id {
         return Err(gone("it is of another boot"));
     }
@@ -79,8 +67,8 @@ fn try_signal(
     }
     // A node that is no more, as after a new division of the GPU, is open to nobody.
     let numbers: Vec<_> = nodes.iter().flat_map(|node| number_of(node)).collect();
-    let open = open_in(&folder).ok_or_else(|| failed("what it has open cannot be seen"))?;
-    if !open.iter().any(|number| numbers.contains(number)) {
+    let open = has_open(&folder, &numbers);
+    if !open.ok_or_else(|| failed("what it has open cannot be seen"))? {
         return Err(gone("it has none of these device nodes open"));
     }
     // All of that was about the held one only if that one has not ended meanwhile.
@@ -88,14 +76,20 @@ fn try_signal(
     if poll(&mut asked, Some(&Timespec::default())) != Ok(0) {
         return Err(gone("it has ended"));
     }
+    Ok(held)
+}
+
+/// Signals who is held.
+pub(super) fn send(held: &OwnedFd, signal: Signal) -> Reply {
     let number = match signal {
         Signal::Term => Number::TERM,
         Signal::Kill => Number::KILL,
     };
-    pidfd_send_signal(&held, number).map_err(|error| match error {
-        Errno::SRCH => gone("it has ended"),
-        other => failed(&format!("pidfd_send_signal: {other}")),
-    })
+    match pidfd_send_signal(held, number) {
+        Ok(()) => Reply::Done,
+        Err(Errno::SRCH) => gone("it has ended"),
+        Err(other) => failed(&format!("pidfd_send_signal: {other}")),
+    }
 }
 
 /// Whether this kernel and this process can signal so at all; the text says why not.

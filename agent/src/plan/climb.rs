@@ -32,8 +32,8 @@ impl One<'_> {
     ) {
         let ladder = self.finding.verdict.ladder;
         let mode = ladder.mode.min(self.able.most);
-        if mode >= Mode::Warn && !self.entry.warned {
-            self.entry.warned = true;
+        if mode > self.entry.warned {
+            self.entry.warned = mode;
             let step = self.step(Rung::Warn, None, String::new(), Vec::new());
             let detail = self.finding.verdict.held.clone();
             due.tell.push(Told {
@@ -42,8 +42,16 @@ impl One<'_> {
                 detail,
             });
         }
-        let begins = self.entry.since_ms.saturating_add(ladder.grace_ms);
-        if mode < Mode::Restrict || self.now_ms < begins.max(self.entry.not_before_ms) {
+        if mode < Mode::Restrict {
+            return;
+        }
+        // People are given the time that they were told of, from when they were told.
+        let restricts = *self.entry.restricts_ms.get_or_insert(self.now_ms);
+        let begins = restricts.saturating_add(ladder.grace_ms);
+        let ends = (mode >= Mode::Evict)
+            .then(|| *self.entry.ends_ms.get_or_insert(self.now_ms))
+            .map(|at| at.saturating_add(ladder.grace_ms));
+        if self.now_ms < begins.max(self.entry.not_before_ms) {
             return;
         }
         if self.entry.gone >= ELUSIVE {
@@ -59,7 +67,7 @@ impl One<'_> {
         let ready = restrict.is_empty();
         due.ask.extend(restrict);
         // Whoever is signalled while opens are still allowed is started again by its supervisor.
-        if !ready || mode < Mode::Evict {
+        if !ready || ends.is_none_or(|at| self.now_ms < at) {
             return;
         }
         if let Some(why) = &self.able.no_signal {
@@ -68,6 +76,15 @@ impl One<'_> {
             return;
         }
         for process in &self.finding.processes {
+            if let Some(spared) = self.entry.spared.get(process).copied() {
+                if spared.times >= ELUSIVE {
+                    let why = "one of its processes is not ended, as its outcomes say: a person must look at it";
+                    self.impossible(Rung::Term, why, due);
+                }
+                if self.now_ms < spared.until_ms {
+                    continue;
+                }
+            }
             let rung = match self.entry.sent.get_mut(process) {
                 None => Rung::Term,
                 Some(sent) => match sent.kill_ms {
@@ -138,6 +155,12 @@ impl One<'_> {
         groups.retain(|group| {
             !restrictions.has(group, self.whom, &nodes) && !self.entry.unrestricted.contains(group)
         });
+        let all = groups.len();
+        groups.retain(|group| !self.entry.gave_up(group, self.now_ms));
+        if groups.len() < all {
+            let why = "a control group of its cannot be restricted, as outcomes say; it is tried again each minute";
+            self.impossible(Rung::Restrict, why, due);
+        }
         let steps = groups.into_iter();
         steps
             .map(|group| self.step(Rung::Restrict, None, group, nodes.clone()))

@@ -142,9 +142,18 @@ impl Plan {
             entry
                 .sent
                 .retain(|process, _| finding.processes.contains(process));
-            if entry.told.len() > REMEMBERED || entry.unrestricted.len() > REMEMBERED {
+            entry
+                .spared
+                .retain(|process, _| finding.processes.contains(process));
+            let remembered = [
+                entry.told.len(),
+                entry.unrestricted.len(),
+                entry.failed.len(),
+            ];
+            if remembered.iter().any(|many| *many > REMEMBERED) {
                 entry.told.clear();
                 entry.unrestricted.clear();
+                entry.failed.clear();
             }
             let mut one = climb::One {
                 whom,
@@ -198,12 +207,14 @@ impl Plan {
                     sent.kill_ms = Some(now_ms);
                 }
             }
+            (Rung::Term | Rung::Kill, Outcome::Refused | Outcome::Failed) => {
+                if let Some(process) = step.process {
+                    entry.spare(process, now_ms);
+                }
+            }
             (rung, Outcome::Failed | Outcome::Refused | Outcome::Gone) => {
-                entry.failures = entry
-                    .failures
-                    .saturating_add(u8::from(rung == Rung::Restrict));
-                if entry.failures >= ATTEMPTS {
-                    entry.unrestricted.insert(step.group.clone());
+                if (rung, outcome) == (Rung::Restrict, Outcome::Failed) {
+                    entry.fail(&step.group, now_ms);
                 }
                 let pause = if outcome == Outcome::Gone {
                     // The reading was older than that. Where each one is, it is not to be asked for at each look.
@@ -218,6 +229,9 @@ impl Plan {
         }
         if landed {
             entry.gone = 0;
+            if step.rung == Rung::Restrict {
+                entry.failed.remove(&step.group);
+            }
         }
         if landed && matches!(step.rung, Rung::Restrict | Rung::Term | Rung::Kill) {
             let signalled = entry

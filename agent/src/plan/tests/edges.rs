@@ -79,7 +79,41 @@ fn a_restriction_that_fails_is_tried_again_and_then_gone_without() {
         );
         now += AGAIN_MS;
     }
+    // A person is told; the other group of the same violator is tried all the same.
+    let due = bench.look(now, &on(now), &policy);
+    assert_eq!(told(&due), [(Rung::Restrict, Outcome::Impossible)]);
     assert_eq!(bench.go(now, &on(now), &policy), [(Rung::Term, Some(2))]);
+    let moved = |at| seen(at, &[("G0", &[(3, "b")])]);
+    assert_eq!(
+        bench.go(now + 1, &moved(now + 1), &policy),
+        [(Rung::Restrict, None)]
+    );
+    // What could not be done a minute ago may work by now.
+    let last = now - AGAIN_MS;
+    let early = bench.look(last + MINUTE_MS - 1, &on(last), &policy);
+    assert!(early.ask.iter().all(|step| step.rung != Rung::Restrict));
+    let due = bench.look(last + MINUTE_MS, &on(last), &policy);
+    assert_eq!(due.ask.len(), 1);
+    assert_eq!(due.ask[0].rung, Rung::Restrict);
+}
+
+/// A slice that ends with its login each time has not failed, and the next one is restricted before anybody is ended.
+#[test]
+fn groups_that_are_gone_each_time_are_no_failures() {
+    let mut bench = Bench::new();
+    let policy = policy(Mode::Evict, &[("b", "G0")]);
+    let on = |at| seen(at, &[("G0", &[(2, "b")])]);
+    bench.look(0, &on(0), &policy);
+    let mut now = 1000;
+    for _ in 0..=ATTEMPTS {
+        let due = bench.look(now, &on(now), &policy);
+        assert_eq!(due.ask.len(), 1);
+        assert_eq!(due.ask[0].rung, Rung::Restrict);
+        bench
+            .plan
+            .done(&due.ask[0], Outcome::Gone, "no such group", now);
+        now += READ_MS << LONGEST_PAUSE;
+    }
 }
 
 #[test]
@@ -134,6 +168,37 @@ fn what_is_gone_each_time_is_asked_for_less_and_less_often() {
     assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 32_000]);
 }
 
+/// Whoever shelters behind a name that is protected shelters nobody else.
+#[test]
+fn one_that_is_refused_is_asked_for_less_often_told_once_and_keeps_no_other_waiting() {
+    let mut bench = Bench::new();
+    let policy = policy(Mode::Evict, &[("b", "G0")]);
+    let alone = |at| seen(at, &[("G0", &[(2, "b")])]);
+    bench.look(0, &alone(0), &policy);
+    assert_eq!(
+        bench.go(1000, &alone(1000), &policy),
+        [(Rung::Restrict, None)]
+    );
+    let (mut asked, mut said) = (Vec::new(), Vec::new());
+    for now in (1001..400_000).step_by(250) {
+        let due = bench.look(now, &alone(now), &policy);
+        said.extend(told(&due));
+        for step in &due.ask {
+            asked.push(now);
+            bench.plan.done(step, Outcome::Refused, "protected", now);
+        }
+    }
+    let pauses: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses, [5000, 10_000, 20_000, 40_000, 80_000, 160_000]);
+    assert_eq!(said, [(Rung::Term, Outcome::Impossible)]);
+    bench
+        .table
+        .groups
+        .insert(3, Grouped::Theirs("/user.slice/user-2.slice".to_owned()));
+    let both = seen(400_001, &[("G0", &[(2, "b"), (3, "b")])]);
+    assert_eq!(bench.go(400_001, &both, &policy), [(Rung::Term, Some(3))]);
+}
+
 #[test]
 fn a_group_in_which_somebody_may_hold_the_device_is_not_denied_it() {
     let mut bench = Bench::new();
@@ -146,4 +211,28 @@ fn a_group_in_which_somebody_may_hold_the_device_is_not_denied_it() {
     assert_eq!(told(&due), [(Rung::Restrict, Outcome::Impossible)]);
     // Its process is ended all the same.
     assert_eq!(bench.go(1001, &on, &policy), [(Rung::Term, Some(2))]);
+}
+
+/// Whoever was only watched for a day has the whole time once somebody means it.
+#[test]
+fn grace_begins_with_the_warning_that_promises_it() {
+    let mut bench = Bench::new();
+    let on = |at| seen(at, &[("G0", &[(2, "b")])]);
+    let against = |mode| policy(mode, &[("b", "G0")]);
+    let warned = [(Rung::Warn, Outcome::Done)];
+    assert_eq!(told(&bench.look(0, &on(0), &against(Mode::Observe))), []);
+    assert_eq!(told(&bench.look(1, &on(1), &against(Mode::Warn))), warned);
+    let restrict = against(Mode::Restrict);
+    let due = bench.look(5000, &on(5000), &restrict);
+    assert_eq!((told(&due), due.ask.len()), (warned.to_vec(), 0));
+    assert_eq!(bench.look(5999, &on(5999), &restrict), Due::default());
+    assert_eq!(
+        bench.go(6000, &on(6000), &restrict),
+        [(Rung::Restrict, None)]
+    );
+    let evict = against(Mode::Evict);
+    let due = bench.look(7000, &on(7000), &evict);
+    assert_eq!((told(&due), due.ask.len()), (warned.to_vec(), 0));
+    assert_eq!(bench.go(7999, &on(7999), &evict), []);
+    assert_eq!(bench.go(8000, &on(8000), &evict), [(Rung::Term, Some(2))]);
 }
