@@ -78,10 +78,17 @@ pub fn peer_identity_as(
     };
     Ok(PeerIdentity {
         node: form.node(uri)?.to_owned(),
-        serial: HEXLOWER.encode(parsed.raw_serial()),
+        serial: serial(parsed.raw_serial()),
         not_before_unix_s: parsed.validity().not_before.timestamp(),
         not_after_unix_s: parsed.validity().not_after.timestamp(),
     })
+}
+
+// The number, without the zero byte that DER puts before one whose first bit is set.
+fn serial(raw: &[u8]) -> String {
+    let zeros = raw.iter().take_while(|byte| **byte == 0).count();
+    let kept = raw.get(zeros..).filter(|rest| !rest.is_empty());
+    HEXLOWER.encode(kept.unwrap_or(&[0]))
 }
 
 /// Every subject alternative name, in the order of the certificate.
@@ -100,6 +107,14 @@ pub(crate) fn alternative_names<'a, 'b>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn case_5_a_serial_number_is_written_as_tools_print_it() {
+        assert_eq!(serial(&[0, 0xab, 1]), "ab01");
+        let longest = [&[0][..], &[0xff; 20]].concat();
+        assert_eq!(serial(&longest), "ff".repeat(20));
+        assert_eq!([serial(&[0]), serial(&[0, 0])], ["00", "00"]);
+    }
     use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
     fn certificate(sans: &[&str], common_name: &str) -> Vec<u8> {

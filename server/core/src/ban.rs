@@ -11,7 +11,8 @@ pub const MOST_BANS: usize = 100_000;
 /// Bytes of a serial number, at most (RFC 5280, 4.1.2.2).
 const LONGEST_SERIAL: usize = 20;
 
-/// Serial number of a certificate: 1 to 20 bytes, lower-case hexadecimal.
+/// Serial number of a certificate: 1 to 20 bytes, lower-case hexadecimal, without zero bytes before it: DER has one where the first
+/// bit is set, and tools that print the number leave it out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Serial(String);
@@ -28,11 +29,15 @@ impl Serial {
     /// When it is something else.
     pub fn new(text: &str) -> Result<Self, NoSerial> {
         let digits = text.replace(':', "").to_ascii_lowercase();
+        let mut digits = digits.as_str();
+        while let Some(rest) = digits.strip_prefix("00").filter(|rest| !rest.is_empty()) {
+            digits = rest;
+        }
         let fits = !digits.is_empty()
             && digits.len() <= 2 * LONGEST_SERIAL
             && digits.len().is_multiple_of(2);
         match fits && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            true => Ok(Self(digits)),
+            true => Ok(Self(digits.to_owned())),
             false => Err(NoSerial),
         }
     }

@@ -8,6 +8,8 @@ use crate::id::{NodeName, Timestamp};
 pub const LONGEST_TOKEN_MS: u32 = 60 * 60 * 1000;
 /// Join tokens that may count at once.
 pub const MOST_TOKENS: usize = 10_000;
+/// Certificates that one token gives to its key, for answers are lost.
+pub const MOST_ANSWERS: usize = 16;
 
 /// A SHA-256, 64 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,4 +99,7 @@ pub(crate) struct Joining {
     pub(crate) until: Timestamp,
     /// The key that used it; only that one may ask again.
     pub(crate) key: Option<Digest>,
+    /// Serial numbers of what it gave, [`MOST_ANSWERS`] at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) given: Vec<String>,
 }

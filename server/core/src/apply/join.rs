@@ -1,5 +1,6 @@
 //! Join tokens: made, used by one key, dropped when they end; and what a retired node is given.
 
+use crate::ban::{Banned, Serial};
 use crate::id::Timestamp;
 use crate::join::{Certified, JoinToken, Joining, Proof};
 use crate::state::State;
@@ -10,6 +11,7 @@ impl State {
             node: token.node.clone(),
             until: token.until,
             key: None,
+            given: Vec::new(),
         };
         let known = self.rows.join_tokens.insert(token.hash.clone(), joining);
         assert!(known.is_none(), "a join token made twice");
@@ -34,6 +36,27 @@ impl State {
             && let Some(token) = self.rows.join_tokens.get_mut(hash)
         {
             token.key = Some(certified.key.clone());
+            token.given.push(certified.serial.clone());
+        }
+    }
+
+    /// Whoever may not be this node, or have this certificate, gets no other one by a token from before.
+    pub(super) fn void_join_tokens(&mut self, who: &Banned) {
+        let void = |token: &Joining| match who {
+            Banned::Node(node) => token.node == *node,
+            Banned::Serial(serial) => {
+                let same = |given: &String| Serial::new(given).is_ok_and(|given| given == *serial);
+                token.given.iter().any(same)
+            }
+        };
+        let tokens = self.rows.join_tokens.iter();
+        let over: Vec<_> = tokens
+            .filter(|(_, token)| void(token))
+            .map(|(hash, token)| (token.until, hash.clone()))
+            .collect();
+        for token in over {
+            self.rows.join_tokens.remove(&token.1);
+            self.index.join_tokens.remove(&token);
         }
     }
 

@@ -332,6 +332,7 @@ impl State {
             Event::NodeCertified(certified) => self.certified(at, certified),
             Event::Banned(Ban { who }) => {
                 self.rows.bans.insert(who.clone(), at);
+                self.void_join_tokens(who);
             }
             Event::Unbanned(Ban { who }) => {
                 self.rows.bans.remove(who);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::OrdSet;
 
-use crate::ban::Readmitted;
+use crate::ban::{Banned, Readmitted};
 use crate::device::{Device, DeviceKey, DeviceKind, DeviceReport};
 use crate::id::{GroupName, NodeName, Region, Timestamp};
 use crate::node::{Node, NodeFacts, NodeState, SpoolMark};
@@ -19,8 +19,11 @@ impl State {
         groups: Option<&BTreeSet<GroupName>>,
         inventory: Option<&Inventory>,
     ) {
-        self.rows.gone.remove(name);
         let known = self.rows.nodes.get(name);
+        // Of a node that came back by a token the certificates from before stay void, whatever is said of it.
+        if known.is_none() {
+            self.rows.gone.remove(name);
+        }
         let moved = known.filter(|node| node.region != *region);
         let moved: Vec<DeviceKey> = moved
             .map(|node| node.devices.iter().cloned().collect())
@@ -55,6 +58,7 @@ impl State {
         self.rows.retired.insert(name.clone(), node.session);
         if barred {
             self.rows.gone.insert(name.clone(), Readmitted::default());
+            self.void_join_tokens(&Banned::Node(name.clone()));
         }
         self.rows.nodes.remove(name);
         self.index.place_node(&self.rows, name);

@@ -6,7 +6,9 @@ use crate::command::Decision;
 use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{NodeName, Timestamp};
-use crate::join::{Certified, Digest, JoinToken, LONGEST_TOKEN_MS, MOST_TOKENS, Proof};
+use crate::join::{
+    Certified, Digest, JoinToken, LONGEST_TOKEN_MS, MOST_ANSWERS, MOST_TOKENS, Proof,
+};
 use crate::state::State;
 
 use super::directory::unknown;
@@ -55,6 +57,7 @@ impl State {
                     token.until > now
                         && token.node == certified.node
                         && key.is_none_or(|key| *key == certified.key)
+                        && token.given.len() < MOST_ANSWERS
                 });
                 if !fits {
                     return Err(Denied::JoinRefused);
@@ -231,6 +234,71 @@ mod tests {
         folded(&mut state, now, &Command::Ban(by_node, true)).unwrap();
         let joined = folded(&mut state, now, &certify("n1", '1', 'a'));
         assert!(matches!(joined, Err(Denied::Barred(_))), "{joined:?}");
+    }
+
+    #[test]
+    fn case_9_no_token_from_before_a_ban_or_a_retirement_gives_another_certificate() {
+        let (mut state, now) = (State::default(), Timestamp(1000));
+        let node = NodeName::new("n1").unwrap();
+        let refused = Err(Denied::JoinRefused);
+        let make = |token: char| Command::MakeJoinToken {
+            hash: digest(token),
+            node: node.clone(),
+            ttl_ms: TTL_MS,
+        };
+        let as_serial = |token: char, serial: &str| {
+            let Command::Certify(mut certified) = certify("n1", '1', token) else {
+                unreachable!();
+            };
+            certified.serial = serial.into();
+            Command::Certify(certified)
+        };
+        // The first of two answers is banned.
+        folded(&mut state, now, &make('a')).unwrap();
+        folded(&mut state, now, &as_serial('a', "00aa")).unwrap();
+        folded(&mut state, now, &as_serial('a', "bb")).unwrap();
+        let banned = Banned::Serial(Serial::new("AA").unwrap());
+        folded(&mut state, now, &Command::Ban(banned, true)).unwrap();
+        assert_eq!(folded(&mut state, now, &as_serial('a', "cc")), refused);
+        // The node is, and then it may be again: by a new token.
+        folded(&mut state, now, &make('b')).unwrap();
+        let banned = Banned::Node(node.clone());
+        folded(&mut state, now, &Command::Ban(banned.clone(), true)).unwrap();
+        folded(&mut state, now, &Command::Ban(banned, false)).unwrap();
+        assert_eq!(folded(&mut state, now, &as_serial('b', "cc")), refused);
+        // It is retired; neither a token that was used nor one that was not makes it anew.
+        for token in ['c', 'd'] {
+            folded(&mut state, now, &make(token)).unwrap();
+        }
+        folded(&mut state, now, &as_serial('c', "cc")).unwrap();
+        let command = opened(&state, &node);
+        folded(&mut state, now, &command).unwrap();
+        let retire = Command::RetireNode {
+            node: node.clone(),
+            forced: true,
+        };
+        folded(&mut state, now, &retire).unwrap();
+        for token in ['c', 'd'] {
+            assert_eq!(folded(&mut state, now, &as_serial(token, "dd")), refused);
+        }
+        folded(&mut state, now, &make('e')).unwrap();
+        for answer in 0..MOST_ANSWERS {
+            folded(&mut state, now, &as_serial('e', &format!("{answer:02x}"))).unwrap();
+        }
+        assert_eq!(folded(&mut state, now, &as_serial('e', "ff")), refused);
+        // What is said of a node that is there readmits nothing of before.
+        let command = opened(&state, &node);
+        folded(&mut state, now, &command).unwrap();
+        assert!(state.barred(&node, "cc").is_some());
+        let declare = Command::DeclareNode(crate::command::DeclareNode {
+            node: node.clone(),
+            region: crate::id::Region::new("r2").unwrap(),
+            groups: None,
+            inventory: None,
+        });
+        folded(&mut state, now, &declare).unwrap();
+        assert!(state.barred(&node, "cc").is_some());
+        assert_eq!(state.barred(&node, "01"), None);
     }
 
     #[test]
