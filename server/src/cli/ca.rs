@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::seconds;
 
 /// In this order: prepare, trust, issue, finish. Each step but the last can be taken back by `rollback`. A running server takes a step up
-/// within two seconds; a step that was interrupted is completed by the same command, or when the server starts.
+/// within two seconds; a step that was interrupted is completed by the next `ca` command, or when the server starts.
 #[derive(Debug, Subcommand)]
 pub enum Ca {
     /// Tell how far it is, which nodes have what, and what comes next

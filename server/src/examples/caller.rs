@@ -26,7 +26,8 @@ use crate::service::liveness::Liveness;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const TOKEN_TTL_S: i64 = 600;
-const LARGEST_ANSWER: usize = 1024 * 1024;
+/// `GET /api/v1/authority/nodes` has 268 bytes for each node; there are ten thousand, and room for twenty times as many.
+const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 /// Where the calls arrive that need no listener.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
 

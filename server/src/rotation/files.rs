@@ -6,19 +6,19 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use gpuquota_core::id::Timestamp;
 use gpuquota_proto::pinned::Pin;
 use gpuquota_proto::tls::HttpsFiles;
-use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
+use super::kept::{Kept, VERSION};
 use super::phase::{Phase, Which};
 use crate::config::Config;
 
 /// Folder of the rotation in the server's directory.
 pub const FOLDER: &str = "ca-rotation";
 const STATE: &str = "state.json";
-const VERSION: u32 = 1;
 const PUBLIC: u32 = 0o644;
 const SECRET: u32 = 0o600;
 
@@ -34,73 +34,6 @@ pub enum FilesError {
     /// Another command is at work.
     #[error("another `ca` command is at work on {0}")]
     InUse(PathBuf),
-}
-
-/// The state, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Kept {
-    /// Of this form.
-    pub version: u32,
-    /// How far it is.
-    pub phase: Phase,
-    /// Of the old authority's key.
-    pub old: String,
-    /// Of the new one's.
-    pub new: String,
-    /// Within this time agents ask for a certificate of whoever signs, milliseconds.
-    pub renew_within_ms: u64,
-    /// What was done, the oldest first.
-    pub steps: Vec<Told>,
-}
-
-/// One step that was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Told {
-    /// When, milliseconds since 1970 (UTC).
-    pub at_ms: i64,
-    /// What it led to.
-    pub phase: Phase,
-    /// The user id of whoever did it.
-    pub uid: u32,
-    /// Although nodes would be left behind.
-    pub forced: bool,
-    /// Why.
-    pub reason: Option<String>,
-}
-
-impl Kept {
-    /// Of a rotation that begins.
-    #[must_use]
-    pub fn new(old: Pin, new: Pin, renew_within_ms: u64) -> Self {
-        Self {
-            version: VERSION,
-            phase: Phase::Prepared,
-            old: old.to_string(),
-            new: new.to_string(),
-            renew_within_ms,
-            steps: Vec::new(),
-        }
-    }
-
-    /// Both keys.
-    #[must_use]
-    pub fn pins(&self) -> Option<(Pin, Pin)> {
-        Some((self.old.parse().ok()?, self.new.parse().ok()?))
-    }
-
-    /// Notes a step.
-    pub fn told(&mut self, now: Timestamp, phase: Phase, forced: bool, reason: Option<String>) {
-        self.phase = phase;
-        self.steps.push(Told {
-            at_ms: now.0,
-            phase,
-            uid: rustix::process::getuid().as_raw(),
-            forced,
-            reason,
-        });
-    }
 }
 
 /// Where everything is.
@@ -164,16 +97,19 @@ impl Places {
     /// # Errors
     /// When another command is at work, or the file system says no.
     pub fn enter(&self) -> Result<File, FilesError> {
-        let made = DirBuilder::new().mode(0o700).create(&self.folder);
-        match made {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(FilesError::Io(self.folder.clone(), error));
-            }
-            _ => {}
+        let at = |error: io::Error| FilesError::Io(self.folder.clone(), error);
+        let made = match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(at(error)),
+        };
+        // No link leads root to another folder.
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.folder, how, Mode::empty());
+        let folder = File::from(folder.map_err(|error| at(error.into()))?);
+        if made {
+            inherit(&folder, &self.folder).map_err(at)?;
         }
-        let folder = File::open(&self.folder);
-        let folder = folder.map_err(|error| FilesError::Io(self.folder.clone(), error))?;
-        inherit(&folder, &self.folder).map_err(|e| FilesError::Io(self.folder.clone(), e))?;
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(folder),
             Err(_) => Err(FilesError::InUse(self.folder.clone())),
@@ -221,16 +157,55 @@ impl Places {
         put(&files.certificate, certificate, PUBLIC)
     }
 
-    /// Makes the files that the server reads those of this phase. What is right already is not touched; a phase whose material is
-    /// gone is over, and its files stay.
+    /// Makes the files that the server reads those of its phase. What is right already is not touched. Of a rotation that is over the
+    /// material may be gone, or already be that of the next one, which was interrupted before it was noted: then the files stay.
     ///
     /// # Errors
-    /// When the file system says no; what is left to do is done the next time.
-    pub fn apply(&self, phase: Phase) -> Result<(), FilesError> {
-        let signing = self.authority(phase.signing());
-        if !signing.key.exists() {
-            return Ok(());
+    /// When the file system says no, and what is left to do is done the next time; or when the material of a rotation under way is not
+    /// what the state says.
+    pub fn apply(&self, kept: &Kept) -> Result<(), FilesError> {
+        let phase = kept.phase;
+        let over = matches!(phase, Phase::Standby | Phase::Finished);
+        match self.is_material_of(kept) {
+            Ok(true) => self.put_all(phase),
+            Ok(false) | Err(_) if over => Ok(()),
+            Ok(false) => Err(FilesError::State(
+                self.state(),
+                "the authorities beside it are others than it says".into(),
+            )),
+            Err(error) => Err(error),
         }
+    }
+
+    // Whether all that this phase needs is there, and of the keys that the state names.
+    fn is_material_of(&self, kept: &Kept) -> Result<bool, FilesError> {
+        let Some((old, new)) = kept.pins() else {
+            return Ok(false);
+        };
+        let signing = kept.phase.signing();
+        for which in kept.phase.trusted().iter().chain([&signing]) {
+            let wanted = match which {
+                Which::Old => old,
+                Which::New => new,
+            };
+            let path = self.authority(*which).certificate;
+            let pem = text(&path)?;
+            let pin = CertificateDer::from_pem_slice(pem.as_bytes())
+                .ok()
+                .and_then(|leaf| Pin::of(&leaf).ok());
+            if pin != Some(wanted) {
+                return Ok(false);
+            }
+        }
+        let shown = self.server(signing);
+        for path in [&self.authority(signing).key, &shown.key, &shown.certificate] {
+            let _ = text(path)?;
+        }
+        Ok(true)
+    }
+
+    fn put_all(&self, phase: Phase) -> Result<(), FilesError> {
+        let signing = self.authority(phase.signing());
         let mut bundle = String::new();
         for which in phase.trusted() {
             bundle += &text(&self.authority(*which).certificate)?;
@@ -277,7 +252,12 @@ pub(super) fn text(path: &Path) -> Result<String, FilesError> {
 
 // In place at once and for good; what root writes belongs to whom the folder belongs.
 fn put(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
-    // A link stays one: what it leads to is replaced.
+    // A link stays one: what it leads to is replaced. Whoever may write the folder does not lead root elsewhere by one.
+    let link = fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink());
+    if link && rustix::process::geteuid().is_root() && !of_root(path) {
+        let why = "it is a link that others made: run this as the server's user (runuser -u gpuquota -- …)";
+        return Err(FilesError::Io(path.to_owned(), io::Error::other(why)));
+    }
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.clone().into_os_string();
     name.push(".new");
@@ -301,6 +281,11 @@ fn put(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
     written().map_err(|error| FilesError::Io(path.clone(), error))
 }
 
+fn of_root(path: &Path) -> bool {
+    let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
+    folder.is_some_and(|folder| folder.uid() == 0)
+}
+
 fn inherit(file: &File, path: &Path) -> io::Result<()> {
     let Some(folder) = path
         .parent()
@@ -314,6 +299,8 @@ fn inherit(file: &File, path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use gpuquota_core::id::Timestamp;
+
     use super::*;
 
     fn places(dir: &Path) -> Places {
@@ -338,32 +325,59 @@ mod tests {
         let _lock = places.enter().unwrap();
         assert!(matches!(places.enter(), Err(FilesError::InUse(_))));
         assert_eq!(places.read().unwrap(), None);
-        for (which, age) in [(Which::Old, "O"), (Which::New, "N")] {
+        let now = Timestamp(1_800_000_000_000);
+        let [old, new] = [0; 2].map(|_| crate::pki::authority(now).unwrap());
+        let pin = |pair: &crate::pki::Pair| {
+            let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
+            Pin::of(&der).unwrap()
+        };
+        for (which, age, pair) in [(Which::Old, "O", &old), (Which::New, "N", &new)] {
             let ca = places.authority(which);
-            Places::put_pair(&ca, age, &format!("{age}k")).unwrap();
+            Places::put_pair(&ca, &pair.certificate, &format!("{age}k")).unwrap();
             let server = places.server(which);
             Places::put_pair(&server, &format!("{age}s"), &format!("{age}sk")).unwrap();
         }
-        let wanted = |phase| match phase {
-            Phase::Standby | Phase::Prepared => ["O", "Ok", "Os", "Osk"],
-            Phase::Trusted => ["ON", "Ok", "Os", "Osk"],
-            Phase::Issuing => ["NO", "Nk", "Ns", "Nsk"],
-            Phase::Finished => ["N", "Nk", "Ns", "Nsk"],
+        let (o, n) = (old.certificate.as_str(), new.certificate.as_str());
+        let wanted = |phase| {
+            let [ca, rest @ ..] = match phase {
+                Phase::Standby | Phase::Prepared => {
+                    [o.to_owned(), "Ok".into(), "Os".into(), "Osk".into()]
+                }
+                Phase::Trusted => [format!("{o}{n}"), "Ok".into(), "Os".into(), "Osk".into()],
+                Phase::Issuing => [format!("{n}{o}"), "Nk".into(), "Ns".into(), "Nsk".into()],
+                Phase::Finished => [n.to_owned(), "Nk".into(), "Ns".into(), "Nsk".into()],
+            };
+            let [key, shown, shown_key]: [String; 3] = rest;
+            [ca, key, shown, shown_key]
+        };
+        let of = |phase| Kept {
+            phase,
+            ..Kept::new(pin(&old), pin(&new), 1)
         };
         for from in Phase::ALL {
             for to in Phase::ALL {
                 // Ended before the first file, and after each one: any mixture of the two becomes the phase that is kept.
                 for done in 0..=4 {
-                    places.apply(from).unwrap();
+                    places.apply(&of(from)).unwrap();
                     let files = [&places.ca, &places.ca_key, &places.key, &places.certificate];
-                    let halfway = [0, 1, 3, 2].map(|at| wanted(to)[at]);
-                    for (path, text) in files.iter().zip(halfway).take(done) {
+                    let halfway = [0, 1, 3, 2].map(|at| wanted(to)[at].clone());
+                    for (path, text) in files.iter().zip(&halfway).take(done) {
                         fs::write(path, text).unwrap();
                     }
-                    places.apply(to).unwrap();
+                    places.apply(&of(to)).unwrap();
                     assert_eq!(active(&places), wanted(to), "{from} {to} {done}");
                 }
             }
+        }
+        // Material of others than the state names is used for nothing.
+        for phase in Phase::ALL {
+            let stranger = Kept {
+                phase,
+                ..Kept::new(Pin::of_key(b"o"), Pin::of_key(b"n"), 1)
+            };
+            let over = matches!(phase, Phase::Standby | Phase::Finished);
+            assert_eq!(places.apply(&stranger).is_ok(), over, "{phase}");
+            assert_eq!(active(&places), wanted(Phase::Finished), "{phase}");
         }
         use std::os::unix::fs::PermissionsExt as _;
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -378,7 +392,7 @@ mod tests {
         assert!(matches!(places.read(), Err(FilesError::State(..))));
         // With its material gone a phase changes nothing.
         places.forget().unwrap();
-        places.apply(Phase::Standby).unwrap();
+        places.apply(&of(Phase::Standby)).unwrap();
         assert_eq!(active(&places), wanted(Phase::Finished));
     }
 }

@@ -1,10 +1,12 @@
 //! One authority follows another, in steps that a running server takes up and that can be taken back, as `ca` does it.
 
 mod files;
+mod kept;
 mod phase;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use gpuquota_core::id::Timestamp;
@@ -12,7 +14,8 @@ use gpuquota_proto::authorities::{behind_server, hosts};
 use gpuquota_proto::pinned::Pin;
 use gpuquota_proto::tls::{HttpsFiles, chain};
 
-pub use files::{FOLDER, FilesError, Kept, Places, Told};
+pub use files::{FOLDER, FilesError, Places};
+pub use kept::{Kept, Told};
 pub use phase::{Known, Need, Phase, Refused, Step, Which};
 pub use report::{done, show};
 
@@ -34,6 +37,9 @@ pub struct Asked {
     pub from: Option<PathBuf>,
 }
 
+/// How long a starting server waits for a `ca` command: looks, and the pause between two.
+const LOOKS: u32 = 50;
+const LOOK: Duration = Duration::from_millis(100);
 /// Spread of renewals where nothing else is said, milliseconds.
 const RENEW_WITHIN_MS: u64 = 10 * 60 * 1000;
 
@@ -41,7 +47,7 @@ const RENEW_WITHIN_MS: u64 = 10 * 60 * 1000;
 ///
 /// # Errors
 /// When the step does not follow, or nodes would be left behind; then nothing was changed. When a file cannot be written; then the
-/// same command completes it.
+/// next command, or the server's next start, completes it.
 pub fn take(
     dir: &Path,
     config: &Config,
@@ -50,11 +56,14 @@ pub fn take(
     now: Timestamp,
 ) -> anyhow::Result<Kept> {
     let places = Places::of(dir, config);
+    let lock = places.enter()?;
     let before = places.read()?;
+    if let Some(kept) = &before {
+        complete(&places, kept)?;
+    }
     let phase = before.as_ref().map_or(Phase::Standby, |kept| kept.phase);
     let next = phase.after(asked.step)?;
     let over = matches!(phase, Phase::Standby | Phase::Finished);
-    let lock = places.enter()?;
     let mut kept = match before {
         Some(kept) if !(over && asked.step == Step::Prepare) => kept,
         before => {
@@ -76,24 +85,37 @@ pub fn take(
     }
     // From here on the step is taken, and whoever comes next completes it.
     places.keep(&kept)?;
-    places.apply(next)?;
-    if matches!(next, Phase::Standby | Phase::Finished) {
-        places.forget()?;
-    }
+    complete(&places, &kept)?;
     drop(lock);
     Ok(kept)
 }
 
-/// Completes a step that was interrupted, before a server reads the files.
+/// Completes a step that was interrupted, before a server reads the files. While a `ca` command is at work it waits for its end, a few seconds
+/// at most.
 ///
 /// # Errors
-/// When a file cannot be read or written.
+/// When a file cannot be read or written, or the command does not end.
 pub fn mend(dir: &Path, config: &Config) -> Result<(), FilesError> {
     let places = Places::of(dir, config);
-    let Some(kept) = places.read()? else {
+    if places.read()?.is_none() {
         return Ok(());
+    }
+    let mut looks = LOOKS;
+    let _lock = loop {
+        match places.enter() {
+            Err(FilesError::InUse(_)) if looks > 0 => looks -= 1,
+            entered => break entered?,
+        }
+        std::thread::sleep(LOOK);
     };
-    places.apply(kept.phase)?;
+    match places.read()? {
+        Some(kept) => complete(&places, &kept),
+        None => Ok(()),
+    }
+}
+
+fn complete(places: &Places, kept: &Kept) -> Result<(), FilesError> {
+    places.apply(kept)?;
     match kept.phase {
         Phase::Standby | Phase::Finished => places.forget(),
         Phase::Prepared | Phase::Trusted | Phase::Issuing => Ok(()),
@@ -256,7 +278,36 @@ mod tests {
                 .to_string()
                 .contains("no way back")
         );
-        // And once more.
+        // And once more; whatever an interrupted beginning leaves behind is used for nothing, also by a server that starts.
+        let before = active();
+        let next = prepare(&places, None, now).unwrap();
+        assert_eq!(next.old, kept.new);
+        let mut left: Vec<_> = [Which::Old, Which::New]
+            .map(|which| [places.authority(which), places.server(which)])
+            .as_flattened()
+            .iter()
+            .flat_map(|files| [files.key.clone(), files.certificate.clone()])
+            .map(|path| (std::fs::read_to_string(&path).unwrap(), path))
+            .collect();
+        while !left.is_empty() {
+            for (text, path) in &left {
+                std::fs::write(path, text).unwrap();
+            }
+            mend(&dir, &config).unwrap();
+            assert_eq!(active(), before, "after {} files", left.len());
+            assert!(left.iter().all(|(_, path)| !path.exists()));
+            let _ = left.pop();
+        }
         assert_eq!(step(Step::Prepare).unwrap().old, kept.new);
+        mend(&dir, &config).unwrap();
+        assert_eq!(active(), before);
+        assert!(places.authority(Which::New).key.exists());
+        // While a command is at work a starting server waits.
+        let lock = places.enter().unwrap();
+        let (waits, config) = (dir.clone(), config.clone());
+        let mending = std::thread::spawn(move || mend(&waits, &config).is_ok());
+        assert!(!mending.is_finished());
+        drop(lock);
+        assert!(mending.join().unwrap());
     }
 }

@@ -8,7 +8,8 @@ use gpuquota_proto::authorities::not_after_unix_s;
 use gpuquota_proto::pinned::Pin;
 use gpuquota_proto::tls::chain;
 
-use super::files::{FilesError, Kept, Places};
+use super::files::{FilesError, Places};
+use super::kept::Kept;
 use super::phase::{Known, Phase};
 use crate::config::Config;
 
