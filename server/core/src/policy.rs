@@ -198,11 +198,12 @@ impl<'a> Here<'a> {
     // Windows and notices hold back what is not done yet; what is denied stays as long as it is not justified.
     fn denials(&self) -> BTreeSet<(TenantName, DeviceKey)> {
         let stays = |(tenant, key): &(&TenantName, &DeviceKey)| {
-            // One that is away, as while a GPU is cut anew, may come back to whom it was denied.
+            // One that is away, as while a GPU is cut anew, may come back to whom it was denied. Once it is cut nobody can hold it
+            // itself, and whoever has one of its parts must be able to open it.
             let here = self
                 .state
                 .device(key)
-                .is_none_or(|device| device.node == *self.name);
+                .is_none_or(|device| device.node == *self.name && !device.report.partitioned);
             let region = &self.node.region;
             let (own, _) = self.state.enforcement(tenant, region, None);
             // Which quota it would be charged to next is not asked: one of them says so.

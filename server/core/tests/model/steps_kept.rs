@@ -52,6 +52,21 @@ fn a_device_that_is_away_for_a_while_is_denied_when_it_is_back() {
 }
 
 #[test]
+fn case_76_a_gpu_that_was_cut_is_denied_to_nobody_as_a_whole_and_again_once_it_is_one() {
+    let mut ledger = denied();
+    let cut = |partitioned: bool| {
+        let mut devices = free(0, 2);
+        devices[0].partitioned = partitioned;
+        devices
+    };
+    ledger.say("n0", 3, cut(true), at(3));
+    assert_eq!(denials(&ledger, "n0"), ["GPU-1"]);
+    ledger.say("n0", 4, cut(false), at(4));
+    assert_eq!(denials(&ledger, "n0"), ["GPU-0", "GPU-1"]);
+    assert!(ledger.refold() == ledger.state);
+}
+
+#[test]
 fn a_device_that_left_for_good_is_denied_to_nobody_there() {
     let mut ledger = denied();
     ledger.say("n0", 3, free(0, 1), at(3));
