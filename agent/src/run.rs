@@ -51,6 +51,8 @@ const SAMPLE_DEADLINES: u32 = 4;
 const WORKER_DEADLINE: Duration = Duration::from_millis(3500);
 /// The uplink gets this long to flush and say goodbye; it keeps shorter ones itself.
 const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
+/// The step that is being taken gets this long to end.
+const STEP_DEADLINE: Duration = Duration::from_secs(3);
 /// Users of a directory service that answers are known before the first look.
 const NAMES_DEADLINE: Duration = Duration::from_secs(5);
 /// Within this all that holds the driver open has ended, or is stuck in it.
@@ -124,6 +126,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         telling
     });
     let acts = Arc::<Acts>::default();
+    let (stop_acting, mut acted) = (CancellationToken::new(), None);
     if let Some(telling) = &telling {
         let acting = Acting {
             hands: Enforcer::new(config.enforcement.socket.clone()),
@@ -135,7 +138,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             proc_root: config.proc_root.clone(),
             figures: Arc::clone(&acts),
         };
-        tokio::spawn(acting.run(stop.clone()));
+        acted = Some(tokio::spawn(acting.run(stop_acting.clone())));
     }
     let reporting = telling.as_ref().map(|telling| Ways {
         outbox: Arc::clone(&telling.outbox),
@@ -193,6 +196,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     tracing::info!("agent stops");
     watch.manager.stopping();
+    // A step that has begun ends, and what came of it is told before the stream ends.
+    stop_acting.cancel();
+    if let Some(acted) = acted {
+        let _ = tokio::time::timeout(STEP_DEADLINE, acted).await;
+    }
     stop.cancel();
     let flushed = async {
         if let Some(uplink) = uplink {

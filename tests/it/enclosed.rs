@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 const OWN: &str = "/dev/nvidia0";
 const OTHER: &str = "/dev/nvidia1";
 const SOCKET: &str = "/run/gpuquota-enforcer/enforcer.sock";
-const SCOPE: &str = "/tenant.slice/tenant-a.slice/gpuquota-lease-7.scope";
+const SCOPE: &str = "/user.slice/user-4711.slice/gpuquota-lease-7.scope";
 const SETUP: &str = "set -e
     mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
     mknod -m 666 /dev/nvidia0 c 10 229
@@ -70,12 +70,12 @@ impl Node {
         self.becomes(&look).await.parse().unwrap()
     }
 
-    // Beside another process of its service, so that it is moved.
+    // Beside another process of its login, so that it is moved.
     async fn beside(&self, name: &str) -> u32 {
-        self.start(
-            name,
-            &format!("sleep 3600 & {WAITS} /tmp/{name} 0<>/run/never; wait"),
-        );
+        let _ = self.run(&format!(
+            "setsid systemd-run --quiet --scope --unit=session-{name} --slice=user-4711.slice --uid=nobody \
+             sh -c 'sleep 3600 & {WAITS} /tmp/{name} 0<>/run/never; wait' >/dev/null 2>&1 </dev/null &"
+        ));
         self.waiting(name).await
     }
 
@@ -115,7 +115,9 @@ async fn rule_17_work_under_a_lease_has_its_own_gpus_alone_until_it_ends() {
     let able = node.order(&json!({"do": "can"}));
     assert_eq!(able["enclose"], true, "{able}");
     let pid = node.beside("work").await;
-    node.start("neighbour", "exec sleep 3600");
+    let _ = node.run(
+        "systemd-run --quiet --unit=neighbour --slice=user-4711.slice --uid=nobody sleep 3600",
+    );
     let neighbour = node.0.property("neighbour", "MainPID").parse().unwrap();
     let beside = node.group(neighbour);
     let order = node.enclose(pid, 7);
@@ -192,8 +194,10 @@ async fn rule_17_a_service_keeps_its_process_and_who_does_not_wait_is_not_enclos
     // The same program, but a file of the tenant's.
     let copy = "install -m 755 -o nobody /usr/bin/gpuquota-agent /opt/gpuquota-agent";
     let _ = node.run(copy);
-    let own = format!("sleep 3600 & /opt/{WAITS} /tmp/copied 0<>/run/never; wait");
-    node.start("copied", &own);
+    node.start(
+        "copied",
+        &format!("exec /opt/{WAITS} /tmp/copied 0<>/run/never"),
+    );
     let copied = node.waiting("copied").await;
     node.is(&node.enclose(copied, 7), "refused");
     assert!(node.opens(service, OTHER));

@@ -24,6 +24,9 @@ END
         mknod -m 666 /dev/nvidia-caps/nvidia-cap$gi_cap c 10 $gi_minor
     done";
 
+/// Whoever logs in as this user is tenant a.
+const LOGIN: &str = "printf '[[attribution.rule]]\\nslice = \"user-4711.slice\"\\ntenant = \"a\"\\n' >>/etc/gpuquota/agent.toml";
+
 /// A command that runs until it is ended, with what it was given in a file.
 const WAITING: &str = "env >/tmp/env-$1\nexec sleep 3600\n";
 
@@ -103,6 +106,7 @@ async fn a_command_starts_with_its_gpus_alone_and_its_lease_lives_as_long_as_it_
     let _ = cut.node.succeed(CUT);
     for member in [node, cut] {
         member.node.write("/opt/waiting", WAITING);
+        let _ = member.node.succeed(LOGIN);
     }
     site.join().await;
     let admin = site.server.admin();
@@ -247,15 +251,22 @@ async fn the_main_process_of_a_service(site: &Site, node: &Member) {
 
 async fn one_of_several_processes(site: &Site, node: &Member) {
     let admin = site.server.admin();
+    // Out of a service it would leave the service's limits behind.
+    let shell = "systemd-run --quiet --wait --pipe --collect --slice=tenant-a.slice --uid=nobody \
+                 sh -c 'gpuquota-agent exec --gpus 1 --wait 30s -- true; exit $?'";
+    let refused = node.node.run(shell);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(77), "{text}");
+    assert!(text.contains("limits would stay behind"), "{text}");
     let _ = node.node.succeed(
-        "systemd-run --quiet --unit=shell --slice=tenant-a.slice --uid=nobody \
-         sh -c 'gpuquota-agent exec --gpus 1 --wait 30s -- sh /opt/waiting shell; echo $? >/tmp/code-shell'"
+        "setsid systemd-run --quiet --scope --unit=session-x --slice=user-4711.slice --uid=nobody \
+         sh -c 'gpuquota-agent exec --gpus 1 --wait 30s -- sh /opt/waiting shell; echo $? >/tmp/code-shell' >/dev/null 2>&1 </dev/null &"
     );
     let lease = environment(node, "shell", "GPUQUOTA_LEASE").await;
     let granted = state(&admin, &lease, "active").await;
     let (own, other) = nodes(&granted["devices"][0]["uuid"], node);
     let scope = format!("gpuquota-lease-{lease}.scope");
-    let group = format!("/tenant.slice/tenant-a.slice/{scope}");
+    let group = format!("/user.slice/user-4711.slice/{scope}");
     let pid = run(node, &format!("cat /sys/fs/cgroup{group}/cgroup.procs"));
     assert_eq!(run(node, &format!("ps -o user= -p {pid}")), "nobody");
     assert!(opens_in(node, &group, &own) && !opens_in(node, &group, &other));

@@ -71,7 +71,7 @@ pub struct Acting<H> {
 }
 
 impl<H: Hands> Acting<H> {
-    /// Acts until `stop`. What is denied stays denied.
+    /// Acts until `stop`, and ends between two steps. What is denied stays denied, and is written down.
     pub async fn run(self, stop: CancellationToken) {
         let mut actor = Actor {
             plan: Plan::default(),
@@ -82,6 +82,7 @@ impl<H: Hands> Acting<H> {
             valid_for_ms: 0,
             began_ms: boottime_ms(),
             tried: BTreeMap::new(),
+            stop: stop.clone(),
             of: self,
         };
         let left = actor.kept.load();
@@ -119,6 +120,8 @@ struct Actor<H> {
     /// How long the last policy can be followed without the server, milliseconds.
     valid_for_ms: u64,
     began_ms: u64,
+    /// The agent stops: no further step is begun.
+    stop: CancellationToken,
     /// Restrictions that were put back by comparing, by group, and when. Milliseconds, CLOCK_BOOTTIME.
     tried: BTreeMap<String, (BTreeSet<String>, u64)>,
 }
@@ -226,7 +229,7 @@ impl<H: Hands> Actor<H> {
         for (at, step) in pending.steps.iter().enumerate() {
             // What changed since it was asked for counts.
             let now = boottime_ms();
-            if !allowed.contains(&at) || !self.still_due(step, now) {
+            if self.stop.is_cancelled() || !allowed.contains(&at) || !self.still_due(step, now) {
                 self.plan.refused(step, now);
                 continue;
             }
@@ -240,6 +243,8 @@ impl<H: Hands> Actor<H> {
             let number = self.tell(&told, policy);
             if (step.rung, outcome) == (Rung::Restrict, Outcome::Done) {
                 self.plan.restrictions_mut().told(step, number);
+                // At once: of what is not written down the next agent knows nothing, and takes it away.
+                self.keep();
             }
         }
         self.keep();

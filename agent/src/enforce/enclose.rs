@@ -1,5 +1,6 @@
-//! Encloses a process that waits to become a tenant's command: into a scope of the slice that it is in, or where it is when it is alone
-//! there, and there every GPU but those of its lease is denied.
+//! Encloses a process that waits to become a tenant's command: where it is when it is alone there, or from a login into a scope of its user's
+//! slice, and there every GPU but those of its lease is denied. From anywhere else it is not moved: a service's limits, and what its unit
+//! denies, would stay behind.
 //!
 //! Only a process of this very program can be enclosed. So whoever speaks for the network half moves nobody else's processes.
 
@@ -120,7 +121,7 @@ pub(super) fn can() -> Result<(), String> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// In its service, where nobody else is: systemd goes on to look after it.
+    /// In its unit, where nobody else is: systemd goes on to look after it.
     Stays,
     /// In a scope of this slice.
     Scope { slice: String },
@@ -137,16 +138,38 @@ fn place(group: &str, procs: impl FnOnce() -> usize) -> Result<Place, String> {
         slices: slices.clone(),
         unit: Some(unit.to_owned()),
     });
-    let service = unit.ends_with(".service") && !unit.starts_with("user@");
-    if service && whole.as_deref() == Some(group) && procs() == 1 {
+    let own = [".service", ".scope"]
+        .iter()
+        .any(|kind| unit.ends_with(kind));
+    if own && !is_users_manager(unit) && whole.as_deref() == Some(group) && procs() == 1 {
         return Ok(Place::Stays);
     }
-    // The root slice, where systemd made none around it.
-    let slice = slices
-        .last()
-        .cloned()
-        .unwrap_or_else(|| "-.slice".to_owned());
-    Ok(Place::Scope { slice })
+    match slices.as_slice() {
+        [all, slice] if all == "user.slice" && is_login(slice, unit) => Ok(Place::Scope {
+            slice: slice.clone(),
+        }),
+        _ => Err(format!(
+            "it is not alone in {group}, and out of a unit that is no login it is not moved, for the unit's limits would stay behind: \
+             start it as the main process of a unit of its own (ExecStart=gpuquota-agent exec …; behind a shell: exec gpuquota-agent exec …)"
+        )),
+    }
+}
+
+fn is_users_manager(unit: &str) -> bool {
+    unit.starts_with("user@")
+}
+
+// What logind makes for those who log in: its limits are the slice's, in which the scope stays.
+fn is_login(slice: &str, unit: &str) -> bool {
+    let uid = slice
+        .strip_prefix("user-")
+        .and_then(|rest| rest.strip_suffix(".slice"));
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    uid.is_some_and(|uid| {
+        number(uid)
+            && (unit == format!("user@{uid}.service")
+                || (unit.starts_with("session-") && unit.ends_with(".scope")))
+    })
 }
 
 fn procs(hierarchy: &Path, group: &str) -> usize {
@@ -258,28 +281,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_stays_in_a_service_of_its_own_and_goes_into_a_scope_of_its_slice_from_anywhere_else()
-     {
+    fn a_process_stays_in_a_unit_of_its_own_goes_out_of_a_login_and_leaves_no_limits_behind() {
         let of = |group: &str, procs: usize| place(group, || procs);
-        let scope = |slice: &str| {
+        let scope = || {
             Ok(Place::Scope {
-                slice: slice.to_owned(),
+                slice: "user-7.slice".to_owned(),
             })
         };
-        let service = "/tenant.slice/tenant-a.slice/train.service";
-        assert_eq!(of(service, 1), Ok(Place::Stays));
-        assert_eq!(of(service, 2), scope("tenant-a.slice"));
-        assert_eq!(of(&format!("{service}/own"), 1), scope("tenant-a.slice"));
-        let session = "/user.slice/user-7.slice/session-3.scope";
-        assert_eq!(of(session, 1), scope("user-7.slice"));
         for own in [
+            "/tenant.slice/tenant-a.slice/train.service",
+            "/tenant.slice/tenant-a.slice/run-r1.scope",
+            "/user.slice/user-7.slice/session-3.scope",
+        ] {
+            assert_eq!(of(own, 1), Ok(Place::Stays), "{own}");
+        }
+        for login in [
+            "/user.slice/user-7.slice/session-3.scope",
+            "/user.slice/user-7.slice/session-c1.scope/below",
             "/user.slice/user-7.slice/user@7.service",
             "/user.slice/user-7.slice/user@7.service/app.slice/x.service",
         ] {
-            assert_eq!(of(own, 1), scope("user-7.slice"), "{own}");
+            assert_eq!(of(login, 2), scope(), "{login}");
         }
-        assert_eq!(of("/system.slice/cron.service", 4), scope("system.slice"));
-        assert_eq!(of("/", 1), scope("-.slice"));
+        assert_eq!(
+            of(
+                "/user.slice/user-7.slice/user@7.service/app.slice/x.service",
+                1
+            ),
+            scope()
+        );
+        for limited in [
+            "/tenant.slice/tenant-a.slice/train.service",
+            "/system.slice/hub.service",
+            "/system.slice/hub.service/user-7",
+            "/tenant.slice/tenant-a.slice/run-r1.scope",
+            "/user.slice/user-7.slice/user@8.service",
+            "/user.slice/user-7.slice/hub.service",
+            "/user.slice/session-3.scope",
+            "/user.slice",
+            "/",
+        ] {
+            assert!(of(limited, 2).is_err(), "{limited}");
+        }
+        assert!(of("/system.slice/hub.service/user-7", 1).is_err());
         for nested in ["", "/below"] {
             let group = format!("/user.slice/user-7.slice/gpuquota-lease-3.scope{nested}");
             assert!(of(&group, 1).is_err(), "{group}");

@@ -232,7 +232,8 @@ fn stays(policy: &Policy, most: Mode, whom: &Whom) -> bool {
         return false;
     }
     match &whom.tenant {
-        None => policy.unattributed.mode >= Mode::Restrict,
+        // A session that begins, or a window, lowers the ladder for a while; nothing is given back for that.
+        None => policy.unattributed_chosen >= Mode::Restrict,
         Some(_) => {
             let verdict = policy.verdicts.get(whom);
             policy.denials.contains(whom)

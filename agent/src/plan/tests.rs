@@ -295,6 +295,7 @@ fn case_72_of_what_is_not_certain_nothing_is_done_and_nothing_is_forgotten() {
     // Nobody is judged before the kernel or a runtime was asked, and the driver's own are nobody's.
     let mut all = Policy {
         unattributed: policy.verdicts[&whom("b", "G0")].ladder,
+        unattributed_chosen: Mode::Evict,
         ..Policy::default()
     };
     all.unattributed.grace_ms = 0;

@@ -44,13 +44,19 @@ impl TryFrom<wire::Policy> for Policy {
         if told.version == 0 || told.valid_for_ms == 0 {
             return Err(BadPolicy::Version);
         }
+        let unattributed = told.unattributed.as_ref().map(ladder).unwrap_or_default();
+        let chosen = told.unattributed_chosen();
         let mut policy = Self {
             version: Version {
                 incarnation: told.incarnation,
                 row: told.version,
             },
             valid_for_ms: told.valid_for_ms,
-            unattributed: told.unattributed.as_ref().map(ladder).unwrap_or_default(),
+            unattributed,
+            unattributed_chosen: match chosen {
+                wire::Mode::Unspecified => unattributed.mode,
+                chosen => mode(chosen),
+            },
             others: told.others.as_ref().map(ladder).unwrap_or_default(),
             ..Self::default()
         };
@@ -157,14 +163,18 @@ fn class(class: wire::ViolationClass) -> Result<Class, BadPolicy> {
 }
 
 // A mode that this agent does not know is one that it does not act by.
+fn mode(told: wire::Mode) -> Mode {
+    match told {
+        wire::Mode::Unspecified | wire::Mode::Observe => Mode::Observe,
+        wire::Mode::Warn => Mode::Warn,
+        wire::Mode::Restrict => Mode::Restrict,
+        wire::Mode::Evict => Mode::Evict,
+    }
+}
+
 fn ladder(told: &wire::Ladder) -> Ladder {
     Ladder {
-        mode: match told.mode() {
-            wire::Mode::Unspecified | wire::Mode::Observe => Mode::Observe,
-            wire::Mode::Warn => Mode::Warn,
-            wire::Mode::Restrict => Mode::Restrict,
-            wire::Mode::Evict => Mode::Evict,
-        },
+        mode: mode(told.mode()),
         grace_ms: told.grace_ms,
         term_grace_ms: told.term_grace_ms,
     }

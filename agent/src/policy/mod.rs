@@ -165,6 +165,8 @@ pub struct Policy {
     pub denials: BTreeSet<Whom>,
     /// What to do about processes of nobody.
     pub unattributed: Ladder,
+    /// How far to go about them when nothing lowers it for a while.
+    pub unattributed_chosen: Mode,
     /// About a tenant that a rule keeps off, before there is a verdict.
     pub others: Ladder,
 }

@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
         // The first heartbeat goes at once: it tells the digest, by which an old difference is found.
         let _ = to_server.try_send(message(Body::Heartbeat(outbox.heartbeat(boottime_ms()))));
         loop {
-            if flush_until.is_some_and(|_| outbox.is_empty()) {
+            if flush_until.is_some_and(|_| outbox.is_empty() && !dialogue.has_next()) {
                 return Ended::Stopped;
             }
             // After the reports that it speaks of.

@@ -91,6 +91,7 @@ pub fn policy_with(
         verdicts,
         until,
         unattributed: limited(enforcing.unattributed),
+        unattributed_chosen: regional.mode.min(enforcing.unattributed),
         others: limited(Mode::Warn),
         valid_for_ms: enforcing.policy_valid_ms,
     })

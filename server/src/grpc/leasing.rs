@@ -69,8 +69,7 @@ impl Leasing for LeaseService {
             fingerprint: Some(fingerprint(&asked)),
             ..Origin::server()
         };
-        let now = self.clock.now();
-        let now = now.map_err(|jump| Status::unavailable(jump.to_string()))?;
+        let now = self.now()?;
         let committed = self.ledger.read();
         let state = &committed.state;
         let request = match self.request(state, node, tenant, &asked)? {
@@ -93,35 +92,21 @@ impl Leasing for LeaseService {
     }
 
     async fn renew(&self, request: Request<NamedLease>) -> Result<Response<LeaseAnswer>, Status> {
-        let caller = self.caller(&request)?;
-        let lease = LeaseId(request.into_inner().lease);
-        let now = self.clock.now();
-        let now = now.map_err(|jump| Status::unavailable(jump.to_string()))?;
-        if taken_by(&self.ledger.read().state, lease, &caller.node).is_none() {
-            return Ok(denied(unknown(lease)));
-        }
-        let command = Command::RenewLease {
+        let command = |lease| Command::RenewLease {
             lease,
             ttl_ms: Some(self.life_ms),
             expected: None,
         };
-        self.submit(command, origin(&caller), now).await
+        self.change(&request, command).await
     }
 
     async fn release(&self, request: Request<NamedLease>) -> Result<Response<LeaseAnswer>, Status> {
-        let caller = self.caller(&request)?;
-        let lease = LeaseId(request.into_inner().lease);
-        let now = self.clock.now();
-        let now = now.map_err(|jump| Status::unavailable(jump.to_string()))?;
-        if taken_by(&self.ledger.read().state, lease, &caller.node).is_none() {
-            return Ok(denied(unknown(lease)));
-        }
-        let command = Command::ReleaseLease {
+        let command = |lease| Command::ReleaseLease {
             lease,
             forced: false,
             expected: None,
         };
-        self.submit(command, origin(&caller), now).await
+        self.change(&request, command).await
     }
 }
 
@@ -139,6 +124,29 @@ impl LeaseService {
                 "more than 20 calls a second of one node are not taken; wait",
             )),
         }
+    }
+
+    // Of what the node took itself.
+    async fn change(
+        &self,
+        request: &Request<NamedLease>,
+        command: impl FnOnce(LeaseId) -> Command,
+    ) -> Result<Response<LeaseAnswer>, Status> {
+        let caller = self.caller(request)?;
+        let lease = LeaseId(request.get_ref().lease);
+        if taken_by(&self.ledger.read().state, lease, &caller.node).is_none() {
+            return Ok(denied(format!(
+                "lease {} is none that this node took",
+                lease.0
+            )));
+        }
+        self.submit(command(lease), origin(&caller), self.now()?)
+            .await
+    }
+
+    fn now(&self) -> Result<Timestamp, Status> {
+        let now = self.clock.now();
+        now.map_err(|jump| Status::unavailable(jump.to_string()))
     }
 
     // Whose the token is, which must be for the tenant; none where there is no token.
@@ -350,10 +358,6 @@ fn origin(caller: &Peer) -> Origin {
         actor: format!("node:{}", caller.node),
         ..Origin::server()
     }
-}
-
-fn unknown(lease: LeaseId) -> String {
-    format!("lease {} is none that this node took", lease.0)
 }
 
 fn denied(why: String) -> Response<LeaseAnswer> {

@@ -68,6 +68,7 @@ pub(super) fn policy(
             })
             .collect(),
         unattributed: Some(ladder(policy.unattributed)),
+        unattributed_chosen: mode(policy.unattributed_chosen).into(),
         others: Some(ladder(policy.others)),
     }
 }
@@ -76,15 +77,18 @@ fn names<'a>(tenants: impl IntoIterator<Item = &'a TenantName>) -> Vec<String> {
     tenants.into_iter().map(ToString::to_string).collect()
 }
 
-fn ladder(ladder: policy::Ladder) -> wire::Ladder {
-    let mode = match ladder.mode {
+fn mode(mode: Mode) -> wire::Mode {
+    match mode {
         Mode::Observe => wire::Mode::Observe,
         Mode::Warn => wire::Mode::Warn,
         Mode::Restrict => wire::Mode::Restrict,
         Mode::Evict => wire::Mode::Evict,
-    };
+    }
+}
+
+fn ladder(ladder: policy::Ladder) -> wire::Ladder {
     wire::Ladder {
-        mode: mode.into(),
+        mode: mode(ladder.mode).into(),
         grace_ms: ladder.grace_ms,
         term_grace_ms: ladder.term_grace_ms,
     }

@@ -58,6 +58,24 @@ fn case_75_an_agent_that_died_before_it_was_heard_has_its_step_told_by_the_next(
     assert_eq!(next.look(2, &on, &Policy::default()).lift.len(), 1);
 }
 
+/// A session that has just begun lowers what is done about nobody's processes; that gives nothing back.
+#[test]
+fn case_74_what_is_denied_to_nobodys_processes_stays_while_only_the_moment_lowers_it() {
+    let mut kept = restricted().0.plan.restrictions().wanted();
+    kept[0].denied[0].0.tenant = None;
+    kept[0].denied[0].1.settled = true;
+    let mut bench = Bench::new();
+    bench.plan.restrictions_mut().adopt(kept);
+    let none = seen(2000, &[("G0", &[])]);
+    let mut lowered = Policy {
+        unattributed_chosen: Mode::Restrict,
+        ..Policy::default()
+    };
+    assert!(bench.look(2000, &none, &lowered).lift.is_empty());
+    lowered.unattributed_chosen = Mode::Warn;
+    assert_eq!(bench.look(2001, &none, &lowered).lift.len(), 1);
+}
+
 #[test]
 fn a_lift_that_fails_is_tried_again_after_a_pause() {
     let (mut bench, on) = restricted();

@@ -201,3 +201,22 @@ async fn case_74_a_policy_knows_of_what_was_taken_before_it() {
     dialogue.policy(policy(6), 4);
     assert_eq!(dialogue.settled(), next);
 }
+
+#[tokio::test]
+async fn case_49_what_came_of_a_step_is_told_before_the_agent_stops() {
+    let bench = Bench::new();
+    let server = FakeServer::start(&bench.server_files).await;
+    server.book().policy = Some(policy(5));
+    let (task, stop) = bench.start(&server, bench.authority.agent(bench.dir.path(), "node1", 2));
+    followed(&bench, 5).await;
+    bench.dialogue.act_by(version(5));
+    server
+        .until("the policy is held", |book| book.held.len() == 1)
+        .await;
+    for _ in 0..3 {
+        bench.dialogue.tell(wire::Outcome::default(), boottime_ms());
+    }
+    stop.cancel();
+    let _ = task.await;
+    assert_eq!(server.book().outcomes.len(), 3);
+}

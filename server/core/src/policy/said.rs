@@ -23,6 +23,8 @@ pub struct NodePolicy {
     pub denials: BTreeSet<(TenantName, DeviceKey)>,
     /// What to do about processes of nobody.
     pub unattributed: Ladder,
+    /// How far to go about them when nothing lowers it for a while: what is denied stays as long as this says so.
+    pub unattributed_chosen: Mode,
     /// What to do about a tenant that a rule keeps off, before a verdict comes.
     pub others: Ladder,
     /// How long it holds without being sent again, milliseconds.

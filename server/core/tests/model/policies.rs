@@ -82,6 +82,10 @@ fn judge(state: &State, name: &NodeName, policy: &NodePolicy) {
     }
     assert!(policy.others.mode <= Mode::Warn);
     assert!(node.told() || policy.unattributed.mode == Mode::Observe);
+    // What lowers it for a while does not change what was chosen.
+    let (regional, _) = state.regional_enforcement(&node.region);
+    let chosen = state.settings().enforcing.unattributed.min(regional.mode);
+    assert_eq!(policy.unattributed_chosen, chosen);
     // Nobody is kept off by a rule whom the ledger justifies.
     for rule in &policy.rules {
         let device = state.device(&rule.device).unwrap();
