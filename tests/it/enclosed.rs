@@ -72,9 +72,11 @@ impl Node {
 
     // Beside another process of its login, so that it is moved.
     async fn beside(&self, name: &str) -> u32 {
+        let script = format!("sleep 3600 &\n{WAITS} /tmp/{name} 0<>/run/never\nwait\n");
+        self.0.node.write(&format!("/opt/{name}"), &script);
         let _ = self.run(&format!(
-            "setsid systemd-run --quiet --scope --unit=session-{name} --slice=user-4711.slice --uid=nobody \
-             sh -c 'sleep 3600 & {WAITS} /tmp/{name} 0<>/run/never; wait' >/dev/null 2>&1 </dev/null &"
+            "systemd-run --quiet --unit=logs-in-{name} systemd-run --quiet --scope --unit=session-{name} \
+             --slice=user-4711.slice --uid=nobody sh /opt/{name}"
         ));
         self.waiting(name).await
     }

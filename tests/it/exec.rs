@@ -24,6 +24,10 @@ END
         mknod -m 666 /dev/nvidia-caps/nvidia-cap$gi_cap c 10 $gi_minor
     done";
 
+/// What is typed there.
+const SHELL: &str =
+    "gpuquota-agent exec --gpus 1 --wait 30s -- sh /opt/waiting shell\necho $? >/tmp/code-shell\n";
+
 /// Whoever logs in as this user is tenant a.
 const LOGIN: &str = "printf '[[attribution.rule]]\\nslice = \"user-4711.slice\"\\ntenant = \"a\"\\n' >>/etc/gpuquota/agent.toml";
 
@@ -106,6 +110,7 @@ async fn a_command_starts_with_its_gpus_alone_and_its_lease_lives_as_long_as_it_
     let _ = cut.node.succeed(CUT);
     for member in [node, cut] {
         member.node.write("/opt/waiting", WAITING);
+        member.node.write("/opt/shell", SHELL);
         let _ = member.node.succeed(LOGIN);
     }
     site.join().await;
@@ -259,8 +264,8 @@ async fn one_of_several_processes(site: &Site, node: &Member) {
     assert_eq!(refused.status.code(), Some(77), "{text}");
     assert!(text.contains("limits would stay behind"), "{text}");
     let _ = node.node.succeed(
-        "setsid systemd-run --quiet --scope --unit=session-x --slice=user-4711.slice --uid=nobody \
-         sh -c 'gpuquota-agent exec --gpus 1 --wait 30s -- sh /opt/waiting shell; echo $? >/tmp/code-shell' >/dev/null 2>&1 </dev/null &"
+        "systemd-run --quiet --unit=logs-in systemd-run --quiet --scope --unit=session-x --slice=user-4711.slice \
+         --uid=nobody sh /opt/shell",
     );
     let lease = environment(node, "shell", "GPUQUOTA_LEASE").await;
     let granted = state(&admin, &lease, "active").await;
