@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 const OWN: &str = "/dev/nvidia0";
 const OTHER: &str = "/dev/nvidia1";
-const SOCKET: &str = "/run/gpuquota-enforcer/enforcer.sock";
 const SCOPE: &str = "/user.slice/user-4711.slice/gpuquota-lease-7.scope";
 const SETUP: &str = "set -e
     mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
@@ -42,13 +41,7 @@ impl Node {
     }
 
     fn order(&self, order: &Value) -> Value {
-        let perl = format!(
-            "use IO::Socket::UNIX; $s = IO::Socket::UNIX->new(\"{SOCKET}\") or die; \
-             print $s \"$ARGV[0]\\n\"; print scalar <$s>"
-        );
-        let who = "--reuid=gpuquota-agent --regid=gpuquota-agent --clear-groups";
-        let said = self.run(&format!("setpriv {who} perl -e '{perl}' '{order}'"));
-        serde_json::from_str(&said).unwrap()
+        self.0.order(order)
     }
 
     fn is(&self, order: &Value, expected: &str) {

@@ -1,14 +1,13 @@
 //! The privileged half from its package on real systemd: programs on control groups that the kernel obeys, signals to processes that
 //! live. A node of fuse stands in for a GPU's: it opens without hardware.
 
-use gpuquota_tests::packaged::PackagedNode;
+use gpuquota_tests::packaged::{ENFORCER, PackagedNode};
 use gpuquota_tests::skip::measured;
 use gpuquota_tests::wait::SOON;
 use serde_json::{Value, json};
 
 const NODE: &str = "/dev/nvidia0";
 const THEIRS: &str = "/user.slice/user-4711.slice";
-const SOCKET: &str = "/run/gpuquota-enforcer/enforcer.sock";
 /// Exposure by `systemd-analyze security`, in tenths: 0 is locked up, 100 wide open.
 const MOST_EXPOSURE: u32 = 23;
 const SETUP: &str = "set -e
@@ -35,20 +34,12 @@ impl Node {
         self.0.node.holds(command)
     }
 
-    // One order by another user, group; whatever comes back.
     fn say(&self, who: &str, line: &str) -> String {
-        let perl = format!(
-            "use IO::Socket::UNIX; $s = IO::Socket::UNIX->new(\"{SOCKET}\") or die; \
-             print $s \"$ARGV[0]\\n\"; print scalar <$s>"
-        );
-        let said = format!("setpriv {who} --clear-groups perl -e '{perl}' '{line}'");
-        self.run(&said)
+        self.0.say(who, line)
     }
 
-    // One order of the agent's user.
     fn order(&self, order: &Value) -> Value {
-        let who = "--reuid=gpuquota-agent --regid=gpuquota-agent";
-        serde_json::from_str(&self.say(who, &order.to_string())).unwrap()
+        self.0.order(order)
     }
 
     fn is(&self, order: &Value, expected: &str) {
@@ -139,7 +130,7 @@ async fn rule_17_and_case_75_what_is_restricted_stays_denied_through_restarts_re
     let _ = node.run("dpkg --remove gpuquota-agent");
     assert!(node.opens("user-4711.slice"));
     assert!(node.holds(&format!(
-        "test ! -e {SOCKET} && test -z \"$(ls /sys/fs/bpf/gpuquota)\""
+        "test ! -e {ENFORCER} && test -z \"$(ls /sys/fs/bpf/gpuquota)\""
     )));
 }
 
@@ -153,7 +144,7 @@ async fn case_66_and_69_what_nobody_may_ask_for_is_refused_and_nobody_else_is_he
     let member = node.say("--reuid=nobody --regid=gpuquota-agent", &can);
     assert!(member.contains("refused"), "{member}");
     assert!(!node.holds(&format!(
-        "setpriv --reuid=nobody --regid=nogroup --clear-groups perl -e 'use IO::Socket::UNIX; IO::Socket::UNIX->new(\"{SOCKET}\") or exit 1'"
+        "setpriv --reuid=nobody --regid=nogroup --clear-groups perl -e 'use IO::Socket::UNIX; IO::Socket::UNIX->new(\"{ENFORCER}\") or exit 1'"
     )));
     let squatter = node.holder("squatter", "user-4711.slice", "nobody", "sleep");
     let good = node.signal(squatter, "kill");

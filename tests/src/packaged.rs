@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::program::{output, program, succeed};
@@ -14,6 +15,8 @@ use crate::wait::SOON;
 
 /// Where the fake driver is on a node.
 pub const FAKE: &str = "/opt/fake";
+/// Where the privileged half listens.
+pub const ENFORCER: &str = "/run/gpuquota-enforcer/enforcer.sock";
 /// The agent's directory.
 pub const AGENT_DIR: &str = "/var/lib/gpuquota-agent";
 
@@ -186,6 +189,27 @@ impl PackagedNode {
     /// Waits until the agent's metrics have a line that begins so.
     pub async fn knows(&self, line: &str) -> String {
         knows(&self.node, line).await
+    }
+
+    /// One line to the privileged half by another user and group, `--reuid=U --regid=G`; whatever comes back.
+    #[must_use]
+    pub fn say(&self, who: &str, line: &str) -> String {
+        let perl = format!(
+            "use IO::Socket::UNIX; $s = IO::Socket::UNIX->new(\"{ENFORCER}\") or die; \
+             print $s \"$ARGV[0]\\n\"; print scalar <$s>"
+        );
+        let said = format!("setpriv {who} --clear-groups perl -e '{perl}' '{line}'");
+        self.node.succeed(&said).trim().to_owned()
+    }
+
+    /// One order of the agent's user, and its answer.
+    ///
+    /// # Panics
+    /// When that is no JSON.
+    #[must_use]
+    pub fn order(&self, order: &Value) -> Value {
+        let who = "--reuid=gpuquota-agent --regid=gpuquota-agent";
+        serde_json::from_str(&self.say(who, &order.to_string())).unwrap()
     }
 
     /// A property of a unit, as systemd has it.

@@ -77,24 +77,17 @@ impl Denials {
     }
 
     fn try_restrict(&self, group: &str, paths: &[String], asking: u32) -> Result<(), Reply> {
-        let own: Vec<String> = [std::process::id(), asking]
-            .into_iter()
-            .filter_map(of_process)
-            .collect();
-        check(group, &own).map_err(untouched)?;
-        let mut nodes = Vec::new();
+        may_touch(group, asking)?;
         if let Some(other) = paths.iter().find(|path| !is_gpu_node(path)) {
             return Err(Reply::Refused {
                 detail: format!("{other} is no node of a GPU"),
             });
         }
         // One that is no more, as after a new division of a GPU, keeps nobody from what the others are denied for.
-        for (path, number) in paths
+        let nodes: Vec<Node> = paths
             .iter()
-            .filter_map(|path| Some((path, number_of(path).ok()?)))
-        {
-            nodes.push(Node::new(path, number));
-        }
+            .filter_map(|path| Some(Node::new(path, number_of(path).ok()?)))
+            .collect();
         if nodes.is_empty() {
             return Err(match paths {
                 [] => Reply::Refused {
@@ -262,7 +255,16 @@ impl Denials {
     }
 }
 
-pub(super) fn untouched(why: Untouched) -> Reply {
+/// Whether a program may be put on this group by order of `asking`, a process.
+pub(super) fn may_touch(group: &str, asking: u32) -> Result<(), Reply> {
+    let own: Vec<String> = [std::process::id(), asking]
+        .into_iter()
+        .filter_map(of_process)
+        .collect();
+    check(group, &own).map_err(untouched)
+}
+
+fn untouched(why: Untouched) -> Reply {
     match why {
         Untouched::Refused(detail) => Reply::Refused { detail },
         Untouched::Managed(detail) => Reply::Impossible { detail },

@@ -10,19 +10,17 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
-use super::denials::{Denial, Denials, untouched};
+use super::denials::{Denial, Denials, may_touch};
 use super::denylist::{Number, enclosure};
-use super::group::{check, hierarchy, of_process};
+use super::group::{hierarchy, of_process};
 use super::nodes::{is_gpu_node, number_of};
 use super::protocol::{Identity, Reply};
 use super::records::{Kind, Node};
-use super::scope_start::{answers, start_scope};
+use super::scope_start::start_scope;
+use super::signal::{hold, lives};
 use crate::clock::boottime_ms;
 use crate::leased::path;
 use crate::process::cgroup::{Membership, membership};
-use crate::process::procfs::start_time;
 
 /// systemd moves a process within this, milliseconds.
 const MOVE_MS: u64 = 5_000;
@@ -64,18 +62,7 @@ fn try_enclose(
             "the order must name device nodes of GPUs, and nothing else",
         ));
     }
-    let gone = || Reply::Gone {
-        detail: "the process that asked has ended".to_owned(),
-    };
-    let number = i32::try_from(who.pid).ok().filter(|pid| *pid > 1);
-    let pid = number
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| refused("no single process has this number"))?;
-    // While it is held its number is nobody else's.
-    let _held = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
-    if who.boot_id != boot_id || start_time(who.pid).ok() != Some(who.start_time) {
-        return Err(gone());
-    }
+    let held = hold(who, boot_id)?;
     let folder = PathBuf::from(format!("/proc/{}", who.pid));
     if !waits_for_us(&folder) {
         return Err(refused(
@@ -88,14 +75,13 @@ fn try_enclose(
             detail: format!("{missing} of the lease is not there (nvidia-modprobe makes it)"),
         });
     }
-    let group = of_process(who.pid).ok_or_else(gone)?;
-    let own: Vec<String> = [std::process::id(), asking]
-        .into_iter()
-        .filter_map(of_process)
-        .collect();
-    check(&group, &own).map_err(untouched)?;
+    let group = of_process(who.pid).ok_or_else(|| Reply::Gone {
+        detail: "the process that asked has ended".to_owned(),
+    })?;
+    may_touch(&group, asking)?;
     let hierarchy = hierarchy().map_err(|detail| Reply::Impossible { detail })?;
     let place = place(&group, || procs(&hierarchy, &group)).map_err(|why| refused(&why))?;
+    lives(&held)?;
     let group = match place {
         Place::Stays => group,
         Place::Scope { slice } => {
@@ -112,11 +98,6 @@ fn try_enclose(
         .ok_or_else(|| refused("too many device nodes"))?;
     denials.put_on(&group, denial)?;
     Ok(group)
-}
-
-/// Whether processes can be enclosed here; the text says why not, and what to do.
-pub(super) fn can() -> Result<(), String> {
-    answers()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::checks::Checks;
 use super::config::EnforcerConfig;
 use super::denials::Denials;
-use super::enclose::{self, Wanted, enclose};
+use super::enclose::{Wanted, enclose};
 use super::inherited;
 use super::probe::Prober;
 use super::protocol::{LONGEST_LINE, Order, Reply};
 use super::scope::kill_scope;
+use super::scope_start;
 use super::signal::{self, Target};
 
 /// Callers at a time.
@@ -203,7 +204,7 @@ impl Half {
 
     fn able(&self) -> Reply {
         let (signal, restrict) = (signal::can(), self.denials.can());
-        let enclose = enclose::can();
+        let enclose = scope_start::answers();
         let lacking = [&signal, &restrict, &enclose]
             .into_iter()
             .filter_map(|it| it.as_ref().err().cloned());

@@ -24,13 +24,9 @@ pub(super) struct Target<'a> {
     pub(super) nodes: &'a [String],
 }
 
-/// The process, held, if all that was said of it is so. `asking` is the process that gives the order.
-pub(super) fn checked(
-    Target { who, group, nodes }: Target<'_>,
-    asking: u32,
-    boot_id: &str,
-    config: &EnforcerConfig,
-) -> Result<OwnedFd, Reply> {
+/// Holds this very process. That keeps nobody else from its number once it has ended: what is looked up by the number was about it only
+/// if it still [`lives`] afterwards.
+pub(super) fn hold(who: &Identity, boot_id: &str) -> Result<OwnedFd, Reply> {
     if who.boot_id != boot_id {
         return Err(gone("it is of another boot"));
     }
@@ -44,10 +40,30 @@ pub(super) fn checked(
         Errno::SRCH | Errno::INVAL => gone("it has ended"),
         other => failed(&format!("pidfd_open: {other}")),
     })?;
-    let folder = PathBuf::from(format!("/proc/{}", who.pid));
     if start_time(who.pid).ok() != Some(who.start_time) {
         return Err(gone("another process has its number by now"));
     }
+    Ok(held)
+}
+
+/// That it has not ended.
+pub(super) fn lives(held: &OwnedFd) -> Result<(), Reply> {
+    let mut asked = [PollFd::new(held, PollFlags::IN)];
+    match poll(&mut asked, Some(&Timespec::default())) {
+        Ok(0) => Ok(()),
+        _ => Err(gone("it has ended")),
+    }
+}
+
+/// The process, held, if all that was said of it is so. `asking` is the process that gives the order.
+pub(super) fn checked(
+    Target { who, group, nodes }: Target<'_>,
+    asking: u32,
+    boot_id: &str,
+    config: &EnforcerConfig,
+) -> Result<OwnedFd, Reply> {
+    let held = hold(who, boot_id)?;
+    let folder = PathBuf::from(format!("/proc/{}", who.pid));
     if let Some(why) = why_spared(who.pid, &folder, asking, config) {
         return Err(refused(&why));
     }
@@ -71,11 +87,7 @@ pub(super) fn checked(
     if !open.ok_or_else(|| failed("what it has open cannot be seen"))? {
         return Err(gone("it has none of these device nodes open"));
     }
-    // All of that was about the held one only if that one has not ended meanwhile.
-    let mut asked = [PollFd::new(&held, PollFlags::IN)];
-    if poll(&mut asked, Some(&Timespec::default())) != Ok(0) {
-        return Err(gone("it has ended"));
-    }
+    lives(&held)?;
     Ok(held)
 }
 

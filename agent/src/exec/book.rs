@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gpuquota_proto::agent_v1::TakeLease;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::leased::Leased;
 use crate::state::{read_own, write_whole};
@@ -89,6 +90,8 @@ pub struct Book {
     boot_id: String,
     entries: Mutex<BTreeMap<String, Entry>>,
     leased: Arc<Leased>,
+    /// Something was asked for or is over.
+    changed: Notify,
 }
 
 impl Book {
@@ -127,7 +130,13 @@ impl Book {
             boot_id: boot_id.to_owned(),
             entries: Mutex::new(entries),
             leased,
+            changed: Notify::new(),
         }
+    }
+
+    /// Returns once something was asked for or is over, also if that was before.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// All of it.
@@ -173,6 +182,7 @@ impl Book {
         if written.is_err() {
             entries.remove(ask);
         }
+        self.changed.notify_one();
         written
     }
 
@@ -220,6 +230,7 @@ impl Book {
                 self.leased.remove(group);
             }
             self.keep(&entries);
+            self.changed.notify_one();
         }
     }
 

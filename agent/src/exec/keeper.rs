@@ -44,7 +44,9 @@ pub async fn keep<L: Lessor>(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
+            () = book.changed() => {}
+            // Where nobody has a lease nothing is looked for.
+            _ = ticks.tick(), if !book.is_empty() => {}
         }
         let lives = |group: &str| root.as_deref().is_none_or(|root| populated(root, group));
         look(&book, lessor.as_ref(), &mut due, &lives).await;
