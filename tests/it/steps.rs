@@ -173,3 +173,26 @@ async fn case_73_another_system_hears_once_of_each_step_and_of_those_that_wait_f
         "{rows:?}"
     );
 }
+
+#[tokio::test]
+async fn a_node_that_asks_for_more_than_the_journal_takes_is_refused_at_once_in_its_next_session_too()
+ {
+    let server = Server::start().await;
+    let mut node = Session::of(&server, "n1").await;
+    let many = || (0..256).map(|pid| step(Rung::Term, Some(pid))).collect();
+    let early = |go: &Go| go.refused.contains("asks for more than the journal takes");
+    for id in 0..4 {
+        let go = asks(&mut node, id, many()).await;
+        assert!(go.allowed.is_empty() && !early(&go), "{id}: {go:?}");
+    }
+    // It would be its turn in 12.8 s, and the session waits for nothing.
+    let go = asks(&mut node, 4, many()).await;
+    assert!(early(&go), "{go:?}");
+    drop(node);
+    let mut node = Session::of(&server, "n1").await;
+    let go = asks(&mut node, 1, many()).await;
+    assert!(early(&go), "{go:?}");
+    let mut other = Session::of(&server, "n2").await;
+    let go = asks(&mut other, 1, many()).await;
+    assert!(!early(&go), "what one node uses is its own: {go:?}");
+}

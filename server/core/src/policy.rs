@@ -76,7 +76,6 @@ pub fn policy_with(
     };
     let enforcing = &state.settings().enforcing;
     let (regional, _) = state.regional_enforcement(&node.region);
-    let limited = |most: Mode| here.ladder(regional, here.lowered(regional).0.min(most));
     let verdicts = here.verdicts(found);
     let own = verdicts
         .iter()
@@ -90,11 +89,34 @@ pub fn policy_with(
         denials: here.denials(),
         verdicts,
         until,
-        unattributed: limited(enforcing.unattributed),
+        unattributed: here.unattributed(),
         unattributed_chosen: regional.mode.min(enforcing.unattributed),
-        others: limited(Mode::Warn),
+        others: here.limited(Mode::Warn),
         valid_for_ms: enforcing.policy_valid_ms,
     })
+}
+
+/// Of [`policy`] what leave for steps of these tenants asks for: what the ledger finds against them on the node, and how far
+/// to go about nobody's processes there. It costs what these tenants have, not what all on the node have.
+pub(crate) fn judgement(
+    state: &State,
+    name: &NodeName,
+    now: Timestamp,
+    tenants: &BTreeSet<&TenantName>,
+) -> Option<(Vec<Verdict>, Ladder)> {
+    let node = state.node(name)?;
+    let here = Here {
+        state,
+        name,
+        node,
+        now,
+    };
+    let present = here.tenants();
+    let verdicts = present.intersection(tenants).flat_map(|tenant| {
+        let mut found = |tenant: &TenantName| Arc::new(found(state, tenant));
+        here.verdicts_of(tenant, &mut found)
+    });
+    Some((verdicts.collect(), here.unattributed()))
 }
 
 struct Here<'a> {
@@ -231,15 +253,7 @@ impl<'a> Here<'a> {
     fn verdicts(&self, found: &mut dyn FnMut(&TenantName) -> Arc<Found>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for tenant in self.tenants() {
-            let foreign = self.foreign(tenant);
-            let found = found(tenant);
-            let found = found.get(self.name).into_iter().flatten();
-            let mut own: Vec<Verdict> = found
-                .chain(&foreign)
-                .map(|violation| self.verdict(tenant, violation))
-                .collect();
-            own.sort_by(|one, other| (&one.device, one.class).cmp(&(&other.device, other.class)));
-            verdicts.append(&mut own);
+            verdicts.append(&mut self.verdicts_of(tenant, found));
         }
         // What the ladders leave alone is what may be left out.
         if verdicts.len() > MOST_VERDICTS {
@@ -251,6 +265,32 @@ impl<'a> Here<'a> {
             });
         }
         verdicts
+    }
+
+    fn verdicts_of(
+        &self,
+        tenant: &TenantName,
+        found: &mut dyn FnMut(&TenantName) -> Arc<Found>,
+    ) -> Vec<Verdict> {
+        let foreign = self.foreign(tenant);
+        let found = found(tenant);
+        let found = found.get(self.name).into_iter().flatten();
+        let mut own: Vec<Verdict> = found
+            .chain(&foreign)
+            .map(|violation| self.verdict(tenant, violation))
+            .collect();
+        own.sort_by(|one, other| (&one.device, one.class).cmp(&(&other.device, other.class)));
+        own
+    }
+
+    fn unattributed(&self) -> Ladder {
+        self.limited(self.state.settings().enforcing.unattributed)
+    }
+
+    // For whoever is no tenant, and at most so far.
+    fn limited(&self, most: Mode) -> Ladder {
+        let (regional, _) = self.state.regional_enforcement(&self.node.region);
+        self.ladder(regional, self.lowered(regional).0.min(most))
     }
 
     fn foreign(&self, tenant: &TenantName) -> Vec<Violation> {

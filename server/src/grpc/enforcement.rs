@@ -7,11 +7,14 @@ use gpuquota_core::id::{Incarnation, Seq, TenantName, Timestamp};
 use gpuquota_core::policy::{NodePolicy, policy_with};
 use gpuquota_core::{Command, Outcome};
 use gpuquota_proto::agent_v1::server_message::Body as ToAgent;
-use gpuquota_proto::agent_v1::{self as wire, Go, OutcomeTaken, PolicyHeld, PolicyStands};
+use gpuquota_proto::agent_v1::{
+    self as wire, AgentMessage, Go, OutcomeTaken, PolicyHeld, PolicyStands,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
+use super::pace::Pace;
 use super::policy_wire;
 use super::sessions::Sessions;
 use super::stream::Conversation;
@@ -105,6 +108,17 @@ pub(super) async fn look_again(judged: &mut watch::Receiver<Seq>, due: Instant) 
     }
 }
 
+/// The agent's next message, not before it is listened to again.
+pub(super) async fn listen(
+    inbound: &mut Streaming<AgentMessage>,
+    quiet_until: Option<Instant>,
+) -> Result<Option<AgentMessage>, Status> {
+    if let Some(until) = quiet_until {
+        tokio::time::sleep_until(until).await;
+    }
+    inbound.message().await
+}
+
 impl Conversation {
     /// Looks at what the ledger says of the node now, and sends what is new of it.
     pub(super) async fn tell_policy(&mut self) -> Result<(), Status> {
@@ -146,7 +160,16 @@ impl Conversation {
         let id = intent.id;
         let begin = policy_wire::intent(&self.peer.node, self.session, intent)?;
         let asked = begin.steps.len();
-        self.paced(asked).await;
+        if let Err(early) = self.paced(|pace, now_ms| pace.may(count(asked), now_ms)) {
+            let go = Go {
+                id,
+                allowed: Vec::new(),
+                refused: format!(
+                    "this node asks for more than the journal takes of one node, again in {early:?}"
+                ),
+            };
+            return self.send(ToAgent::Go(go)).await;
+        }
         let against: BTreeSet<TenantName> = match self.service.notices.wanted() {
             true => begin
                 .steps
@@ -184,18 +207,17 @@ impl Conversation {
         }
     }
 
-    // An agent out of its mind keeps itself waiting, and fills no journal.
-    async fn paced(&mut self, steps: usize) {
-        let steps = u64::try_from(steps).unwrap_or(u64::MAX);
-        let wait = self.pace.take(steps, self.service.clock.boot_ms());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
+    // An agent out of its mind keeps itself waiting, and fills no journal; in a new session, too.
+    fn paced<T>(&self, take: impl FnOnce(&mut Pace, u64) -> T) -> T {
+        let now_ms = self.service.clock.boot_ms();
+        let paced = |pace: &mut Pace| take(pace, now_ms);
+        self.service.sessions.paced(&self.peer.node, now_ms, paced)
     }
 
     pub(super) async fn outcome(&mut self, outcome: wire::Outcome) -> Result<(), Status> {
         let end = policy_wire::outcome(&self.peer.node, self.session, outcome)?;
-        self.paced(1).await;
+        let wait = self.paced(|pace, now_ms| pace.take(1, now_ms));
+        self.quiet_until = (!wait.is_zero()).then(|| Instant::now() + wait);
         let boot_id = end.boot_id.clone();
         let taken = self
             .service
@@ -217,4 +239,9 @@ impl Conversation {
             _ => Err(Status::internal("the ledger took no outcome")),
         }
     }
+}
+
+// Even one that asks for nothing is work.
+fn count(steps: usize) -> u64 {
+    u64::try_from(steps).unwrap_or(u64::MAX).max(1)
 }

@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::pace::Pace;
 use super::peer::Peer;
 use crate::service::Ledger;
 
@@ -27,6 +28,8 @@ pub struct Sessions {
     open: Arc<Mutex<HashMap<NodeName, Open>>>,
     /// What is found against tenants, the same for all their nodes.
     kept: Arc<Mutex<Kept>>,
+    /// How fast steps came of late, by node.
+    paces: Arc<Mutex<HashMap<NodeName, Pace>>>,
 }
 
 #[derive(Debug)]
@@ -181,6 +184,18 @@ impl Sessions {
     /// What is found against a tenant in a state.
     pub(super) fn found(&self, state: &State, tenant: &TenantName) -> Arc<Found> {
         self.kept().found(state, tenant)
+    }
+
+    /// What this node's steps used of their pace by now; it outlives a session.
+    pub(super) fn paced<T>(
+        &self,
+        node: &NodeName,
+        now_ms: u64,
+        take: impl FnOnce(&mut Pace) -> T,
+    ) -> T {
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.retain(|_, pace| !pace.over(now_ms));
+        take(paces.entry(node.clone()).or_default())
     }
 
     // A cache: whatever a panic left in it is checked by row.

@@ -14,14 +14,14 @@ use gpuquota_proto::agent_v1::{
     AgentMessage, Heartbeat, Hello, Mark, SendFull, ServerMessage, Welcome,
 };
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::agreement::{Agreement, Verdict};
 use super::convert;
-use super::enforcement::{TellPolicy, look_again};
-use super::pace::Pace;
+use super::enforcement::{TellPolicy, listen, look_again};
 use super::peer::{Caller, Peer};
 use super::refusal::{
     Refusal, admitted, expired, left, same_node, status, trusted, unless_retired,
@@ -135,7 +135,7 @@ impl Agent for AgentService {
             spools: Vec::new(),
             agreement: Agreement::default(),
             policy: TellPolicy::default(),
-            pace: Pace::default(),
+            quiet_until: None,
         };
         conversation.send(welcome).await?;
         tokio::spawn(conversation.run(inbound, superseded, barred, released, judged));
@@ -177,8 +177,8 @@ pub(super) struct Conversation {
     agreement: Agreement,
     /// What it was told of who may hold what.
     pub(super) policy: TellPolicy,
-    /// How fast its steps may come.
-    pub(super) pace: Pace,
+    /// Until then it is not listened to, for its steps came too fast.
+    pub(super) quiet_until: Option<Instant>,
 }
 
 impl Conversation {
@@ -234,7 +234,7 @@ impl Conversation {
                     }
                     continue;
                 }
-                message = inbound.message() => message,
+                message = listen(&mut inbound, self.quiet_until) => message,
             };
             match message {
                 Ok(Some(message)) => {

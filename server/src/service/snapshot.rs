@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::Committed;
 use crate::store::Hash;
 
-/// Grows with every change of what a state's JSON means.
-pub(crate) const FORMAT: u32 = 7;
+/// Grows with every change of what a state's JSON means, and of what a row makes of a state.
+pub(crate) const FORMAT: u32 = 8;
 const KEEP: usize = 3;
 
 /// Where snapshots are kept and how often one is due.

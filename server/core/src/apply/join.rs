@@ -32,26 +32,30 @@ impl State {
             }
             given.insert(certified.serial.clone(), certified.not_after);
         }
-        if let Proof::Token(hash) = &certified.by
-            && let Some(token) = self.rows.join_tokens.get_mut(hash)
-        {
-            token.key = Some(certified.key.clone());
-            token.given.push(certified.serial.clone());
+        match &certified.by {
+            Proof::Token(hash) => {
+                if let Some(token) = self.rows.join_tokens.get_mut(hash) {
+                    token.key = Some(certified.key.clone());
+                    token.given.push(certified.serial.clone());
+                }
+            }
+            // What a token gave has arrived: it is asked for no lost answer, and a ban of the new one needs not find it.
+            Proof::Serial(serial) => self.drop_join_tokens(|token| gave(token, serial)),
         }
     }
 
     /// Whoever may not be this node, or have this certificate, gets no other one by a token from before.
     pub(super) fn void_join_tokens(&mut self, who: &Banned) {
-        let void = |token: &Joining| match who {
+        self.drop_join_tokens(|token| match who {
             Banned::Node(node) => token.node == *node,
-            Banned::Serial(serial) => {
-                let same = |given: &String| Serial::new(given).is_ok_and(|given| given == *serial);
-                token.given.iter().any(same)
-            }
-        };
+            Banned::Serial(serial) => gave(token, serial.as_str()),
+        });
+    }
+
+    fn drop_join_tokens(&mut self, over: impl Fn(&Joining) -> bool) {
         let tokens = self.rows.join_tokens.iter();
         let over: Vec<_> = tokens
-            .filter(|(_, token)| void(token))
+            .filter(|(_, token)| over(token))
             .map(|(hash, token)| (token.until, hash.clone()))
             .collect();
         for token in over {
@@ -68,4 +72,13 @@ impl State {
             self.rows.join_tokens.remove(&oldest.1);
         }
     }
+}
+
+/// Whether this token gave the certificate of this serial number, however either is written.
+fn gave(token: &Joining, serial: &str) -> bool {
+    let Ok(serial) = Serial::new(serial) else {
+        return false;
+    };
+    let is = |given: &String| Serial::new(given).is_ok_and(|given| given == serial);
+    token.given.iter().any(is)
 }

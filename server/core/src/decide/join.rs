@@ -165,6 +165,7 @@ mod tests {
         folded(&mut state, last, &first).unwrap();
         let end = Timestamp(last.0 + 1);
         assert_eq!(folded(&mut state, end, &first), refused, "it has ended");
+        assert!(!state.rows.join_tokens.is_empty(), "what follows drops it");
         folded(
             &mut state,
             end,
@@ -260,6 +261,11 @@ mod tests {
         let banned = Banned::Serial(Serial::new("AA").unwrap());
         folded(&mut state, now, &Command::Ban(banned, true)).unwrap();
         assert_eq!(folded(&mut state, now, &as_serial('a', "cc")), refused);
+        // What a token gave is renewed: whoever renews had the answer, and a ban of what came of it leaves no way back.
+        folded(&mut state, now, &make('f')).unwrap();
+        folded(&mut state, now, &as_serial('f', "0d")).unwrap();
+        folded(&mut state, now, &renewal(&node, "000D", "0e")).unwrap();
+        assert_eq!(folded(&mut state, now, &as_serial('f', "0f")), refused);
         // The node is, and then it may be again: by a new token.
         folded(&mut state, now, &make('b')).unwrap();
         let banned = Banned::Node(node.clone());

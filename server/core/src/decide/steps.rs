@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::explain::Denied;
 use crate::id::{QuotaId, TenantName, Timestamp};
 use crate::mutant::{Mutant, planted};
-use crate::policy::{Held, NodePolicy, policy};
+use crate::policy::{Held, Ladder, Verdict, judgement};
 use crate::state::{State, Together};
 use crate::step::{
     Begun, Ended, MOST_IN_INTENT, Step, StepClass, StepEnded, StepsBegun, StepsConfirmed, StepsHeld,
@@ -58,13 +58,16 @@ impl State {
                 });
             }
         }
-        let Some(policy) = policy(self, &begin.node, now) else {
+        let named = begin.steps.iter().filter_map(|step| step.tenant.as_ref());
+        let judged = judgement(self, &begin.node, now, &named.collect());
+        let Some((verdicts, unattributed)) = judged else {
             return Err(Denied::StaleSession);
         };
         let asked = Asked {
             state: self,
             begin,
-            policy: &policy,
+            verdicts,
+            unattributed,
             now,
         };
         Ok(asked.decide())
@@ -124,7 +127,8 @@ impl State {
 struct Asked<'a> {
     state: &'a State,
     begin: &'a BeginSteps,
-    policy: &'a NodePolicy,
+    verdicts: Vec<Verdict>,
+    unattributed: Ladder,
     now: Timestamp,
 }
 
@@ -200,10 +204,10 @@ impl<'a> Asked<'a> {
             if step.class != StepClass::Unattributed || !nobodys {
                 return Err(not_so(&step.device, "nobody's processes"));
             }
-            let mode = self.policy.unattributed.mode;
+            let mode = self.unattributed.mode;
             return Ok((mode, None, None, SaidBy::Settings));
         };
-        let mut verdicts = self.policy.verdicts.iter();
+        let mut verdicts = self.verdicts.iter();
         let verdict = verdicts.find(|verdict| {
             verdict.tenant == *tenant
                 && verdict.device == step.device
