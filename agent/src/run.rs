@@ -13,13 +13,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::act::{Acting, Acts};
+use crate::act::{Acting, Acts, Neighbours};
 use crate::attribute::{self, Observer};
 use crate::clock::{boottime_ms, unix_s};
 use crate::config::Config;
 use crate::control::quiet::Quiet;
 use crate::control::server::{Order, listen};
 use crate::control::{Answer, Request};
+use crate::enforce::cgroup_root;
 use crate::enforce::client::Enforcer;
 use crate::events::ledger::Now;
 use crate::events::sentinel::Sentinel;
@@ -105,6 +106,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut uplink = None;
     let (seen, to_be_judged) = watch::channel(None);
     let exec = Arc::<Figures>::default();
+    let neighbours = Neighbours::new(
+        config.attribution.clone(),
+        state.path(),
+        Arc::clone(&leased),
+        cgroup_root(),
+    );
     let telling = config.uplink.map(|target| {
         let (spool, to) = (config.spool, target.clone());
         let (telling, task) = Telling::start(to, &state, &boot_id, spool, &stop);
@@ -136,6 +143,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             boot_id: boot_id.clone(),
             state: state.path().to_owned(),
             proc_root: config.proc_root.clone(),
+            neighbours,
             figures: Arc::clone(&acts),
         };
         acted = Some(tokio::spawn(acting.run(stop_acting.clone())));

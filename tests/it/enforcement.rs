@@ -140,6 +140,61 @@ async fn rule_16_a_squatter_is_denied_and_ended_its_neighbour_lives_and_a_raised
     assert!(site.opens("b"));
 }
 
+/// Two users and rules for them; the second tries to open the GPU all the time, in the unit in which the first has it open.
+const HUB: &str = r#"
+set -e
+useradd ann
+useradd ben
+for user in ann ben; do
+    printf '\n[[attribution.rule]]\nuser = "%s"\ntenant = "%s"\n' $user $user >>/etc/gpuquota/agent.toml
+done
+systemctl restart gpuquota-agent
+cat >/opt/hub.sh <<'END'
+setpriv --reuid=ben --regid=ben --clear-groups sh -c 'while sleep 0.05; do (: <>GPU) 2>/dev/null && echo opened || echo denied; done' >/run/ben &
+setpriv --reuid=ann --regid=ann --clear-groups sh -c 'exec sleep 3600 <>GPU' &
+wait
+END
+systemd-run --quiet --unit=hub sh /opt/hub.sh
+systemd-run --quiet --unit=own --uid=ann sh -c 'exec sleep 3600 <>GPU'
+"#;
+
+#[tokio::test]
+async fn what_one_user_of_a_service_may_not_hold_is_not_denied_to_the_others_who_are_in_it() {
+    let Some(site) = Site::start("a service of many users, on real systemd").await else {
+        return;
+    };
+    let _ = site.node().succeed(&HUB.replace("GPU", GPU));
+    let of = |group: &str| format!("grep -l . /sys/fs/cgroup/system.slice/{group}/cgroup.procs");
+    let _ = site.node().becomes(&of("hub.service"), SOON).await;
+    let in_hub =
+        "pgrep --uid ann sleep | grep -vx $(systemctl show own --property=MainPID --value)";
+    let squatter = site.node().becomes(in_hub, SOON).await;
+    let squatters = [
+        site.lists(squatter.trim().to_owned()),
+        site.lists(site.packaged.property("own", "MainPID")),
+    ];
+    site.mode("evict");
+    for pid in squatters {
+        site.becomes(&format!("! kill -0 {pid}")).await;
+    }
+    for line in [
+        "gpuquota_actions_total{tenant=.ann.,action=.restrict.,result=.impossible.} 1",
+        "gpuquota_actions_total{tenant=.ann.,action=.restrict.,result=.done.} 1",
+        "gpuquota_restricted_groups 1",
+    ] {
+        let _ = site.packaged.knows(line).await;
+    }
+    let tried = "wc -l </run/ben";
+    let before: u64 = site.node().succeed(tried).trim().parse().unwrap();
+    let more = format!("test $({tried}) -gt {}", before + 10);
+    site.becomes(&more).await;
+    assert!(
+        !site.node().holds("grep -q denied /run/ben"),
+        "a neighbour was denied it"
+    );
+    assert!(site.node().holds("grep -q opened /run/ben"));
+}
+
 /// One squatter after the other, each of a tenant of its own; how long each lived once the driver showed it, milliseconds.
 const ONE_BY_ONE: &str = r#"
 for i in $(seq ROUNDS); do
@@ -152,6 +207,7 @@ for i in $(seq ROUNDS); do
         [ $(($(date +%s%N) - begin)) -lt 20000000000 ] || exit 1
     done
     echo $((($(date +%s%N) - begin) / 1000000))
+    ! systemd-run --quiet --wait --collect --slice=tenant-s$i.slice --uid=nobody sh -c ': <>GPU' || exit 2
 done
 "#;
 

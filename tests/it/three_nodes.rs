@@ -15,6 +15,8 @@ const FIRST: &str = "/dev/nvidia0";
 const TEST: &str = "three nodes on real systemd, cut off and restarted";
 /// So long a policy is followed without the server.
 const VALID: Duration = Duration::from_secs(4);
+/// Between two readings of an agent.
+const LOOK: Duration = Duration::from_secs(1);
 
 fn three(site: &Site) -> &[Member; 3] {
     site.members.as_slice().try_into().unwrap()
@@ -248,12 +250,25 @@ async fn links_cut_for_long(site: &Site) {
         first.work("e", "late", 0, false),
         third.work("e", "late", 0, false),
     ];
-    for (member, pid) in [first, third].into_iter().zip(late) {
+    for member in [first, third] {
         member.knows("gpuquota_tenant_devices{tenant=.e.,").await;
-        let left = member.lives(pid) && member.opens("e", FIRST);
-        assert!(left, "acted without a policy");
     }
+    let left = async || {
+        let mut late = [first, third].into_iter().zip(late);
+        let left = late.all(|(member, pid)| member.lives(pid) && member.opens("e", FIRST));
+        left.then_some(())
+            .ok_or_else(|| "acted without a policy".to_owned())
+    };
+    throughout("nothing is done without a policy", 2 * LOOK, left).await;
     assert!(!first.opens("c", FIRST), "what was denied is allowed");
+    // As a user's slice is made anew by each login.
+    let _ = first.node.succeed("systemctl stop tenant-c.slice");
+    let denied = async || {
+        (!first.opens("c", FIRST))
+            .then_some(())
+            .ok_or_else(String::new)
+    };
+    until("a slice that was made anew is denied it too", SOON, denied).await;
     first.node.mend(Way::ToNode);
     third.node.mend(Way::FromNode);
     let back = now();

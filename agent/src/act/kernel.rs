@@ -1,9 +1,11 @@
 //! What a step needs to know of the kernel: whose group a process is in, and which nodes a device has.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::neighbours::Neighbours;
 use crate::observation::{DeviceKey, Observation};
 use crate::plan::Kernel;
 use crate::plan::group::{Grouped, group_of};
@@ -60,20 +62,27 @@ impl Host {
     }
 }
 
-impl Kernel for Host {
+/// That kernel, and who is asked whose its processes are.
+#[derive(Debug)]
+pub(super) struct Inhabited<'a> {
+    pub(super) host: Host,
+    pub(super) neighbours: &'a mut Neighbours,
+}
+
+impl Kernel for Inhabited<'_> {
     fn group(&mut self, process: Process) -> Option<Grouped> {
-        self.cgroup(process).map(|text| group_of(&text))
+        self.host.cgroup(process).map(|text| group_of(&text))
     }
 
     fn path(&mut self, process: Process) -> Option<String> {
-        let text = self.cgroup(process)?;
+        let text = self.host.cgroup(process)?;
         let mut lines = text.split(|byte| *byte == b'\n');
         let path = lines.find_map(|line| line.strip_prefix(b"0::"))?;
         String::from_utf8(path.to_vec()).ok()
     }
 
     fn nodes(&mut self, device: &DeviceKey) -> Vec<String> {
-        let Some(minor) = self.minor(device) else {
+        let Some(minor) = self.host.minor(device) else {
             return Vec::new();
         };
         match device {
@@ -81,7 +90,7 @@ impl Kernel for Host {
             // Without the node of its compute instance nobody can use it; the other nodes serve others as well.
             DeviceKey::Mig(_, gi, ci) => {
                 let path = format!("gpu{minor}/mig/gi{gi}/ci{ci}/access");
-                self.capability(&path).into_iter().collect()
+                self.host.capability(&path).into_iter().collect()
             }
             DeviceKey::Vgpu(_) => Vec::new(),
         }
@@ -91,10 +100,14 @@ impl Kernel for Host {
         let mut nodes = self.nodes(device);
         // Capabilities may be closed again once they were shown; the GPU's own node stays open.
         if let DeviceKey::Mig(..) = device
-            && let Some(minor) = self.minor(device)
+            && let Some(minor) = self.host.minor(device)
         {
             nodes.push(format!("/dev/nvidia{minor}"));
         }
         nodes
+    }
+
+    fn tenants(&mut self, group: &str) -> Option<BTreeSet<Option<String>>> {
+        self.neighbours.tenants(group)
     }
 }

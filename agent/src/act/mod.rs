@@ -8,6 +8,7 @@ mod config;
 mod figures;
 mod kept;
 pub(crate) mod kernel;
+mod neighbours;
 mod obey;
 mod terminals;
 mod wire;
@@ -28,12 +29,15 @@ use crate::observation::Observation;
 use crate::plan::step::{Outcome, Rung, Step, Told};
 use crate::plan::{Able, Plan};
 use crate::policy::{Policy, Standing};
+use crate::process::group::GroupId;
 use crate::uplink::dialogue::Dialogue;
 
 pub use config::{EnforcementConfig, OnSilence};
 pub use figures::{ActFigures, Acts};
 use kept::Kept;
-use kernel::Host;
+use kernel::{Host, Inhabited};
+pub use neighbours::Neighbours;
+use obey::Strange;
 
 /// Between two looks when nothing new came, for what falls due by the clock.
 const TICK: Duration = Duration::from_millis(250);
@@ -66,6 +70,8 @@ pub struct Acting<H> {
     pub state: PathBuf,
     /// Where the proc file system tells of the node as a whole.
     pub proc_root: PathBuf,
+    /// Who else is in a group.
+    pub neighbours: Neighbours,
     /// For `/metrics`.
     pub figures: Arc<Acts>,
 }
@@ -82,6 +88,7 @@ impl<H: Hands> Acting<H> {
             valid_for_ms: 0,
             began_ms: boottime_ms(),
             tried: BTreeMap::new(),
+            folders: BTreeMap::new(),
             stop: stop.clone(),
             of: self,
         };
@@ -124,12 +131,16 @@ struct Actor<H> {
     stop: CancellationToken,
     /// Restrictions that were put back by comparing, by group, and when. Milliseconds, CLOCK_BOOTTIME.
     tried: BTreeMap<String, (BTreeSet<String>, u64)>,
+    /// Folders of restricted groups as they were compared last.
+    folders: BTreeMap<String, Option<GroupId>>,
 }
 
 impl<H: Hands> Actor<H> {
-    // While nobody is in the wrong, readings are enough to wake it.
+    // While nobody is in the wrong and nothing is denied, readings are enough to wake it.
     fn busy(&self) -> bool {
-        self.pending.is_some() || !self.plan.violations().is_empty()
+        self.pending.is_some()
+            || !self.plan.violations().is_empty()
+            || !self.plan.restrictions().is_empty()
     }
 
     async fn turn(&mut self) {
@@ -138,8 +149,9 @@ impl<H: Hands> Actor<H> {
             // An agent that begins without its server goes by what the last one was told of how long that may be.
             Standing::Never => {
                 if now.saturating_sub(self.began_ms) >= self.valid_for_ms {
-                    self.silent(&Policy::default()).await;
+                    self.silent(&Policy::default(), now).await;
                 }
+                self.uphold(now).await;
                 return;
             }
             Standing::Ended(policy) => {
@@ -147,7 +159,8 @@ impl<H: Hands> Actor<H> {
                 self.of.dialogue.forget();
                 // Whether a holder is justified is not known any more.
                 self.of.figures.violations(&BTreeMap::new());
-                self.silent(&policy).await;
+                self.silent(&policy, now).await;
+                self.uphold(now).await;
                 return;
             }
             Standing::Valid(policy) => policy,
@@ -155,17 +168,17 @@ impl<H: Hands> Actor<H> {
         self.of.dialogue.act_by(policy.version);
         self.valid_for_ms = policy.valid_for_ms;
         self.settle(&policy);
-        self.compare(now).await;
+        self.compare(now, Strange::Lifted).await;
         self.follow_up(&policy).await;
         let seen = self.of.seen.borrow_and_update().clone();
         let (Some(seen), Some(able)) = (seen, self.able.clone()) else {
             return;
         };
-        let mut host = Host {
-            seen: Arc::clone(&seen),
-            proc_root: self.of.proc_root.clone(),
+        let mut kernel = Inhabited {
+            host: self.host(&seen),
+            neighbours: &mut self.of.neighbours,
         };
-        let mut due = self.plan.look(now, &seen, &policy, &able, &mut host);
+        let mut due = self.plan.look(now, &seen, &policy, &able, &mut kernel);
         self.of.figures.violations(self.plan.violations());
         for told in due.tell {
             self.tell(&told, &policy);
@@ -177,7 +190,7 @@ impl<H: Hands> Actor<H> {
         if due.renamed {
             self.keep();
             self.compared_ms = None;
-            self.compare(now).await;
+            self.compare(now, Strange::Lifted).await;
         }
         self.lift(due.lift, &policy).await;
         if self.pending.is_some() || due.ask.is_empty() {
@@ -194,6 +207,13 @@ impl<H: Hands> Actor<H> {
             steps: due.ask,
             since_ms: now,
         });
+    }
+
+    fn host(&self, seen: &Arc<Observation>) -> Host {
+        Host {
+            seen: Arc::clone(seen),
+            proc_root: self.of.proc_root.clone(),
+        }
     }
 
     // The answer to what was asked for, or that there will be none.
@@ -262,10 +282,27 @@ impl<H: Hands> Actor<H> {
         }
     }
 
-    async fn silent(&mut self, policy: &Policy) {
+    async fn silent(&mut self, policy: &Policy, now_ms: u64) {
         if self.of.config.on_silence == OnSilence::Lift {
-            self.lift(self.plan.restrictions().all(), policy).await;
+            self.lift(self.plan.restrictions().all(now_ms), policy)
+                .await;
         }
+    }
+
+    // What is denied stays so without the server, also where a slice was made anew or a driver counts its devices anew.
+    async fn uphold(&mut self, now_ms: u64) {
+        let seen = self.of.seen.borrow_and_update().clone();
+        if let Some(seen) = seen {
+            let mut kernel = Inhabited {
+                host: self.host(&seen),
+                neighbours: &mut self.of.neighbours,
+            };
+            if self.plan.restrictions_mut().follow(&seen, &mut kernel) {
+                self.keep();
+                self.compared_ms = None;
+            }
+        }
+        self.compare(now_ms, Strange::Left).await;
     }
 
     fn still_due(&self, step: &Step, now_ms: u64) -> bool {

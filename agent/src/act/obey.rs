@@ -1,13 +1,27 @@
 //! Orders to the privileged half, and what the kernel says of them later.
 
+use std::collections::BTreeMap;
+
 use super::{Actor, COMPARE_MS, EnforcementConfig, Hands};
 use crate::clock::boottime_ms;
 use crate::enforce::protocol::{Identity, Order, Reply, Restriction, Signal};
 use crate::plan::Able;
 use crate::plan::step::{Outcome, Rung, Step, Told};
 use crate::policy::Policy;
+use crate::process::group::GroupId;
 
 impl<H: Hands> Actor<H> {
+    // The folder that each restricted group has now; `None`: none.
+    fn folders(&self) -> BTreeMap<String, Option<GroupId>> {
+        let Some(root) = self.of.neighbours.root() else {
+            return BTreeMap::new();
+        };
+        let groups = self.plan.restrictions().groups();
+        groups
+            .map(|group| (group.clone(), GroupId::of_folder(root, group)))
+            .collect()
+    }
+
     pub(super) async fn obey(&self, step: &Step, policy: &Policy) -> (Outcome, String) {
         let version = policy.version.row;
         let signal = |signal| {
@@ -100,7 +114,7 @@ impl<H: Hands> Actor<H> {
     }
 
     // A slice that was made anew denies nothing, and whoever else attaches programs may take ours away.
-    pub(super) async fn compare(&mut self, now: u64) {
+    pub(super) async fn compare(&mut self, now: u64, strange: Strange) {
         let lacks = |able: &Able| able.no_signal.is_some() || able.no_restriction.is_some();
         // A privileged half that is started later is found soon.
         let unable = self.able.as_ref().is_none_or(lacks);
@@ -110,10 +124,12 @@ impl<H: Hands> Actor<H> {
             COMPARE_MS.1
         };
         let due = |at: u64| now.saturating_sub(at) >= every;
-        if !self.compared_ms.is_none_or(due) {
+        let folders = self.folders();
+        if !self.compared_ms.is_none_or(due) && folders == self.folders {
             return;
         }
         self.compared_ms = Some(now);
+        self.folders = folders;
         let able = self.of.hands.ask(Order::Can).await;
         let able = able_by(&self.of.config, able);
         if self.able.as_ref() != Some(&able) {
@@ -163,6 +179,9 @@ impl<H: Hands> Actor<H> {
                 other => tracing::error!(group = want.group, ?other, "a restriction is lost"),
             }
         }
+        if strange == Strange::Left {
+            return;
+        }
         for unknown in groups
             .iter()
             .filter(|is| wanted.iter().all(|want| want.group != is.group))
@@ -180,6 +199,15 @@ impl<H: Hands> Actor<H> {
                 .await;
         }
     }
+}
+
+/// What becomes of restrictions that nobody here asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strange {
+    /// The server says all that is to be denied.
+    Lifted,
+    /// Nobody can be asked whether they are to stay.
+    Left,
 }
 
 fn able_by(config: &EnforcementConfig, said: Result<Reply, String>) -> Able {

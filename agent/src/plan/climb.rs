@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::entry::Entry;
 use super::finding::Finding;
 use super::group::Grouped;
-use super::restrictions::Restrictions;
+use super::restrictions::{Restrictions, others};
 use super::step::{Outcome, Process, Rung, Step, Told};
 use super::{Able, Due, ELUSIVE, Kernel, Owners, STUCK_MS};
 use crate::policy::{Mode, Whom};
+
+const SHARED: &str = "others are, or may be, in its control group too";
 
 /// A violator, what was found of it, and what was done about it.
 pub(super) struct One<'a> {
@@ -143,7 +145,7 @@ impl One<'_> {
         for process in &self.finding.processes {
             match kernel.group(*process) {
                 Some(Grouped::Theirs(group)) if self.is_shared(&group) => {
-                    self.impossible(Rung::Restrict, "others are in its control group too", due);
+                    self.impossible(Rung::Restrict, SHARED, due);
                 }
                 Some(Grouped::Theirs(group)) => {
                     groups.insert(group);
@@ -161,6 +163,14 @@ impl One<'_> {
             let why = "a control group of its cannot be restricted, as outcomes say; it is tried again each minute";
             self.impossible(Rung::Restrict, why, due);
         }
+        let all = groups.len();
+        groups.retain(|group| {
+            let tenants = kernel.tenants(group);
+            tenants.is_some_and(|tenants| !self.among_others(&tenants))
+        });
+        if groups.len() < all {
+            self.impossible(Rung::Restrict, SHARED, due);
+        }
         let steps = groups.into_iter();
         steps
             .map(|group| self.step(Rung::Restrict, None, group, nodes.clone()))
@@ -169,12 +179,12 @@ impl One<'_> {
 
     // Somebody else is in it who may hold the device, for all that is known.
     fn is_shared(&self, group: &str) -> bool {
-        let owners = self.owners.get(group).into_iter().flatten();
-        let mut others = owners.map(|tenant| Whom {
-            tenant: tenant.clone(),
-            device: self.whom.device.clone(),
-        });
-        others.any(|other| !self.found.contains_key(&other))
+        let owners = self.owners.get(group);
+        owners.is_some_and(|owners| self.among_others(owners))
+    }
+
+    fn among_others(&self, tenants: &BTreeSet<Option<String>>) -> bool {
+        others(tenants, self.whom).any(|other| !self.found.contains_key(&other))
     }
 
     // Told once of each violator.

@@ -27,12 +27,7 @@ pub fn group_of(text: &[u8]) -> Grouped {
         return Grouped::Nobodys("it is in no control group of version 2");
     };
     let membership = cgroup::membership(text);
-    let users = |slice: &String| {
-        let uid = slice
-            .strip_prefix("user-")
-            .and_then(|rest| rest.strip_suffix(".slice"));
-        uid.is_some_and(|uid| !uid.is_empty() && uid.bytes().all(|b| b.is_ascii_digit()))
-    };
+    let users = |slice: &String| user_of_slice(slice).is_some();
     let everybodys = ["system.slice", "user.slice", "machine.slice"];
     let slices = &membership.slices;
     let depth = match slices.iter().position(users) {
@@ -45,6 +40,14 @@ pub fn group_of(text: &[u8]) -> Grouped {
     };
     let parts: Vec<&str> = path.split('/').take(depth).collect();
     Grouped::Theirs(format!("/{}", parts.join("/")))
+}
+
+/// The user whose slice this is by its name, as logind makes them (`user@.service`(5)).
+#[must_use]
+pub fn user_of_slice(name: &str) -> Option<u32> {
+    let uid = name.strip_prefix("user-")?.strip_suffix(".slice")?;
+    let digits = uid.bytes().all(|b| b.is_ascii_digit());
+    uid.parse().ok().filter(|_| digits)
 }
 
 #[cfg(test)]

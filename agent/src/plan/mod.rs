@@ -43,6 +43,8 @@ const REMEMBERED: usize = 256;
 const CLEAN: u8 = 2;
 /// Over this time ended processes of a tenant are counted. Milliseconds.
 const MINUTE_MS: u64 = 60_000;
+/// How often it is looked at who else is in a group that is denied something. Milliseconds.
+const CROWD_MS: u64 = 5_000;
 
 /// What this node can do, and how far its operator lets it go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,9 @@ pub trait Kernel {
     fn nodes(&mut self, device: &DeviceKey) -> Vec<String>;
     /// Those of which whoever uses it has at least one open.
     fn open_nodes(&mut self, device: &DeviceKey) -> Vec<String>;
+    /// Whose processes are in this group, whether they use a device or not; among them `None`: nobody's that the rules know.
+    /// `None` of all: it cannot be told.
+    fn tenants(&mut self, group: &str) -> Option<BTreeSet<Option<String>>>;
 }
 
 /// What is due.
@@ -115,6 +120,8 @@ pub struct Plan {
     restrictions: Restrictions,
     ended: BTreeMap<Option<String>, VecDeque<u64>>,
     classes: BTreeMap<(Option<String>, Class), u64>,
+    /// When it was last looked at who else is in restricted groups. Milliseconds, CLOCK_BOOTTIME.
+    looked_round_ms: Option<u64>,
 }
 
 impl Plan {
@@ -170,6 +177,14 @@ impl Plan {
         self.leave(&found, seen, policy, now_ms, &mut due.tell);
         due.renamed = self.restrictions.follow(seen, kernel);
         due.lift = self.restrictions.to_lift(policy, able.most, now_ms);
+        let looked = self.looked_round_ms;
+        if looked.is_none_or(|at| now_ms.saturating_sub(at) >= CROWD_MS) {
+            self.looked_round_ms = Some(now_ms);
+            let shared = self.restrictions.shared(&found, kernel, now_ms);
+            let new = shared.into_iter().filter(|step| !due.lift.contains(step));
+            let new: Vec<Step> = new.collect();
+            due.lift.extend(new);
+        }
         due
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::finding::Finding;
 use super::step::{Outcome, Rung, Step, Told};
 use super::{AGAIN_MS, Kernel};
 use crate::observation::{DeviceKey, Observation};
@@ -57,6 +58,11 @@ impl Restrictions {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Groups that are to be denied something.
+    pub fn groups(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
     }
 
     /// Groups and what each is to be denied.
@@ -132,10 +138,11 @@ impl Restrictions {
         news
     }
 
-    /// Steps by which everything is allowed again.
+    /// Steps by which everything is allowed again, apart from what was tried just now.
     #[must_use]
-    pub fn all(&self) -> Vec<Step> {
+    pub fn all(&self, now_ms: u64) -> Vec<Step> {
         let all = self.each();
+        let all = all.filter(|(_, _, denied)| denied.not_before_ms <= now_ms);
         all.map(|(group, whom, denied)| step(Rung::Lift, group, whom, denied))
             .collect()
     }
@@ -202,6 +209,30 @@ impl Restrictions {
             .collect()
     }
 
+    /// Those of groups in which there is somebody else by now, who may hold the device for all that is known.
+    pub(super) fn shared(
+        &self,
+        found: &BTreeMap<Whom, Finding>,
+        kernel: &mut dyn Kernel,
+        now_ms: u64,
+    ) -> Vec<Step> {
+        let mut over = Vec::new();
+        for (group, denied) in &self.0 {
+            let Some(tenants) = kernel.tenants(group) else {
+                continue;
+            };
+            for (whom, one) in denied {
+                let also = |other: &Whom| found.contains_key(other) || denied.contains_key(other);
+                let others = others(&tenants, whom).any(|other| !also(&other));
+                if others && one.settled && one.not_before_ms <= now_ms {
+                    tracing::warn!(group, device = %whom.device, "somebody else is in a group that is denied a device");
+                    over.push(step(Rung::Lift, group, whom, one));
+                }
+            }
+        }
+        over
+    }
+
     fn each(&self) -> impl Iterator<Item = (&String, &Whom, &Denied)> {
         let groups = self.0.iter();
         groups.flat_map(|(group, denied)| {
@@ -225,6 +256,18 @@ fn step(rung: Rung, group: &str, whom: &Whom, denied: &Denied) -> Step {
         group: group.to_owned(),
         nodes: denied.nodes.iter().cloned().collect(),
     }
+}
+
+/// Whoever else of these might hold the violator's device.
+pub(super) fn others(
+    tenants: &BTreeSet<Option<String>>,
+    whom: &Whom,
+) -> impl Iterator<Item = Whom> {
+    let others = tenants.iter().filter(|tenant| **tenant != whom.tenant);
+    others.map(|tenant| Whom {
+        tenant: tenant.clone(),
+        device: whom.device.clone(),
+    })
 }
 
 fn stays(policy: &Policy, most: Mode, whom: &Whom) -> bool {

@@ -37,6 +37,8 @@ struct Table {
     groups: BTreeMap<u32, Grouped>,
     gone: BTreeSet<u32>,
     nodes: BTreeMap<DeviceKey, Vec<String>>,
+    /// Who is in a group beside those of the reading; of others nobody is.
+    tenants: BTreeMap<String, Option<BTreeSet<Option<String>>>>,
 }
 
 impl Kernel for Table {
@@ -55,6 +57,13 @@ impl Kernel for Table {
     fn nodes(&mut self, device: &DeviceKey) -> Vec<String> {
         let named = self.nodes.get(device).cloned();
         named.unwrap_or_else(|| vec![NODE.to_owned()])
+    }
+
+    fn tenants(&mut self, group: &str) -> Option<BTreeSet<Option<String>>> {
+        self.tenants
+            .get(group)
+            .cloned()
+            .unwrap_or_else(|| Some(BTreeSet::new()))
     }
 
     fn open_nodes(&mut self, device: &DeviceKey) -> Vec<String> {

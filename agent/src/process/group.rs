@@ -1,5 +1,6 @@
 //! Which cgroup a path stands for now: the folder by its inode, which the kernel gives to no other group of this boot.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,23 @@ pub struct GroupId {
 }
 
 impl GroupId {
+    /// The group of this path, written as in `/proc/PID/cgroup`, below the mount of its hierarchy; `None`: there is none.
+    #[must_use]
+    pub fn of_folder(root: &Path, group: &str) -> Option<Self> {
+        let folder = root.join(group.trim_start_matches('/'));
+        std::fs::symlink_metadata(folder)
+            .ok()
+            .as_ref()
+            .map(Self::of)
+    }
+
+    fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn of_test(inode: u64) -> Self {
         Self { device: 0, inode }
@@ -41,10 +59,7 @@ fn group_below(root: &Path, job: &JobFolder) -> Option<GroupId> {
     let found = candidates
         .into_iter()
         .find_map(|hierarchy| std::fs::symlink_metadata(hierarchy.join(relative)).ok())?;
-    Some(GroupId {
-        device: found.dev(),
-        inode: found.ino(),
-    })
+    Some(GroupId::of(&found))
 }
 
 #[cfg(test)]

@@ -213,6 +213,65 @@ fn a_group_in_which_somebody_may_hold_the_device_is_not_denied_it() {
     assert_eq!(bench.go(1001, &on, &policy), [(Rung::Term, Some(2))]);
 }
 
+/// Who is in a group and uses no GPU is denied one with it: a service that serves many users is nobody's own.
+#[test]
+fn a_group_in_which_others_are_idle_is_not_denied_it_and_given_back_when_they_come() {
+    let group = "/user.slice/user-2.slice";
+    let whose = |tenants: &[&str]| {
+        let named = |name: &&str| (!name.is_empty()).then(|| (*name).to_owned());
+        Some(tenants.iter().map(named).collect())
+    };
+    let against = policy(Mode::Evict, &[("b", "G0")]);
+    let on = |at| seen(at, &[("G0", &[(2, "b")])]);
+    for others in [whose(&["b", "c"]), whose(&["b", ""]), None] {
+        let mut bench = Bench::new();
+        bench.table.tenants.insert(group.to_owned(), others);
+        bench.go(0, &on(0), &against);
+        let due = bench.look(1000, &on(1000), &against);
+        assert_eq!(told(&due), [(Rung::Restrict, Outcome::Impossible)]);
+        assert_eq!(due.ask[0].rung, Rung::Term);
+    }
+    let mut bench = Bench::new();
+    let here = |bench: &mut Bench, tenants: &[&str]| {
+        bench.table.tenants.insert(group.to_owned(), whose(tenants));
+    };
+    here(&mut bench, &["b"]);
+    bench.go(0, &on(0), &against);
+    assert_eq!(
+        bench.go(1000, &on(1000), &against),
+        [(Rung::Restrict, None)]
+    );
+    // Without a reading of it, and again only when they have left.
+    here(&mut bench, &["b", "c"]);
+    let away = |at| seen(at, &[("G0", &[])]);
+    let denied = Policy {
+        denials: [whom("b", "G0")].into(),
+        ..Policy::default()
+    };
+    assert_eq!(bench.go(CROWD_MS - 1, &away(CROWD_MS - 1), &denied), []);
+    assert_eq!(
+        bench.go(CROWD_MS, &away(CROWD_MS), &denied),
+        [(Rung::Lift, None)]
+    );
+    // Who may not hold it either is denied it with them.
+    let both = policy(Mode::Restrict, &[("b", "G0"), ("c", "G0")]);
+    here(&mut bench, &["b", "c"]);
+    bench.table.groups = [2, 3]
+        .map(|pid| (pid, Grouped::Theirs(group.to_owned())))
+        .into();
+    let on = seen(80_000, &[("G0", &[(2, "b"), (3, "c")])]);
+    bench.go(70_000, &away(70_000), &both);
+    bench.go(80_000, &on, &both);
+    let restricted = [(Rung::Restrict, None), (Rung::Restrict, None)];
+    assert_eq!(bench.go(82_000, &on, &both), restricted);
+    let none = seen(90_000, &[("G0", &[])]);
+    let denied = Policy {
+        denials: [whom("b", "G0"), whom("c", "G0")].into(),
+        ..Policy::default()
+    };
+    assert_eq!(bench.go(90_000, &none, &denied), []);
+}
+
 /// Whoever was only watched for a day has the whole time once somebody means it.
 #[test]
 fn grace_begins_with_the_warning_that_promises_it() {

@@ -8,7 +8,9 @@ use gpuquota_proto::agent_v1 as wire;
 use tokio::sync::watch;
 
 use super::*;
-use crate::act::{Acting, Acts, EnforcementConfig, Hands};
+use crate::act::{Acting, Acts, EnforcementConfig, Hands, Neighbours};
+use crate::attribute::AttributionConfig;
+use crate::enforce::cgroup_root;
 use crate::enforce::protocol::{Order, Reply, Signal};
 use crate::observation::AttributedProcess;
 use crate::process::procfs::start_time;
@@ -86,6 +88,12 @@ impl Scene {
             boot_id: "boot".into(),
             state: state.path().to_owned(),
             proc_root: PathBuf::from("/proc"),
+            neighbours: Neighbours::new(
+                AttributionConfig::default(),
+                state.path(),
+                Arc::default(),
+                cgroup_root(),
+            ),
             figures: Arc::<Acts>::default(),
         };
         let stop = CancellationToken::new();
