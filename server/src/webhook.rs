@@ -58,10 +58,11 @@ pub(crate) enum Notice {
         policy: u64,
         at: String,
     },
-    /// Steps against a tenant wait for a person.
+    /// Steps against a tenant, or against processes of nobody, wait for a person.
     StepsHeld {
         node: String,
-        tenant: String,
+        /// `None`: nobody that the agents' rules know.
+        tenant: Option<String>,
         /// Processes that would have been ended in one minute.
         processes: u64,
         /// Devices that would have been acted upon in one minute.
@@ -87,12 +88,16 @@ impl Notice {
         }
     }
 
-    /// Of a tenant that waits for a person in this state.
-    pub(crate) fn held(state: &State, node: &NodeName, tenant: &TenantName) -> Option<Self> {
+    /// Of those against whom steps wait for a person in this state.
+    pub(crate) fn held(
+        state: &State,
+        node: &NodeName,
+        tenant: Option<&TenantName>,
+    ) -> Option<Self> {
         let hold = state.hold(tenant)?;
         Some(Self::StepsHeld {
             node: node.to_string(),
-            tenant: tenant.to_string(),
+            tenant: tenant.map(ToString::to_string),
             processes: hold.processes,
             devices: hold.devices,
             of: hold.of,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use gpuquota_proto::agent_v1::agent_message::Body as ToServer;
 use gpuquota_proto::agent_v1::server_message::Body as FromServer;
 use gpuquota_proto::agent_v1::{
-    DeviceKey, Go, Intent, Outcome, OutcomeKind, Rung, Step, ViolationClass,
+    DeviceKey, DeviceState, Go, Intent, Outcome, OutcomeKind, Rung, Step, ViolationClass,
 };
 use gpuquota_tests::quota::purchase;
 use gpuquota_tests::server::Server;
@@ -172,6 +172,65 @@ async fn case_73_another_system_hears_once_of_each_step_and_of_those_that_wait_f
         (4, 2),
         "{rows:?}"
     );
+}
+
+#[tokio::test]
+async fn case_73_steps_against_nobodys_processes_wait_for_a_person_too() {
+    let (url, heard) = hook().await;
+    let webhook = format!("[webhook]\nurl = \"{url}\"\n\n[log]");
+    let server = Server::with(&[("[log]", &webhook)]).await;
+    let admin = server.admin();
+    let evict = json!({"enforcing": {"enforcement": {"mode": "evict"}, "unattributed": "evict", "guard": {"processes": 2, "percent": 100}}});
+    let set = admin.json("PUT", "/api/v1/settings", &evict).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    let mut node = Session::of(&server, "n1").await;
+    let nobodys = DeviceState {
+        unattributed: true,
+        ..gpu("GPU-1", &[])
+    };
+    node.acked(full(1, vec![nobodys])).await;
+    let many = || {
+        let nobodys = |pid| Step {
+            tenant: String::new(),
+            class: ViolationClass::Unattributed.into(),
+            ..step(Rung::Term, Some(pid))
+        };
+        (10..13).map(nobodys).collect()
+    };
+    let go = asks(&mut node, 1, many()).await;
+    assert!(
+        go.allowed.is_empty() && go.refused.contains("an admin must confirm"),
+        "{go:?}"
+    );
+    let event = &hears(&heard, 1).await[0];
+    assert_eq!(
+        (&event["event"], &event["tenant"], &event["processes"]),
+        (&json!("steps_held"), &Value::Null, &json!(3))
+    );
+    let held = server
+        .scrape()
+        .await
+        .value("gpuquota_steps_held", &[("tenant", "")]);
+    assert_eq!(held, Some(1.0));
+    let row = &admin.get("/api/v1/violations").await.json()["violations"][0];
+    assert_eq!(
+        (&row["tenant"], &row["mode"]),
+        (&Value::Null, &json!("warn"))
+    );
+    assert!(
+        row["held"]
+            .as_str()
+            .unwrap()
+            .contains("an admin must confirm")
+    );
+    let confirmation = "/api/v1/unattributed/enforcement/confirmation";
+    let body = json!({"for_seconds": 60});
+    let confirmed = admin.json("POST", confirmation, &body).await;
+    assert_eq!(
+        (confirmed.status, &confirmed.json()["tenant"]),
+        (200, &Value::Null)
+    );
+    assert_eq!(asks(&mut node, 2, many()).await.allowed, [0, 1, 2]);
 }
 
 #[tokio::test]

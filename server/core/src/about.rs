@@ -70,7 +70,7 @@ impl Command {
             Self::CreateLicenceQuota(create) => Subject::Number(create.tenant),
             Self::SwitchQuota(switch) => Subject::Quota(switch.quota),
             Self::SetQuotaEnforcement(quota, _) => Subject::Quota(*quota),
-            Self::ConfirmSteps(whose, _) => tenant(whose),
+            Self::ConfirmSteps(whose, _) => whose.as_ref().map_or(Subject::Nobody, tenant),
             Self::ChangeLicenceQuota(change) => Subject::LicenceQuota(change.quota),
             Self::IfUnchanged { command, .. } => command.subject(),
             Self::RequestLease(request) => tenant(&request.tenant),

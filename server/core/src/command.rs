@@ -178,7 +178,7 @@ pub enum Command {
     /// An agent says what came of a step.
     EndStep(EndStep),
     /// Let steps against a tenant through that wait for a person; from now, milliseconds. 0 ends that.
-    ConfirmSteps(TenantName, u64),
+    ConfirmSteps(Option<TenantName>, u64),
     /// Refuse a token from now on.
     RevokeToken {
         /// Its `jti`.

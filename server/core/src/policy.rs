@@ -284,7 +284,9 @@ impl<'a> Here<'a> {
     }
 
     fn unattributed(&self) -> Ladder {
-        self.limited(self.state.settings().enforcing.unattributed)
+        let waits = self.state.hold(None).map(|_| Held::Person.most());
+        let chosen = self.state.settings().enforcing.unattributed;
+        self.limited(chosen.min(waits.unwrap_or(Mode::Evict)))
     }
 
     // For whoever is no tenant, and at most so far.
@@ -351,7 +353,7 @@ impl<'a> Here<'a> {
         if own.windows.iter().any(|window| window.open(self.now)) {
             return Some(Held::Window);
         }
-        self.state.hold(tenant).map(|_| Held::Person)
+        self.state.hold(Some(tenant)).map(|_| Held::Person)
     }
 
     // What holds for whoever is no tenant: the node itself and the windows lower it.

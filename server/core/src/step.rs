@@ -255,19 +255,20 @@ pub struct StepsBegun {
     pub steps: Vec<Begun>,
 }
 
-/// Steps against a tenant wait for a person.
+/// Steps against a tenant, or against processes of nobody, wait for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepsHeld {
-    /// Whose.
-    pub tenant: TenantName,
+    /// Whose; `None`: of nobody that the agents' rules know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantName>,
     /// The node that asked last.
     pub node: NodeName,
     /// Processes that would have been ended in one minute.
     pub processes: u64,
     /// Devices that would have been acted upon in one minute.
     pub devices: u64,
-    /// Devices that the tenant held.
+    /// Devices that the tenant held, or nobody's processes.
     pub of: u64,
 }
 
@@ -289,12 +290,13 @@ pub struct StepEnded {
     pub ended: Ended,
 }
 
-/// A person lets steps against a tenant through.
+/// A person lets steps against a tenant, or against processes of nobody, through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepsConfirmed {
-    /// Whose.
-    pub tenant: TenantName,
+    /// Whose; `None`: of nobody that the agents' rules know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantName>,
     /// Until then.
     pub until: Timestamp,
 }

@@ -170,18 +170,15 @@ impl Conversation {
             };
             return self.send(ToAgent::Go(go)).await;
         }
-        let against: BTreeSet<TenantName> = match self.service.notices.wanted() {
-            true => begin
-                .steps
-                .iter()
-                .filter_map(|step| step.tenant.clone())
-                .collect(),
+        let against: BTreeSet<Option<TenantName>> = match self.service.notices.wanted() {
+            true => begin.steps.iter().map(|step| step.tenant.clone()).collect(),
             false => BTreeSet::new(),
         };
         let before = self.service.ledger.read();
         let outcome = self.submit(Command::BeginSteps(begin), None).await?;
         let after = self.service.ledger.read();
         for tenant in &against {
+            let tenant = tenant.as_ref();
             if after.state.hold(tenant) != before.state.hold(tenant)
                 && let Some(held) = Notice::held(&after.state, &self.peer.node, tenant)
             {

@@ -318,8 +318,7 @@ fn violations(families: &mut Families, state: &State, usages: &BTreeMap<&TenantN
             *counts.entry(key).or_insert(0) += 1;
         }
     }
-    let nobodys = state.devices().filter(|(_, it)| it.report.unattributed);
-    for (_, device) in nobodys {
+    for (_, device) in state.nobodys_devices() {
         let key = ("", &device.node, StepClass::Unattributed);
         *counts.entry(key).or_insert(0) += 1;
     }

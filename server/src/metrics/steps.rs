@@ -24,10 +24,10 @@ pub(super) fn steps(families: &mut Families, state: &State, policies: &Policies,
     }
     let mut rows = families.gauge(
         "gpuquota_steps_held",
-        "1 for each tenant against whom steps wait for a person.",
+        "1 for each tenant against whom steps wait for a person (empty: against processes of nobody).",
     );
     for (tenant, _) in state.holds() {
-        rows.row(&[("tenant", tenant.as_str())], 1.0);
+        rows.row(&[("tenant", tenant.map_or("", TenantName::as_str))], 1.0);
     }
     let mut rows = families.gauge(
         "gpuquota_policy_behind_seconds",

@@ -81,6 +81,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET, "/api/v1/tenants/{tenant}", Native, Signed, native::tenants::get, describe::tenants::get),
     route!(PUT, "/api/v1/tenants/{tenant}", Native, Admin, native::tenants::put, describe::tenants::put),
     route!(POST, "/api/v1/tenants/{tenant}/enforcement/confirmation", Native, Admin, native::enforcement::confirm, describe::enforcement::confirm),
+    route!(POST, "/api/v1/unattributed/enforcement/confirmation", Native, Admin, native::enforcement::confirm_nobodys, describe::enforcement::confirm_nobodys),
     route!(PUT, "/api/v1/tenants/{tenant}/host-limits/{resource}", Native, Admin, native::tenants::put_host_limit, describe::tenants::put_host_limit),
     route!(GET, "/api/v1/regions", Native, Admin, native::pools::list_regions, describe::pools::list_regions),
     route!(GET, "/api/v1/regions/{region}", Native, Admin, native::pools::get_region, describe::pools::get_region),

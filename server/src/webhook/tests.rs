@@ -34,7 +34,7 @@ async fn listener(answers: Vec<u16>) -> (String, Came) {
 fn held(tenant: &str) -> Notice {
     Notice::StepsHeld {
         node: "n".into(),
-        tenant: tenant.into(),
+        tenant: Some(tenant.into()),
         processes: 9,
         devices: 1,
         of: 1,

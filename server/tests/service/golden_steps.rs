@@ -97,7 +97,7 @@ pub(crate) async fn tell(running: &Running) {
             ended(2, restrict, StepResult::Done),
             ended(3, term, StepResult::Verified),
             begin(session, all.to_vec()),
-            Command::ConfirmSteps(TenantName::new("squatter").unwrap(), 60_000),
+            Command::ConfirmSteps(Some(TenantName::new("squatter").unwrap()), 60_000),
             begin(session, all.to_vec()),
         ])
         .await;

@@ -329,7 +329,7 @@ fn enforce(ground: &mut Ground<'_>) -> Command {
 
 fn confirm_steps(ground: &mut Ground<'_>) -> Command {
     let name = ground.dice.pick(&TENANTS);
-    Command::ConfirmSteps(tenant(name), ground.dice.pick(&[0, 5_000, 60_000]))
+    Command::ConfirmSteps(Some(tenant(name)), ground.dice.pick(&[0, 5_000, 60_000]))
 }
 
 fn revoke(ground: &mut Ground<'_>) -> Command {

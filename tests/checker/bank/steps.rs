@@ -24,8 +24,9 @@ pub(super) struct Steps {
     usual: Mode,
     guard: Guard,
     own: BTreeMap<TenantName, Mode>,
-    confirmed: BTreeMap<TenantName, i64>,
-    ended: BTreeMap<TenantName, Vec<Ended>>,
+    /// By tenant; `None`: nobody's processes.
+    confirmed: BTreeMap<Option<TenantName>, i64>,
+    ended: BTreeMap<Option<TenantName>, Vec<Ended>>,
     told: BTreeMap<(NodeName, String), u64>,
 }
 
@@ -76,14 +77,23 @@ impl Steps {
         let mut touched = BTreeSet::new();
         for one in &begun.steps {
             let step = &one.step;
-            let Some(tenant) = &step.tenant else {
-                continue;
-            };
             let mut wrong = |what: &str| broken.add(Rule::Step, format!("{what}: {step:?}"));
             let report = devices.report(&step.device);
             if devices.node(&step.device) != Some(&begun.node) {
                 wrong("a step on a device of another node");
             }
+            if step.rung.ends() {
+                let process = (begun.node.clone(), step.pid, step.start_time);
+                let ended = self.ended.entry(step.tenant.clone()).or_default();
+                ended.push((row.at, process));
+                touched.insert(step.tenant.clone());
+            }
+            let Some(tenant) = &step.tenant else {
+                if report.is_none_or(|report| !report.unattributed) {
+                    wrong("a step against nobody where there is none");
+                }
+                continue;
+            };
             if report.is_none_or(|report| !report.tenants.contains(tenant)) {
                 wrong("a step against who does not hold the device");
             }
@@ -101,12 +111,6 @@ impl Steps {
             if step.rung.needs().is_none_or(|needs| needs > most) {
                 wrong("a step farther than was said");
             }
-            if step.rung.ends() {
-                let process = (begun.node.clone(), step.pid, step.start_time);
-                let ended = self.ended.entry(tenant.clone()).or_default();
-                ended.push((row.at, process));
-                touched.insert(tenant.clone());
-            }
         }
         for tenant in touched {
             let ended = self.ended.entry(tenant.clone()).or_default();
@@ -119,8 +123,9 @@ impl Steps {
             let most = usize::try_from(self.guard.processes).unwrap_or(usize::MAX);
             if processes.len() > most && !through {
                 let count = processes.len();
+                let whose = tenant.as_ref().map_or("nobody", TenantName::as_str);
                 let text =
-                    format!("{count} processes of {tenant} in a minute, and nobody was asked");
+                    format!("{count} processes of {whose} in a minute, and nobody was asked");
                 broken.add(Rule::Step, text);
             }
         }

@@ -1,5 +1,6 @@
 //! Of which nodes an event may change who may hold what. Noted before the event is applied: what ends is still there then.
 
+use crate::device::{Device, DeviceKey};
 use crate::event::Event;
 use crate::id::{LeaseId, NodeName, QuotaId, Seq};
 use crate::state::State;
@@ -36,8 +37,11 @@ impl State {
             // Also of whom the ledger does not know: its changes are not noted.
             Event::StepsHeld(StepsHeld { tenant, .. })
             | Event::StepsConfirmed(StepsConfirmed { tenant, .. }) => {
-                let held = self.devices_of(tenant);
-                held.map(|(_, device)| device.node.clone()).collect()
+                let node = |(_, device): (&DeviceKey, &Device)| device.node.clone();
+                match tenant {
+                    Some(tenant) => self.devices_of(tenant).map(node).collect(),
+                    None => self.nobodys_devices().map(node).collect(),
+                }
             }
             // Tenants and rules have rows of their own; of the rest nothing is judged.
             Event::TenantCreated { .. }

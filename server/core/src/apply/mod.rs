@@ -320,7 +320,7 @@ impl State {
             }
             Event::StepsBegun(begun) => self.begin_steps(at, begun),
             Event::StepsHeld(held) => self.hold_steps(at, held),
-            Event::StepsConfirmed(it) => self.confirm_steps(&it.tenant, it.until),
+            Event::StepsConfirmed(it) => self.confirm_steps(it.tenant.as_ref(), it.until),
             Event::StepEnded(ended) => self.end_step(at, ended),
             Event::TokenRevoked { token, until } => {
                 if let Some(old) = self.rows.revoked.insert(token.clone(), *until) {

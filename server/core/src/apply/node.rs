@@ -167,6 +167,9 @@ impl State {
         for tenant in holders.keys() {
             add_to(&mut self.index.held, tenant, report.key.clone());
         }
+        if report.unattributed {
+            self.index.nobodys.insert(report.key.clone());
+        }
         let idle_since = match (holders.is_empty(), &old) {
             (false, _) => None,
             (true, Some(old)) => old.idle_since.or(Some(observed_at)),
@@ -198,6 +201,7 @@ impl State {
     fn drop_device(&mut self, key: &DeviceKey) -> Option<Device> {
         self.unstock(key);
         let old = self.rows.devices.remove(key)?;
+        self.index.nobodys.remove(key);
         for tenant in old.holders.keys() {
             remove_from(&mut self.index.held, tenant, key);
         }

@@ -70,9 +70,10 @@ impl State {
         self.rows.steps.holds.insert(event.tenant.clone(), hold);
     }
 
-    pub(super) fn confirm_steps(&mut self, tenant: &TenantName, until: Timestamp) {
-        self.rows.steps.holds.remove(tenant);
-        self.rows.steps.confirmed.insert(tenant.clone(), until);
+    pub(super) fn confirm_steps(&mut self, tenant: Option<&TenantName>, until: Timestamp) {
+        let tenant = tenant.cloned();
+        self.rows.steps.holds.remove(&tenant);
+        self.rows.steps.confirmed.insert(tenant, until);
     }
 
     pub(super) fn end_step(&mut self, at: Timestamp, event: &StepEnded) {
@@ -168,13 +169,16 @@ impl State {
                 .map(|(tenant, until)| (tenant.clone(), *until))
                 .collect();
         }
-        let held: Vec<TenantName> = self.rows.steps.holds.keys().cloned().collect();
+        let held: Vec<Option<TenantName>> = self.rows.steps.holds.keys().cloned().collect();
         for tenant in held {
-            let changed = self.changes.of_tenant(&tenant) == self.rows.seq;
-            // Of whom the ledger does not know all that is held is unjustified.
-            let over = match self.rows.tenants.contains_key(&tenant) {
-                true => changed && usage(self, &tenant).violations.is_empty(),
-                false => !self.index.held.contains_key(&tenant),
+            let over = match &tenant {
+                None => self.index.nobodys.is_empty(),
+                Some(known) if self.rows.tenants.contains_key(known) => {
+                    let changed = self.changes.of_tenant(known) == self.rows.seq;
+                    changed && usage(self, known).violations.is_empty()
+                }
+                // Of whom the ledger does not know all that is held is unjustified.
+                Some(unknown) => !self.index.held.contains_key(unknown),
             };
             if over {
                 self.rows.steps.holds.remove(&tenant);

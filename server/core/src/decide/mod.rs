@@ -115,6 +115,7 @@ impl State {
             Command::BeginSteps(begin) => self.decide_begin_steps(begin, now),
             Command::EndStep(end) => self.decide_end_step(end, now),
             Command::ConfirmSteps(tenant, for_ms) => {
+                let tenant = tenant.as_ref();
                 Ok(self.decide_confirm_steps(tenant, *for_ms, now))
             }
             Command::RevokeToken { token, until } => Ok(self.decide_revoke(token, *until, now)),

@@ -108,7 +108,7 @@ impl State {
 
     pub(super) fn decide_confirm_steps(
         &self,
-        tenant: &TenantName,
+        tenant: Option<&TenantName>,
         for_ms: u64,
         now: Timestamp,
     ) -> Decision {
@@ -118,7 +118,7 @@ impl State {
             return done(Vec::new());
         }
         done(vec![Event::StepsConfirmed(StepsConfirmed {
-            tenant: tenant.clone(),
+            tenant: tenant.cloned(),
             until,
         })])
     }
@@ -205,7 +205,8 @@ impl<'a> Asked<'a> {
                 return Err(not_so(&step.device, "nobody's processes"));
             }
             let mode = self.unattributed.mode;
-            return Ok((mode, None, None, SaidBy::Settings));
+            let held = self.state.hold(None).map(|_| Held::Person);
+            return Ok((mode, held, None, SaidBy::Settings));
         };
         let mut verdicts = self.verdicts.iter();
         let verdict = verdicts.find(|verdict| {
@@ -236,7 +237,7 @@ impl<'a> Asked<'a> {
         }
         let (mut too_much, mut events) = (BTreeSet::new(), Vec::new());
         for (tenant, steps) in by_tenant {
-            if tenant.is_some_and(|it| self.state.let_through(it, self.now).is_some()) {
+            if self.state.let_through(tenant, self.now).is_some() {
                 continue;
             }
             let before = self.state.together(tenant, self.now);
@@ -251,23 +252,23 @@ impl<'a> Asked<'a> {
                 continue;
             }
             too_much.insert(tenant);
-            if let Some(tenant) = tenant {
-                events.push(Event::StepsHeld(StepsHeld {
-                    tenant: tenant.clone(),
-                    node: self.begin.node.clone(),
-                    processes: together.processes.len() as u64,
-                    devices: together.devices.len() as u64,
-                    of,
-                }));
-            }
+            events.push(Event::StepsHeld(StepsHeld {
+                tenant: tenant.cloned(),
+                node: self.begin.node.clone(),
+                processes: together.processes.len() as u64,
+                devices: together.devices.len() as u64,
+                of,
+            }));
         }
         (too_much, events)
     }
 
-    // Devices that the tenant holds, or held a minute ago.
+    // Devices that the tenant or nobody's processes hold, or held a minute ago.
     fn held_by(&self, tenant: Option<&TenantName>, together: &Together<'_>) -> u64 {
-        let held = tenant.map(|tenant| self.state.devices_of(tenant));
-        let mut devices: BTreeSet<&DeviceKey> = held.into_iter().flatten().map(|it| it.0).collect();
+        let mut devices: BTreeSet<&DeviceKey> = match tenant {
+            Some(tenant) => self.state.devices_of(tenant).map(|it| it.0).collect(),
+            None => self.state.nobodys_devices().map(|it| it.0).collect(),
+        };
         devices.extend(&together.devices);
         devices.len() as u64
     }
@@ -275,8 +276,12 @@ impl<'a> Asked<'a> {
     fn beyond(&self, tenant: Option<&TenantName>, together: &Together<'_>, of: u64) -> bool {
         let guard = self.state.settings().enforcing.guard;
         let share = of.saturating_mul(u64::from(guard.percent)) / 100;
-        // Of nobody's processes no share can be said.
-        let too_many = tenant.is_some() && together.devices.len() as u64 > share.max(1);
+        // What nobody's processes hold says nothing of how many may go: where a rule is lost, that is all that there is.
+        let most = match tenant {
+            Some(_) => share.max(1),
+            None => u64::from(guard.processes).max(1),
+        };
+        let too_many = together.devices.len() as u64 > most;
         if planted(Mutant::ForgetTheGuard) {
             return false;
         }

@@ -114,9 +114,9 @@ impl fmt::Display for Held {
             Self::Leased(lease) => write!(f, "lease {} of it is still active", lease.0),
             Self::Notice => f.write_str("a notice to leave still runs"),
             Self::Window => f.write_str("a maintenance window is open"),
-            Self::Person => f.write_str(
-                "too much would happen at once; an admin must confirm the enforcement of this tenant",
-            ),
+            Self::Person => {
+                f.write_str("too much would happen at once; an admin must confirm the enforcement")
+            }
         }
     }
 }

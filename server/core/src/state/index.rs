@@ -34,6 +34,8 @@ pub(crate) struct Index {
     pub(crate) drains_due: OrdSet<(Timestamp, TenantName, Group)>,
     pub(crate) binding: OrdMap<NodeName, OrdSet<QuotaId>>,
     pub(crate) held: OrdMap<TenantName, OrdSet<DeviceKey>>,
+    /// Devices with processes of nobody.
+    pub(crate) nobodys: OrdSet<DeviceKey>,
     pub(crate) operations: OrdSet<(Timestamp, OpId)>,
     pub(crate) revoked: OrdSet<(Timestamp, String)>,
     pub(crate) join_tokens: OrdSet<(Timestamp, Digest)>,
@@ -68,6 +70,9 @@ impl Index {
             index.add_quota(rows, quota);
         }
         for (key, device) in &rows.devices {
+            if device.report.unattributed {
+                index.nobodys.insert(key.clone());
+            }
             for tenant in device.holders.keys() {
                 index
                     .held

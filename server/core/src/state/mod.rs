@@ -257,6 +257,12 @@ impl State {
         keys.filter_map(|key| self.rows.devices.get_key_value(key))
     }
 
+    /// Devices with a process of nobody that the agents' rules know.
+    pub fn nobodys_devices(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {
+        let keys = self.index.nobodys.iter();
+        keys.filter_map(|key| self.rows.devices.get_key_value(key))
+    }
+
     /// Tenants that hold something now, known to the ledger or not.
     pub fn holders(&self) -> impl Iterator<Item = &TenantName> {
         self.index.held.keys()

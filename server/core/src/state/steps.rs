@@ -23,8 +23,11 @@ pub(crate) struct Steps {
     /// The newest, [`crate::step::MOST_STEPS`] at most.
     #[serde(with = "pairs")]
     pub(crate) rows: OrdMap<StepId, Arc<StepRow>>,
-    pub(crate) holds: OrdMap<TenantName, Hold>,
-    pub(crate) confirmed: OrdMap<TenantName, Timestamp>,
+    /// By tenant; `None`: processes of nobody.
+    #[serde(with = "named")]
+    pub(crate) holds: OrdMap<Option<TenantName>, Hold>,
+    #[serde(with = "named")]
+    pub(crate) confirmed: OrdMap<Option<TenantName>, Timestamp>,
     /// Last outcomes that were taken, by boot, the newest boot last.
     pub(crate) taken: OrdMap<NodeName, Vec<(String, u64)>>,
     #[serde(with = "pairs")]
@@ -38,6 +41,37 @@ pub(crate) type Restricted = (TenantName, DeviceKey);
 
 /// Steps that ended, by tenant, rung and what came of them; `None`: of nobody that the ledger knows.
 pub(crate) type Counted = (Option<TenantName>, Rung, StepResult);
+
+/// A map by tenant in JSON; nobody's entry has the empty name, which no tenant has.
+mod named {
+    use std::collections::BTreeMap;
+
+    use imbl::OrdMap;
+    use serde::de::{DeserializeOwned, Error as _};
+    use serde::{Deserialize as _, Deserializer, Serialize, Serializer};
+
+    use crate::id::TenantName;
+
+    pub(super) fn serialize<V: Serialize, S: Serializer>(
+        map: &OrdMap<Option<TenantName>, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let name =
+            |tenant: &Option<TenantName>| tenant.as_ref().map_or("", TenantName::as_str).to_owned();
+        serializer.collect_map(map.iter().map(|(tenant, value)| (name(tenant), value)))
+    }
+
+    pub(super) fn deserialize<'de, V: DeserializeOwned + Clone, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<OrdMap<Option<TenantName>, V>, D::Error> {
+        let named = BTreeMap::<String, V>::deserialize(deserializer)?;
+        let of = |(name, value): (String, V)| {
+            let tenant = (!name.is_empty()).then(|| TenantName::new(&name));
+            Ok((tenant.transpose().map_err(D::Error::custom)?, value))
+        };
+        named.into_iter().map(of).collect()
+    }
+}
 
 impl Steps {
     pub(crate) fn is_empty(&self) -> bool {
@@ -89,21 +123,25 @@ impl State {
         counts.map(|((tenant, rung, result), count)| (tenant.as_ref(), *rung, *result, *count))
     }
 
-    /// Tenants against whom steps wait for a person.
-    pub fn holds(&self) -> impl Iterator<Item = (&TenantName, &Hold)> {
-        self.rows.steps.holds.iter()
+    /// Tenants against whom steps wait for a person; `None`: they wait against processes of nobody.
+    pub fn holds(&self) -> impl Iterator<Item = (Option<&TenantName>, &Hold)> {
+        let holds = self.rows.steps.holds.iter();
+        holds.map(|(tenant, hold)| (tenant.as_ref(), hold))
     }
 
-    /// Why steps against a tenant wait for a person; `None`: they do not.
+    /// Why steps against a tenant, or against processes of nobody, wait for a person; `None`: they do not.
     #[must_use]
-    pub fn hold(&self, tenant: &TenantName) -> Option<&Hold> {
-        self.rows.steps.holds.get(tenant)
+    pub fn hold(&self, tenant: Option<&TenantName>) -> Option<&Hold> {
+        let holds = &self.rows.steps.holds;
+        (!holds.is_empty())
+            .then(|| holds.get(&tenant.cloned()))
+            .flatten()
     }
 
-    /// Until when a person lets steps against a tenant through.
+    /// Until when a person lets steps against a tenant, or against processes of nobody, through.
     #[must_use]
-    pub fn let_through(&self, tenant: &TenantName, now: Timestamp) -> Option<Timestamp> {
-        let until = self.rows.steps.confirmed.get(tenant).copied();
+    pub fn let_through(&self, tenant: Option<&TenantName>, now: Timestamp) -> Option<Timestamp> {
+        let until = self.rows.steps.confirmed.get(&tenant.cloned()).copied();
         until.filter(|until| now < *until)
     }
 

@@ -7,7 +7,7 @@ use gpuquota_core::id::{Incarnation, Seq, SessionId, Timestamp};
 use gpuquota_core::policy::{Held, policy};
 use gpuquota_core::settings::Settings;
 use gpuquota_core::step::{Rung, Step, StepClass, StepResult};
-use gpuquota_core::{Answer, Command, Denied, Outcome};
+use gpuquota_core::{Answer, Command, Denied, Outcome, State};
 
 use crate::examples::{GPU, bought, gpus, on, put};
 use crate::lease_history::evicting;
@@ -126,7 +126,7 @@ fn case_73_too_much_at_once_waits_for_a_person_over_all_nodes() {
         held.into_iter()
             .all(|it| it == (Some(Held::Person), Mode::Warn))
     );
-    let confirm = Command::ConfirmSteps(tenant("a"), 1000);
+    let confirm = Command::ConfirmSteps(Some(tenant("a")), 1000);
     ledger.ask(&confirm, later, None);
     let all: Vec<Step> = (0..3).map(|gpu| term("a", gpu, 20)).collect();
     assert_eq!(ledger.asks(&all, later).allowed, [0, 1, 2]);
@@ -142,6 +142,51 @@ fn case_73_too_much_at_once_waits_for_a_person_over_all_nodes() {
     // Nothing waits where nothing is left to act upon.
     ledger.say("n0", 3, gpus(3, "b"), later.after(3000));
     ledger.say("n1", 2, vec![held_gpu("GPU-7", &[])], later.after(3000));
+    assert_eq!(ledger.state.holds().count(), 0);
+    assert!(ledger.refold() == ledger.state);
+}
+
+/// As when the rules of attribution are lost on every node at once: each holder is nobody's then.
+#[test]
+fn case_73_too_much_of_nobodys_processes_waits_for_a_person_too() {
+    let mut nobodys = gpus(20, "a");
+    for device in &mut nobodys {
+        (device.tenants, device.unattributed) = ([].into(), true);
+    }
+    let mut ledger = evicts(nobodys.clone());
+    let restrict = |gpu: usize| Step {
+        tenant: None,
+        pid: None,
+        start_time: None,
+        ..step("a", gpu, 0, StepClass::Unattributed, Rung::Restrict)
+    };
+    let some: Vec<Step> = (0..8).map(restrict).collect();
+    assert_eq!(ledger.asks(&some, at(1)).allowed.len(), 8);
+    let more = ledger.asks(&[restrict(8)], at(2));
+    assert!(more.allowed.is_empty() && more.refused.contains("an admin must confirm"));
+    let mode = |ledger: &Ledger, now| {
+        let told = policy(&ledger.state, &node("n0"), now).unwrap();
+        told.unattributed.mode
+    };
+    let later = at(3 + 2 * MINUTE);
+    assert_eq!(mode(&ledger, later), Mode::Warn);
+    assert!(ledger.asks(&[restrict(9)], later).allowed.is_empty());
+    // A person lets them through for so long.
+    assert_eq!(ledger.state.hold(None).map(|hold| hold.of), Some(20));
+    ledger.ask(&Command::ConfirmSteps(None, 1000), later, None);
+    assert_eq!(mode(&ledger, later), Mode::Evict);
+    let all: Vec<Step> = (0..20).map(restrict).collect();
+    assert_eq!(ledger.asks(&all, later).allowed.len(), 20);
+    let over = later.after(2000);
+    ledger.say("n0", 2, nobodys, over);
+    assert!(ledger.asks(&all, over).allowed.len() == 20, "the same ones");
+    // Nothing waits where nothing is left to act upon.
+    let last = at(10 + 10 * MINUTE);
+    assert!(ledger.asks(&all, last).allowed.is_empty());
+    assert_eq!(ledger.state.holds().count(), 1);
+    let text = serde_json::to_string(&ledger.state).unwrap();
+    assert!(serde_json::from_str::<State>(&text).unwrap() == ledger.state);
+    ledger.say("n0", 3, gpus(20, "a"), last);
     assert_eq!(ledger.state.holds().count(), 0);
     assert!(ledger.refold() == ledger.state);
 }

@@ -26,7 +26,7 @@ fn denied() -> Ledger {
     for (number, step) in (1..).zip(steps) {
         assert_eq!(ledger.asks(std::slice::from_ref(&step), at(1)).allowed, [0]);
         ledger.ask(&end(number, &step, StepResult::Done), at(1), None);
-        ledger.ask(&Command::ConfirmSteps(tenant("a"), 1000), at(1), None);
+        ledger.ask(&Command::ConfirmSteps(Some(tenant("a")), 1000), at(1), None);
     }
     ledger.say("n0", 2, free(0, 2), at(2));
     ledger

@@ -19,8 +19,9 @@ const LONGEST_S: u32 = 24 * 60 * 60;
 /// Until when steps go through.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::rest) struct Confirmation<'a> {
-    #[schema(value_type = names::TenantName)]
-    tenant: &'a TenantName,
+    /// Null: processes of nobody that the agents' rules know.
+    #[schema(value_type = Option<names::TenantName>, required)]
+    tenant: Option<&'a TenantName>,
     /// Until then nothing against it waits for a person; null: what is too much at once waits.
     #[schema(value_type = Option<names::Time>, required)]
     until: Option<String>,
@@ -29,6 +30,25 @@ pub(in crate::rest) struct Confirmation<'a> {
 /// `POST /api/v1/tenants/{tenant}/enforcement/confirmation`: lets the steps through that wait, for a time.
 pub(in crate::rest) async fn confirm(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let tenant = call.named("tenant", TenantName::new)?;
+    // Steps may wait against somebody whom the ledger does not know otherwise.
+    let committed = call.read(api).await?;
+    let state = &committed.state;
+    if state.tenant(&tenant).is_none() && state.hold(Some(&tenant)).is_none() {
+        return Err(none("tenant"));
+    }
+    let_through(api, call, Some(&tenant)).await
+}
+
+/// `POST /api/v1/unattributed/enforcement/confirmation`: the same of processes of nobody.
+pub(in crate::rest) async fn confirm_nobodys(api: &Api, call: &Call) -> Result<Reply, Problem> {
+    let_through(api, call, None).await
+}
+
+async fn let_through(
+    api: &Api,
+    call: &Call,
+    tenant: Option<&TenantName>,
+) -> Result<Reply, Problem> {
     let fields = Fields::parse(&call.body)?;
     let rule = || {
         let rule = format!("must be a whole number of seconds from 0 to {LONGEST_S}");
@@ -39,18 +59,12 @@ pub(in crate::rest) async fn confirm(api: &Api, call: &Call) -> Result<Reply, Pr
     if seconds > LONGEST_S {
         return Err(rule());
     }
-    // Steps may wait against somebody whom the ledger does not know otherwise.
-    let committed = call.read(api).await?;
-    let state = &committed.state;
-    if state.tenant(&tenant).is_none() && state.hold(&tenant).is_none() {
-        return Err(none("tenant"));
-    }
-    let command = Command::ConfirmSteps(tenant.clone(), u64::from(seconds) * 1000);
+    let command = Command::ConfirmSteps(tenant.cloned(), u64::from(seconds) * 1000);
     call.submit(api, command).await?;
     let state = &api.ledger.read().state;
-    let until = state.let_through(&tenant, api.clock.wall());
+    let until = state.let_through(tenant, api.clock.wall());
     Reply::ok(Confirmation {
-        tenant: &tenant,
+        tenant,
         until: until.map(time::format),
     })
 }

@@ -6,7 +6,7 @@ use gpuquota_core::State;
 use gpuquota_core::device::DeviceKey;
 use gpuquota_core::ghost::ghosts;
 use gpuquota_core::id::{LeaseId, NodeName, Seq, TenantName, Timestamp};
-use gpuquota_core::policy::{NodePolicy, policy};
+use gpuquota_core::policy::{Held, NodePolicy, policy};
 use gpuquota_core::step::{StepClass, StepRow};
 use gpuquota_core::usage::{Violation, usage};
 use serde::Serialize;
@@ -132,8 +132,8 @@ impl<'a> Listing<'a> {
         let state = self.state;
         let mut rows = Vec::new();
         if seen(None) {
-            let nobodys = state.devices().filter(|(_, it)| it.report.unattributed);
-            for (key, device) in nobodys {
+            let waits = state.hold(None).map(|_| Held::Person.to_string());
+            for (key, device) in state.nobodys_devices() {
                 let mode = self
                     .policy(&device.node)
                     .map(|it| it.unattributed.mode.as_str());
@@ -145,7 +145,7 @@ impl<'a> Listing<'a> {
                     since: None,
                     lease: None,
                     mode,
-                    held: None,
+                    held: waits.clone(),
                     last_step: self.last_step((None, key)),
                 });
             }

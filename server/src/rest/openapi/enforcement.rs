@@ -9,12 +9,28 @@ use crate::rest::native::enforcement::Confirmation;
 use crate::rest::native::steps::Steps;
 use crate::rest::status::Kind;
 
+fn for_seconds() -> Body {
+    Body::new().required::<names::ConfirmationSeconds>(
+        "for_seconds",
+        "For so long nothing of it waits for a person; 0: from now on it does again.",
+    )
+}
+
+/// `POST /api/v1/unattributed/enforcement/confirmation`.
+pub(in crate::rest) fn confirm_nobodys() -> Operation {
+    Operation::new(
+        "confirmEnforcementOfNobody",
+        "Let steps against processes of nobody through that wait for a person",
+        "Of processes that the agents' rules give to no tenant agents act upon at most so many, and on so many devices, in one \
+         minute over all nodes, as `guard.processes` of the settings says; what is beyond waits until this is said. Look first \
+         whether the rules are right: without them every holder is nobody.",
+    )
+    .body(for_seconds(), json!({ "for_seconds": 600 }))
+    .answers::<Confirmation<'_>>(json!({ "tenant": null, "until": "2026-11-23T08:00:00Z" }))
+}
+
 /// `POST /api/v1/tenants/{tenant}/enforcement/confirmation`.
 pub(in crate::rest) fn confirm() -> Operation {
-    let body = Body::new().required::<names::ConfirmationSeconds>(
-        "for_seconds",
-        "For so long nothing against the tenant waits for a person; 0: from now on it does again.",
-    );
     Operation::new(
         "confirmEnforcement",
         "Let steps through that wait for a person",
@@ -22,7 +38,7 @@ pub(in crate::rest) fn confirm() -> Operation {
          settings say; what is beyond waits until this is said.",
     )
     .path::<names::TenantName>("tenant", "The tenant's slug.")
-    .body(body, json!({ "for_seconds": 600 }))
+    .body(for_seconds(), json!({ "for_seconds": 600 }))
     .problem(Kind::NoSuchObject)
     .answers::<Confirmation<'_>>(json!({ "tenant": "demo", "until": "2026-11-23T08:00:00Z" }))
 }

@@ -378,7 +378,8 @@ fn body_of(route: &Route, whose: Whose) -> String {
         (_, "/api/v1/seats/{id}/renew" | "/api/v1/leases/{id}/renew") => {
             json!({"ttl_seconds": 700})
         }
-        (_, "/api/v1/tenants/{tenant}/enforcement/confirmation") => json!({"for_seconds": 1}),
+        (_, "/api/v1/tenants/{tenant}/enforcement/confirmation")
+        | (_, "/api/v1/unattributed/enforcement/confirmation") => json!({"for_seconds": 1}),
         (_, "/api/v1/nodes/{name}/join-tokens") => json!({"sha256": "0".repeat(64)}),
         (_, "/api/v1/bans") => json!({"node": "own-node"}),
         (_, "/api/v1/tokens/revoke") => json!({"token": "x"}),
