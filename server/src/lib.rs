@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod examples;
+mod folder_owner;
 pub mod grpc;
 pub mod init;
 pub mod join_token;

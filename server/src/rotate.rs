@@ -1,5 +1,6 @@
 //! `ca`: asks the server what nodes have, and takes a step.
 
+use std::env;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::cli::{Ca, CaStep};
 use crate::config::Config;
 use crate::examples::Caller;
+use crate::folder_owner::become_owner;
 use crate::rotation::{Asked, Known, Step, done, show, take};
 
 /// Does it, and tells what it did.
@@ -19,6 +21,7 @@ use crate::rotation::{Asked, Known, Step, done, show, take};
 pub async fn rotate(command: Ca, now: Timestamp) -> anyhow::Result<String> {
     let (args, step, from) = match command {
         Ca::Show { dir } => {
+            become_owner(&dir, env::args_os().skip(1))?;
             let nodes = nodes(&dir).await?;
             return Ok(show(&dir, &Config::read(&dir)?, &nodes, now)?);
         }
@@ -34,6 +37,7 @@ pub async fn rotate(command: Ca, now: Timestamp) -> anyhow::Result<String> {
         renew_within,
         reason,
     } = args;
+    become_owner(&dir, env::args_os().skip(1))?;
     let within = renew_within.map(|seconds| seconds.saturating_mul(1000));
     let asked = Asked {
         step,
@@ -44,7 +48,7 @@ pub async fn rotate(command: Ca, now: Timestamp) -> anyhow::Result<String> {
     };
     let config = Config::read(&dir)?;
     let kept = take(&dir, &config, &asked, &nodes(&dir).await?, now)?;
-    Ok(done(&kept))
+    Ok(done(&kept, &config))
 }
 
 async fn nodes(dir: &Path) -> anyhow::Result<Vec<Known>> {
@@ -64,6 +68,7 @@ fn known(node: &Value) -> Known {
     Known {
         node: node["node"].as_str().unwrap_or_default().to_owned(),
         certificate_by: pin(&node["certificate_by"]),
+        given_by: pin(&node["given_by"]),
         trusts: trusts.map(|pins| pins.iter().filter_map(pin).collect()),
     }
 }

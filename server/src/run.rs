@@ -156,6 +156,7 @@ pub async fn serve(dir: &Path, config: Config, stop: CancellationToken) -> anyho
         life_s: config.agents.certificate_life.seconds(),
         signing: Signing::default(),
         trusting: trusting.clone(),
+        liveness: liveness.clone(),
     };
     let leasing = LeaseService {
         ledger: ledger.clone(),

@@ -78,6 +78,7 @@ async fn the_agents_hardened_unit_leaves_it_all_that_it_needs_on_real_systemd() 
     let restarted = format!("test $(systemctl show {AGENT} --property=NRestarts --value) = 1");
     let _ = node.becomes(&restarted, SOON).await;
     let _ = packaged.knows("gpuquota_uplink_connected 1").await;
+    authority_by_root(&packaged);
     // It ends at once and well, with all that it started.
     let _ = node.succeed(&format!("systemctl stop {AGENT}"));
     assert_eq!(packaged.property(AGENT, "Result"), "success");
@@ -95,6 +96,34 @@ async fn the_agents_hardened_unit_leaves_it_all_that_it_needs_on_real_systemd() 
         let tenths: u32 = figure.replace('.', "").parse().unwrap();
         assert!(tenths <= most, "{said}");
     }
+}
+
+// By root on the directory of the server's user, who put links there that only root can follow.
+fn authority_by_root(packaged: &PackagedNode) {
+    let (node, dir) = (&packaged.node, "/var/lib/gpuquota");
+    let ca = |step: &str| format!("gpuquota-server ca {step} --dir {dir}");
+    let _ = node.succeed(&format!(
+        "umask 077; echo secret >/root/key; mkdir /root/folder; mv {dir}/ca.key {dir}/kept; ln -s /root/key {dir}/ca.key"
+    ));
+    let refused = node.run(&ca("prepare"));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && !said.contains("secret"),
+        "{said}"
+    );
+    assert!(
+        node.holds(&format!("! grep -rq secret {dir}")),
+        "root read it for them"
+    );
+    let _ = node.succeed(&format!(
+        "mv {dir}/kept {dir}/ca.key; rm -rf {dir}/ca-rotation"
+    ));
+    for step in ["prepare", "trust", "show"] {
+        let _ = node.succeed(&ca(step));
+    }
+    let _ = node.succeed(&format!("test -e {dir}/ca-rotation/new-ca.key"));
+    let others = node.succeed(&format!("find {dir} ! -user gpuquota ! -name server.toml"));
+    assert_eq!(others, "", "not its own any more");
 }
 
 #[tokio::test]

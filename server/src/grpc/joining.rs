@@ -10,7 +10,9 @@ use gpuquota_core::join::{Certified, Digest, Proof};
 use gpuquota_core::{Command, Denied};
 use gpuquota_proto::agent_v1::joining_server::Joining;
 use gpuquota_proto::agent_v1::{JoinAnswer, JoinRequest, RenewRequest};
+use gpuquota_proto::pinned::Pin;
 use gpuquota_proto::tls::{TlsFiles, chain};
+use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 
@@ -20,6 +22,8 @@ use super::trust::Trusting;
 use crate::auth::Limiter;
 use crate::clock::Clock;
 use crate::pki::{Authority, PkiError};
+use crate::service::authorities::Given;
+use crate::service::liveness::Liveness;
 use crate::service::{Ledger, Origin};
 
 /// Longest join token, in bytes; ours have 43.
@@ -44,6 +48,8 @@ pub struct JoinService {
     pub signing: Signing,
     /// Whose certificates count.
     pub trusting: Trusting,
+    /// Who was given what.
+    pub liveness: Arc<Liveness>,
 }
 
 /// Nodes for which a certificate is being signed.
@@ -140,6 +146,10 @@ impl JoinService {
             not_after: signed.not_after,
             by,
         });
+        let pins = trust
+            .iter()
+            .map(|der| Pin::of(&CertificateDer::from(der.as_slice())));
+        let pins: Vec<Pin> = pins.filter_map(Result::ok).collect();
         let origin = Origin {
             actor: format!("node:{node}"),
             from: Some(caller.address.ip().to_string()),
@@ -150,6 +160,14 @@ impl JoinService {
             crate::service::LedgerError::Denied(Denied::JoinRefused) => self.wrong(caller),
             error => status(error),
         })?;
+        if let Some(by) = pins.first().copied() {
+            let given = Given {
+                by,
+                serial: signed.serial.clone(),
+                until: signed.not_after,
+            };
+            self.liveness.authorities.gave(&node, given, pins);
+        }
         tracing::info!(
             node.name = %node, certificate.serial = signed.serial, peer.address = %caller.address,
             "a certificate was given to a node"

@@ -107,7 +107,8 @@ impl Agent for AgentService {
         if !counts || admitted(&peer, &committed.state).is_err() {
             barred.cancel();
         }
-        self.liveness.authorities.showed(&peer.node, peer.authority);
+        let authorities = &self.liveness.authorities;
+        authorities.showed(&peer.node, peer.authority, &peer.serial);
         // It may have gone on to another server while this one registered it.
         let newest = committed.state.session(&peer.node);
         if newest.is_some_and(|newest| newest > session) {

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use gpuquota_proto::pinned::Pin;
@@ -98,18 +98,13 @@ impl Places {
     /// When another command is at work, or the file system says no.
     pub fn enter(&self) -> Result<File, FilesError> {
         let at = |error: io::Error| FilesError::Io(self.folder.clone(), error);
-        let made = match DirBuilder::new().mode(0o700).create(&self.folder) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(at(error)),
-        };
-        // No link leads root to another folder.
+        match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(error)),
+            _ => {}
+        }
         let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&self.folder, how, Mode::empty());
         let folder = File::from(folder.map_err(|error| at(error.into()))?);
-        if made {
-            inherit(&folder, &self.folder).map_err(at)?;
-        }
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(folder),
             Err(_) => Err(FilesError::InUse(self.folder.clone())),
@@ -250,14 +245,8 @@ pub(super) fn text(path: &Path) -> Result<String, FilesError> {
     fs::read_to_string(path).map_err(|error| FilesError::Io(path.to_owned(), error))
 }
 
-// In place at once and for good; what root writes belongs to whom the folder belongs.
+// In place at once and for good. A link stays one: what it leads to is replaced.
 fn put(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
-    // A link stays one: what it leads to is replaced. Whoever may write the folder does not lead root elsewhere by one.
-    let link = fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink());
-    if link && rustix::process::geteuid().is_root() && !of_root(path) {
-        let why = "it is a link that others made: run this as the server's user (runuser -u gpuquota -- …)";
-        return Err(FilesError::Io(path.to_owned(), io::Error::other(why)));
-    }
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.clone().into_os_string();
     name.push(".new");
@@ -269,7 +258,6 @@ fn put(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
             .create_new(true)
             .mode(mode)
             .open(&fresh)?;
-        inherit(&file, path)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&fresh, path)?;
@@ -279,22 +267,6 @@ fn put(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
         }
     };
     written().map_err(|error| FilesError::Io(path.clone(), error))
-}
-
-fn of_root(path: &Path) -> bool {
-    let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
-    folder.is_some_and(|folder| folder.uid() == 0)
-}
-
-fn inherit(file: &File, path: &Path) -> io::Result<()> {
-    let Some(folder) = path
-        .parent()
-        .filter(|_| rustix::process::geteuid().is_root())
-    else {
-        return Ok(());
-    };
-    let owner = fs::metadata(folder)?;
-    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 #[cfg(test)]

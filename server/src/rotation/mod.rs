@@ -254,6 +254,7 @@ mod tests {
             certificate_by: Some(
                 Pin::of(&chain(&places.authority(Which::Old).certificate).unwrap()[0]).unwrap(),
             ),
+            given_by: None,
             trusts: None,
         };
         let refused = take(

@@ -75,6 +75,8 @@ pub struct Known {
     pub node: String,
     /// Whose certificate it showed last; `None`: it was not here since the server started.
     pub certificate_by: Option<Pin>,
+    /// Who signed what it was given since and has not shown yet.
+    pub given_by: Option<Pin>,
     /// Whom it trusts, as it said last; `None`: it did not say.
     pub trusts: Option<Vec<Pin>>,
 }
@@ -184,11 +186,14 @@ impl Need {
         let lacks = |node: &Known| {
             let unknown = "was not heard since the server started";
             if let Some(wanted) = self.certificate.map(pin) {
-                return match node.certificate_by {
-                    None => Some(unknown),
-                    Some(by) if by == wanted => None,
-                    Some(_) if wanted == new => Some("has a certificate of the old authority"),
-                    Some(_) => Some("has a certificate of the new authority"),
+                // What it was given may not have reached it, and may be all that it has.
+                let has = [node.certificate_by, node.given_by].into_iter().flatten();
+                let has: Vec<Pin> = has.collect();
+                return match has.iter().all(|by| *by == wanted) {
+                    true if has.is_empty() => Some(unknown),
+                    true => None,
+                    false if wanted == new => Some("has a certificate of the old authority"),
+                    false => Some("has a certificate of the new authority"),
                 };
             }
             let wanted = self.trust.map(pin)?;
@@ -274,6 +279,7 @@ mod tests {
         let node = |name: &str, by: Option<u8>, trusts: Option<&[u8]>| Known {
             node: name.to_owned(),
             certificate_by: by.map(pin),
+            given_by: None,
             trusts: trusts.map(|pins| pins.iter().map(|it| pin(*it)).collect()),
         };
         let nodes = [
@@ -297,5 +303,24 @@ mod tests {
         );
         assert_eq!(names(Phase::Issuing, Phase::Trusted), Vec::<String>::new());
         assert_eq!(names(Phase::Trusted, Phase::Prepared), ["done", "away"]);
+        // What it was given and has not shown counts beside what it shows.
+        let given = |name: &str, by: Option<u8>, given: u8| Known {
+            given_by: Some(pin(given)),
+            ..node(name, by, Some(&[1, 2]))
+        };
+        let nodes = [
+            given("joined", None, 2),
+            given("renewed", Some(1), 2),
+            given("again", Some(2), 2),
+        ];
+        let names = |from: Phase, to: Phase| -> Vec<String> {
+            let lacking = from.need(to).lacking(&nodes, pins);
+            lacking.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(Phase::Issuing, Phase::Finished), ["renewed"]);
+        assert_eq!(
+            names(Phase::Trusted, Phase::Prepared),
+            ["joined", "renewed", "again"]
+        );
     }
 }

@@ -81,8 +81,24 @@ fn next(phase: Phase, nodes: &[Known], pins: Option<(Pin, Pin)>) -> String {
 
 /// What a step did, for a person.
 #[must_use]
-pub fn done(kept: &Kept) -> String {
+pub fn done(kept: &Kept, config: &Config) -> String {
     let Kept { old, new, .. } = kept;
+    // What shows the agents' certificate over HTTPS shows that of the new authority from `issue` on.
+    let shown = Some(&config.agents.certificate);
+    let https = [
+        ("[rest]", config.rest.certificate.as_ref()),
+        ("[metrics]", config.metrics.certificate.as_ref()),
+    ];
+    let https = https.into_iter().filter(|(_, own)| *own == shown);
+    let https: Vec<&str> = https.map(|(section, _)| section).collect();
+    let first = match https.is_empty() {
+        true => String::new(),
+        false => format!(
+            "first give the new {} to whoever checks {} over HTTPS by it\n",
+            config.agents.ca.display(),
+            https.join(" and ")
+        ),
+    };
     let within = kept.renew_within_ms / 1000;
     match kept.phase {
         Phase::Standby => format!("the new authority is gone; {old} is the only one"),
@@ -90,7 +106,7 @@ pub fn done(kept: &Kept) -> String {
             "{new} is there and used for nothing; {old} signs and is trusted alone\nnext: ca trust"
         ),
         Phase::Trusted => format!(
-            "{old} and {new} are trusted, {old} signs; every agent is told, and asks for a certificate of it within {within} s if it has another\nnext: ca issue"
+            "{old} and {new} are trusted, {old} signs; every agent is told, and asks for a certificate of it within {within} s if it has another\n{first}next: ca issue"
         ),
         Phase::Issuing => format!(
             "{old} and {new} are trusted, {new} signs; every agent asks for a certificate of it within {within} s\nnext: ca finish"

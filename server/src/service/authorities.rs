@@ -1,9 +1,10 @@
-//! Whose certificate each node showed last, and whom it trusts. It tells this itself with each session, so it lives in memory only.
+//! Whose certificate each node showed last, whose it was given since, and whom it trusts. It tells this itself with each session, so it
+//! lives in memory only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use gpuquota_core::id::NodeName;
+use gpuquota_core::id::{NodeName, Timestamp};
 use gpuquota_proto::pinned::Pin;
 
 /// By node.
@@ -15,14 +16,49 @@ pub struct Authorities(Mutex<HashMap<NodeName, Held>>);
 pub struct Held {
     /// Whose certificate it showed.
     pub certificate_by: Option<Pin>,
+    /// What this server gave it and it has not shown yet.
+    pub given: Option<Given>,
     /// Whom it trusts; `None`: it did not say.
     pub trusts: Option<Vec<Pin>>,
 }
 
+/// A certificate that a node was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Who signed it.
+    pub by: Pin,
+    /// Its serial number.
+    pub serial: String,
+    /// Its end.
+    pub until: Timestamp,
+}
+
 impl Authorities {
-    /// A session began with a certificate of this one.
-    pub fn showed(&self, node: &NodeName, certificate_by: Option<Pin>) {
-        self.lock().entry(node.clone()).or_default().certificate_by = certificate_by;
+    /// A session began with the certificate of this serial number, of this one.
+    pub fn showed(&self, node: &NodeName, certificate_by: Option<Pin>, serial: &str) {
+        let mut all = self.lock();
+        let held = all.entry(node.clone()).or_default();
+        held.certificate_by = certificate_by;
+        held.given.take_if(|given| given.serial == serial);
+    }
+
+    /// The node was given a certificate, and with it those whom to trust. Until it says otherwise it trusts them.
+    pub fn gave(&self, node: &NodeName, given: Given, trust: Vec<Pin>) {
+        let mut all = self.lock();
+        let held = all.entry(node.clone()).or_default();
+        held.given = Some(given);
+        held.trusts.get_or_insert(trust);
+    }
+
+    /// Nodes that have not shown yet what they were given, at `now`.
+    #[must_use]
+    pub fn given(&self, now: Timestamp) -> Vec<NodeName> {
+        let mut all = self.lock();
+        for held in all.values_mut() {
+            held.given.take_if(|given| given.until <= now);
+        }
+        let waiting = all.iter().filter(|(_, held)| held.given.is_some());
+        waiting.map(|(node, _)| node.clone()).collect()
     }
 
     /// The node said whom it trusts.

@@ -14,6 +14,6 @@ pub(in crate::rest) fn list() -> Operation {
         "As each node showed and said since this server started; what other servers of the ledger heard is not in it.",
     )
     .answers::<Listed>(json!({
-        "nodes": [{ "node": "gpu02", "certificate_by": pin, "trusts": [pin] }]
+        "nodes": [{ "node": "gpu02", "certificate_by": pin, "given_by": null, "trusts": [pin] }]
     }))
 }
