@@ -3,6 +3,7 @@
 
 use gpuquota_tests::quota::{GPU, quota};
 use gpuquota_tests::site::{Member, Site};
+use gpuquota_tests::wait::{SOON, until};
 use serde_json::{Value, json};
 
 /// Of the instances 7 and 8 of the first GPU, by number.
@@ -24,6 +25,7 @@ END
         mknod -m 666 /dev/nvidia-caps/nvidia-cap$cap c 10 $minor
     done
     mknod -m 666 /dev/nvidia2 c 10 232
+    mknod -m 666 /dev/nvidia3 c 10 235
     install -m 755 /bin/sleep /usr/bin/nvidia-cuda-mps-server";
 
 async fn mode(site: &Site, mode: &str) {
@@ -57,6 +59,7 @@ async fn case_76_of_a_mig_instance_mps_and_a_vgpu_only_who_may_not_is_denied_or_
     }
     a_mig_instance(&site, cut).await;
     clients_of_mps(cut).await;
+    a_gpu_that_is_cut(cut).await;
     what_doctor_says(cut);
     // The agent cannot end a virtual machine, says so once, and touches nothing of it; its hypervisor does.
     host.did("v", "restrict", "impossible").await;
@@ -141,6 +144,29 @@ async fn clients_of_mps(cut: &Member) {
         cut.lives(paying) && cut.lives(server),
         "who serves all, or may be there, was ended"
     );
+}
+
+// What is denied of a whole GPU is given back when it is cut: without the GPU's own node nobody can use an instance of it.
+async fn a_gpu_that_is_cut(cut: &Member) {
+    let squatter = cut.work("e", "whole", 3, false);
+    cut.ended(squatter).await;
+    let denied = cut
+        .node
+        .succeed("systemctl show tenant-e.slice --property=ActiveState --value");
+    assert_eq!(denied, "active\n", "else its next slice is another");
+    assert!(!cut.opens("e", "/dev/nvidia3"));
+    let _ = cut
+        .node
+        .succeed("fake slice --gpu 3 --layout 3g.40gb,3g.40gb");
+    until(
+        "the whole GPU's own node is allowed again",
+        SOON,
+        async || {
+            let opens = cut.opens("e", "/dev/nvidia3");
+            opens.then_some(()).ok_or_else(String::new)
+        },
+    )
+    .await;
 }
 
 // Each way round: what opens it and what closes it again. `doctor` says the one and the other.

@@ -192,6 +192,7 @@ proptest! {
         prop_assert_eq!(usage.used.len(), quotas.len());
         let over = of_class(&usage, ViolationClass::OverQuota);
         prop_assert_eq!(usage.excess(), squatters + over);
+        prop_assert!(usage.excess_in().values().all(|count| *count > 0));
         // What quotas grant is never exceeded by what is justified.
         let granted = quotas.iter().map(|quota| match quota.grants() {
             Limit::Unlimited => usage.of(quota.id),
