@@ -170,7 +170,7 @@ async fn a_gpu_that_is_cut(cut: &Member) {
 }
 
 // Each way round: what opens it and what closes it again. `doctor` says the one and the other.
-const WAYS: [(&str, &str, &str); 7] = [
+const WAYS: [(&str, &str, &str); 8] = [
     (
         "docker_group",
         "groupadd -f docker && useradd eve && gpasswd -a eve docker",
@@ -198,6 +198,15 @@ const WAYS: [(&str, &str, &str); 7] = [
         "chmod 660 /dev/nvidia[0-9]*",
     ),
     (
+        "open_descriptors",
+        "systemd-run --quiet --unit=kept sh -c 'exec 3<>/dev/nvidia-caps/nvidia-cap75
+            mkdir /sys/fs/cgroup/tenant.slice/tenant-b.slice/kept && echo 0 >/sys/fs/cgroup/tenant.slice/tenant-b.slice/kept/cgroup.procs
+            exec sleep 3600'
+        timeout 10 sh -c 'until grep -q . /sys/fs/cgroup/tenant.slice/tenant-b.slice/kept/cgroup.procs; do sleep 0.02; done'",
+        "echo 1 >/sys/fs/cgroup/tenant.slice/tenant-b.slice/kept/cgroup.kill
+        timeout 10 sh -c 'until rmdir /sys/fs/cgroup/tenant.slice/tenant-b.slice/kept; do sleep 0.02; done'",
+    ),
+    (
         "enforcer",
         "systemctl stop gpuquota-enforcer.socket gpuquota-enforcer.service",
         "systemctl start gpuquota-enforcer.socket",
@@ -212,6 +221,7 @@ fn what_doctor_says(cut: &Member) {
             "enforcer" => {
                 "runuser -u gpuquota-agent -- gpuquota-agent doctor --json --dir /var/lib/gpuquota-agent"
             }
+            "open_descriptors" => "gpuquota-agent doctor --json --dir /var/lib/gpuquota-agent",
             _ => "gpuquota-agent doctor --json",
         };
         let told: Value = serde_json::from_slice(&cut.node.run(run).stdout).unwrap();

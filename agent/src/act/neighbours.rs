@@ -1,8 +1,6 @@
 //! Whose processes are in a control group, whether they use a GPU or not: what a group is denied, all who are in it are denied.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,12 +9,8 @@ use crate::clock::boottime_ms;
 use crate::leased::Leased;
 use crate::observation::{Owner, Reason};
 use crate::plan::group::user_of_slice;
+use crate::process::group::pids_below;
 use crate::process::procfs::ProcessFolder;
-
-/// Processes that are looked at in one group, at most; of more it is not told.
-const MOST: usize = 4096;
-/// Groups below one that are looked at, at most.
-const MOST_GROUPS: usize = 4096;
 
 /// Who asks the rules about each process of a group.
 #[derive(Debug)]
@@ -90,40 +84,4 @@ impl Neighbours {
         let found = self.observer.as_mut()?.owner_of(pid, boottime_ms());
         Some(found.map(|(_, owner)| owner))
     }
-}
-
-// Empty where the group is no more; `None` where it cannot be read, or there are too many.
-fn pids_below(folder: &Path) -> Option<Vec<u32>> {
-    let mut pids = Vec::new();
-    let mut left = vec![folder.to_owned()];
-    let mut looked_at = 0;
-    while let Some(folder) = left.pop() {
-        looked_at += 1;
-        if looked_at > MOST_GROUPS {
-            return None;
-        }
-        let text = match fs::read_to_string(folder.join("cgroup.procs")) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            // A threaded group (cgroup-v2.rst, "Threads"): its processes stand in the one above.
-            Err(error)
-                if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) =>
-            {
-                continue;
-            }
-            Err(_) => return None,
-        };
-        for line in text.lines() {
-            pids.push(line.parse().ok()?);
-        }
-        if pids.len() > MOST {
-            return None;
-        }
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                left.push(entry.path());
-            }
-        }
-    }
-    Some(pids)
 }

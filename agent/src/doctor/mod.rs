@@ -4,6 +4,7 @@
 mod accounts;
 mod bypass;
 mod creators;
+mod denied;
 mod driver;
 mod enforcer;
 mod files;
@@ -172,6 +173,7 @@ async fn examine(options: &DoctorOptions) -> Vec<Finding> {
     findings.extend(rules::examine(config.as_ref()).await);
     findings.extend(server::examine(config.as_ref()).await);
     findings.extend(enforcer::examine(config.as_ref()).await);
+    findings.extend(denied::examine(config.as_ref()).await);
     let accounts = Accounts::read(&root);
     let ways = Ways::read(&root, &accounts);
     findings.extend(bypass::examine(&root, &accounts, &ways));

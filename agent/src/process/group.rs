@@ -1,11 +1,14 @@
 //! Which cgroup a path stands for now: the folder by its inode, which the kernel gives to no other group of this boot.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::workload::JobFolder;
 
+/// Processes, and groups, that are looked at in one group, at most.
+const MOST: usize = 4096;
 /// Where cgroups are (cgroups(7)).
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -21,10 +24,7 @@ impl GroupId {
     #[must_use]
     pub fn of_folder(root: &Path, group: &str) -> Option<Self> {
         let folder = root.join(group.trim_start_matches('/'));
-        std::fs::symlink_metadata(folder)
-            .ok()
-            .as_ref()
-            .map(Self::of)
+        fs::symlink_metadata(folder).ok().as_ref().map(Self::of)
     }
 
     fn of(found: &Metadata) -> Self {
@@ -58,8 +58,45 @@ fn group_below(root: &Path, job: &JobFolder) -> Option<GroupId> {
     let relative = job.path.trim_start_matches('/');
     let found = candidates
         .into_iter()
-        .find_map(|hierarchy| std::fs::symlink_metadata(hierarchy.join(relative)).ok())?;
+        .find_map(|hierarchy| fs::symlink_metadata(hierarchy.join(relative)).ok())?;
     Some(GroupId::of(&found))
+}
+
+/// Processes in a group of version 2, given by its folder, and below it. Empty where it is no more; `None` where it cannot be read, or there
+/// are more than 4,096 processes or groups.
+pub(crate) fn pids_below(folder: &Path) -> Option<Vec<u32>> {
+    let mut pids = Vec::new();
+    let mut left = vec![folder.to_owned()];
+    let mut looked_at = 0;
+    while let Some(folder) = left.pop() {
+        looked_at += 1;
+        if looked_at > MOST {
+            return None;
+        }
+        let text = match fs::read_to_string(folder.join("cgroup.procs")) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            // A threaded group (cgroup-v2.rst, "Threads"): its processes stand in the one above.
+            Err(error)
+                if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) =>
+            {
+                continue;
+            }
+            Err(_) => return None,
+        };
+        for line in text.lines() {
+            pids.push(line.parse().ok()?);
+        }
+        if pids.len() > MOST {
+            return None;
+        }
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                left.push(entry.path());
+            }
+        }
+    }
+    Some(pids)
 }
 
 #[cfg(test)]
