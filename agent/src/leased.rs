@@ -8,6 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::process::cgroup::Membership;
 
+/// Scopes that the privileged half makes for leases are called so, and no others.
+pub const SCOPE_PREFIX: &str = "gpuquota-lease-";
+
 /// Tenants by group. Shared by whoever takes leases and whoever attributes.
 #[derive(Debug, Default)]
 pub struct Leased(Mutex<BTreeMap<String, String>>);

@@ -1,6 +1,6 @@
 //! Commands under leases on a real node: who may ask for whom, which GPUs a command gets and which not, and when its lease ends.
 
-use gpuquota_tests::quota::{GPU, quota};
+use gpuquota_tests::quota::{GPU, purchase, quota};
 use gpuquota_tests::rest::Rest;
 use gpuquota_tests::site::{Member, Site};
 use gpuquota_tests::wait::{SOON, until};
@@ -275,11 +275,16 @@ async fn one_of_several_processes(site: &Site, node: &Member) {
     let pid = run(node, &format!("cat /sys/fs/cgroup{group}/cgroup.procs"));
     assert_eq!(run(node, &format!("ps -o user= -p {pid}")), "nobody");
     assert!(opens_in(node, &group, &own) && !opens_in(node, &group, &other));
-    // Nobody gets a second lease from within the first.
+    // Nobody gets a second lease from within the first, though the quota had one.
+    admin.put("a", purchase("default", 2)).await.expect_done();
     let nested = node.node.run(&format!(
         "sh -c 'echo 0 >/sys/fs/cgroup{group}/cgroup.procs && exec setpriv --reuid=nobody --clear-groups gpuquota-agent exec --gpus 1 -- true'"
     ));
-    assert_ne!(nested.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&nested.stderr).into_owned();
+    assert_eq!(nested.status.code(), Some(77), "{text}");
+    assert!(text.contains("runs under a lease already"), "{text}");
+    node.knows("gpuquota_exec_leases 1").await;
+    admin.put("a", purchase("default", 1)).await.expect_done();
     // A restarted agent knows it, and goes on.
     let _ = node
         .node
@@ -320,6 +325,14 @@ async fn by_a_token(site: &Site, node: &Member) {
     );
     node.knows("gpuquota_tenant_devices{tenant=.a.").await;
     node.knows_not("gpuquota_node_violations{").await;
+    // Being under a lease is no right to ask for another: the token was not for ever.
+    let within = "/sys/fs/cgroup/elsewhere.slice/guest.service/cgroup.procs";
+    let nested = node.node.run(&format!(
+        "sh -c 'echo 0 >{within} && exec setpriv --reuid=nobody --clear-groups gpuquota-agent exec --gpus 1 -- true'"
+    ));
+    let text = String::from_utf8_lossy(&nested.stderr).into_owned();
+    assert_eq!(nested.status.code(), Some(77), "{text}");
+    assert!(text.contains("belongs to no tenant"), "{text}");
     let kept = "secret=$(cut -d. -f3 /run/token-good); test ${#secret} -gt 20 && \
                 grep -rl -- $secret /var/lib/gpuquota-agent /var/log /run/log /run/systemd || true";
     assert_eq!(run(node, kept), "", "the token is kept");

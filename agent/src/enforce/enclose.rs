@@ -19,17 +19,17 @@ use super::records::{Kind, Node};
 use super::scope_start::start_scope;
 use super::signal::{hold, lives};
 use crate::clock::boottime_ms;
-use crate::leased::path;
+use crate::leased::{SCOPE_PREFIX, path};
 use crate::process::cgroup::{Membership, membership};
+use crate::process::group::pids_below;
 
 /// systemd moves a process within this, milliseconds.
 const MOVE_MS: u64 = 5_000;
 const LOOK: Duration = Duration::from_millis(5);
-/// Scopes that are made here are called so, and no others.
-const PREFIX: &str = "gpuquota-lease-";
 /// Drivers of GPUs and of MIG's capabilities, as /proc/devices names them.
 const DRIVERS: [&str; 3] = ["nvidia", "nvidia-frontend", "nvidia-caps"];
-/// Minors of the driver that everybody needs: nvidiactl and nvidia-modeset.
+/// Those of them of which everybody needs two minors: nvidiactl and nvidia-modeset. Of the capabilities' driver every minor is an instance's.
+const SHARING: [&str; 2] = ["nvidia", "nvidia-frontend"];
 const SHARED: [u32; 2] = [255, 254];
 
 /// What an order says.
@@ -85,17 +85,21 @@ fn try_enclose(
     let group = match place {
         Place::Stays => group,
         Place::Scope { slice } => {
-            let scope = format!("{PREFIX}{lease}.scope");
+            let scope = format!("{SCOPE_PREFIX}{lease}.scope");
             start_scope(&scope, &slice, who.pid).map_err(|detail| Reply::Failed { detail })?;
-            moved(who.pid, &scope).ok_or_else(|| Reply::Failed {
+            let group = moved(who.pid, &scope).ok_or_else(|| Reply::Failed {
                 detail: format!("systemd made {scope} and did not put the process there"),
-            })?
+            })?;
+            // systemd was told a number; whose it is by now counts.
+            lives(&held)?;
+            group
         }
     };
     let present = present(Path::new("/dev"));
     let drivers = fs::read_to_string("/proc/devices").unwrap_or_default();
-    let denial = denial(allow, &present, &majors(&drivers))
-        .ok_or_else(|| refused("too many device nodes"))?;
+    let (all, shared) = (majors(&drivers, &DRIVERS), majors(&drivers, &SHARING));
+    let denial =
+        denial(allow, &present, &all, &shared).ok_or_else(|| refused("too many device nodes"))?;
     denials.put_on(&group, denial)?;
     Ok(group)
 }
@@ -108,11 +112,11 @@ enum Place {
     Scope { slice: String },
 }
 
-// Where it is to run. `procs`: how many processes there are in its group itself.
+// Where it is to run. `procs`: how many processes there are in its group and below it.
 fn place(group: &str, procs: impl FnOnce() -> usize) -> Result<Place, String> {
     let Membership { slices, unit } = membership(format!("0::{group}\n").as_bytes());
     let unit = unit.as_deref().unwrap_or("");
-    if unit.starts_with(PREFIX) {
+    if unit.starts_with(SCOPE_PREFIX) {
         return Err(format!("it runs under a lease already, in {unit}"));
     }
     let whole = path(&Membership {
@@ -154,10 +158,8 @@ fn is_login(slice: &str, unit: &str) -> bool {
 }
 
 fn procs(hierarchy: &Path, group: &str) -> usize {
-    let file = hierarchy
-        .join(group.trim_start_matches('/'))
-        .join("cgroup.procs");
-    fs::read_to_string(file).map_or(0, |text| text.lines().count())
+    let folder = hierarchy.join(group.trim_start_matches('/'));
+    pids_below(&folder).map_or(usize::MAX, |pids| pids.len())
 }
 
 // Its group, once that is the scope.
@@ -209,13 +211,13 @@ fn present(dev: &Path) -> Vec<(String, Number)> {
 }
 
 // Majors of the drivers, of the character devices in /proc/devices (proc_devices(5)).
-fn majors(devices: &str) -> BTreeSet<u32> {
+fn majors(devices: &str, drivers: &[&str]) -> BTreeSet<u32> {
     let characters = devices
         .lines()
         .take_while(|line| !line.starts_with("Block"));
     characters
         .filter_map(|line| line.trim().split_once(' '))
-        .filter(|(_, name)| DRIVERS.contains(name))
+        .filter(|(_, name)| drivers.contains(name))
         .filter_map(|(major, _)| major.parse().ok())
         .collect()
 }
@@ -224,6 +226,7 @@ fn denial(
     allow: &[String],
     present: &[(String, Number)],
     majors: &BTreeSet<u32>,
+    sharing: &BTreeSet<u32>,
 ) -> Option<Denial> {
     let allowed_node = |node: &&(String, Number)| allow.contains(&node.0);
     let mut allowed: BTreeSet<Number> = present
@@ -241,7 +244,7 @@ fn denial(
         .map(|(_, number)| *number)
         .filter(|number| !majors.contains(&number.major))
         .collect();
-    for major in majors {
+    for major in sharing {
         allowed.extend(SHARED.map(|minor| Number {
             major: *major,
             minor,
@@ -316,8 +319,9 @@ mod tests {
         let number = |major, minor| Number { major, minor };
         let node = |path: &str, of: Number| (path.to_owned(), of);
         let devices = "Character devices:\n  1 mem\n195 nvidia\n195 nvidiactl\n234 nvidia-caps\n235 nvidia-uvm\n236 nvidia-caps-imex-channels\n\nBlock devices:\n195 nvidia\n  8 sd\n";
-        let majors = majors(devices);
-        assert_eq!(majors, BTreeSet::from([195, 234]));
+        let sharing = majors(devices, &SHARING);
+        let majors = majors(devices, &DRIVERS);
+        assert_eq!((&majors, &sharing), (&[195, 234].into(), &[195].into()));
         let present = [
             node("/dev/nvidia0", number(195, 0)),
             node("/dev/nvidia1", number(195, 1)),
@@ -326,7 +330,7 @@ mod tests {
             node("/dev/nvidia-caps/nvidia-cap4", number(234, 4)),
         ];
         let allow = ["/dev/nvidia1", "/dev/nvidia-caps/nvidia-cap4"].map(ToOwned::to_owned);
-        let denial = denial(&allow, &present, &majors).unwrap();
+        let denial = denial(&allow, &present, &majors, &sharing).unwrap();
         let paths: Vec<_> = denial.nodes.iter().map(|node| node.path.as_str()).collect();
         assert_eq!(
             paths,
@@ -340,7 +344,6 @@ mod tests {
         let allowed: BTreeSet<_> = [number(195, 1), number(234, 4)]
             .into_iter()
             .chain(shared(195))
-            .chain(shared(234))
             .collect();
         let expected = enclosure(&allowed, &BTreeSet::from([number(10, 229)]), &majors);
         assert_eq!(Some(denial.code), expected);

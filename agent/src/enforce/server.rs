@@ -74,12 +74,17 @@ pub async fn serve(
     tracing::info!(socket = %place.socket.display(), "obeys the agent");
     let room = Arc::new(Semaphore::new(CALLERS));
     loop {
+        // Whoever finds no seat waits at the door, and is not sent away.
+        let accepted = async {
+            let seat = Arc::clone(&room).acquire_owned().await;
+            (listener.accept().await, seat)
+        };
         let accepted = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
+            accepted = accepted => accepted,
         };
-        let (Ok((stream, _)), Ok(seat)) = (accepted, Arc::clone(&room).try_acquire_owned()) else {
-            // Out of descriptors, or too many callers: neither gets better by hurry.
+        let (Ok((stream, _)), Ok(seat)) = accepted else {
+            // Out of descriptors: that does not get better by hurry.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::leased::Leased;
+use crate::process::group::GroupId;
 use crate::state::{read_own, write_whole};
 
 /// The file in the state directory.
 const FILE: &str = "leases.json";
 /// Larger than any that is written.
-const LIMIT: u64 = 1 << 20;
+const LIMIT: u64 = 8 << 20;
 /// Leases that are kept at a time; the server allows fewer.
 pub const MOST: usize = 1024;
 
@@ -53,6 +54,7 @@ impl Asked {
             memory_bytes: self.memory_bytes,
             uid: self.uid,
             token: token.unwrap_or_default().to_owned(),
+            only_if_taken: false,
         }
     }
 }
@@ -67,6 +69,9 @@ pub struct Entry {
     pub lease: Option<u64>,
     /// The control group it is for, as `/proc/PID/cgroup` writes it; `None`: nothing runs under it.
     pub group: Option<String>,
+    /// That group's folder when it began; `None`: not known.
+    #[serde(default)]
+    pub folder: Option<GroupId>,
     /// The process that asked still waits, so it is nobody else's to give back.
     #[serde(skip)]
     pub waits: bool,
@@ -174,6 +179,7 @@ impl Book {
             asked,
             lease: None,
             group: None,
+            folder: None,
             waits: true,
             renew_at_ms: 0,
         };
@@ -194,7 +200,10 @@ impl Book {
     }
 
     /// Somebody runs under it, in this group. What ran there before under another lease has ended.
-    pub fn runs(&self, ask: &str, group: &str) {
+    ///
+    /// # Errors
+    /// When it cannot be kept over a restart: then it must not begin.
+    pub fn runs(&self, ask: &str, group: &str, folder: Option<GroupId>) -> io::Result<()> {
         let mut entries = self.lock();
         for (other, entry) in entries.iter_mut() {
             if other != ask && entry.group.as_deref() == Some(group) {
@@ -202,10 +211,10 @@ impl Book {
             }
         }
         if let Some(entry) = entries.get_mut(ask) {
-            entry.group = Some(group.to_owned());
+            (entry.group, entry.folder) = (Some(group.to_owned()), folder);
             self.leased.add(group, &entry.asked.tenant);
         }
-        self.keep(&entries);
+        self.save(&entries)
     }
 
     /// Nobody waits for it any more: what runs, runs.
@@ -253,7 +262,12 @@ impl Book {
             boot_id: self.boot_id.clone(),
             entries: entries.clone(),
         };
-        write_whole(&self.path, &serde_json::to_vec(&file)?)
+        let bytes = serde_json::to_vec(&file)?;
+        // What could not be read again would be as good as lost.
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LIMIT {
+            return Err(io::Error::other("what is held is more than can be kept"));
+        }
+        write_whole(&self.path, &bytes)
     }
 
     // Nothing panics while it is held.
@@ -294,13 +308,13 @@ mod tests {
         let book = Book::open(dir.path(), "b1", Arc::clone(&leased));
         book.ask("one", asked("a")).unwrap();
         book.taken("one", 7, 0);
-        book.runs("one", "/x.slice/s.scope");
+        book.runs("one", "/x.slice/s.scope", None).unwrap();
         book.answered("one");
         book.ask("two", asked("b")).unwrap();
         // Another lease in the same group: what was there before has ended.
         book.ask("three", asked("c")).unwrap();
         book.taken("three", 9, 0);
-        book.runs("three", "/x.slice/s.scope");
+        book.runs("three", "/x.slice/s.scope", None).unwrap();
         assert_eq!(
             leased.tenant(&membership("/x.slice/s.scope")).as_deref(),
             Some("c")
@@ -323,7 +337,7 @@ mod tests {
         book.ended("three");
         assert_eq!(again.tenant(&membership("/x.slice/s.scope")), None);
         book.forget("one");
-        book.runs("two", "/x.slice/t.scope");
+        book.runs("two", "/x.slice/t.scope", None).unwrap();
 
         let booted = Arc::<Leased>::default();
         let book = Book::open(dir.path(), "b2", Arc::clone(&booted));

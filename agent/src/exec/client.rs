@@ -29,6 +29,9 @@ const NOT_FOUND: u8 = 127;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two askings while it waits.
 const EVERY: Duration = Duration::from_secs(3);
+/// And so often where the agent has no time for more of a user's processes, for so long at least. Milliseconds.
+const SHORTLY: Duration = Duration::from_millis(500);
+const CROWD_MS: u64 = 30_000;
 /// Longest token, bytes.
 const LONGEST_TOKEN: u64 = 8 * 1024;
 
@@ -113,10 +116,19 @@ fn until_granted(
     ask: &Ask,
     wait: Duration,
 ) -> Result<BTreeMap<String, String>, Failure> {
-    let end = boottime_ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-    let mut told = false;
+    let begin = boottime_ms();
+    let end = begin.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    let (mut told, mut answered) = (false, false);
     loop {
-        match exchange(socket, ask)? {
+        let answer = match exchange(socket, ask) {
+            // An agent that is restarted is there again soon.
+            Err(_) if answered && boottime_ms() < end => Answer::Busy {
+                why: "the agent went away".to_owned(),
+            },
+            other => other?,
+        };
+        answered = true;
+        match answer {
             Answer::Go {
                 lease,
                 tenant,
@@ -135,6 +147,14 @@ fn until_granted(
                     say(format!("waiting: {why}"));
                 }
                 std::thread::sleep(EVERY.min(Duration::from_millis(left)));
+            }
+            Answer::Busy { why } => {
+                // Others of one start are served in between, also for who does not wait for GPUs.
+                let left = end.max(begin + CROWD_MS).saturating_sub(boottime_ms());
+                if left == 0 {
+                    return Err((UNAVAILABLE, why));
+                }
+                std::thread::sleep(SHORTLY.min(Duration::from_millis(left)));
             }
             Answer::Refused { why } => return Err((REFUSED, why)),
             Answer::Away { why } => return Err((UNAVAILABLE, why)),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::book::{Asked, Book};
@@ -17,13 +17,18 @@ use crate::act::Hands;
 use crate::attribute::{AttributionConfig, Observer, is_tenant_name};
 use crate::clock::boottime_ms;
 use crate::enforce::protocol::{Identity, Order, Reply};
-use crate::leased::Leased;
+use crate::leased::SCOPE_PREFIX;
 use crate::observation::{Observation, Owner};
 use crate::policy::{Policy, Standing};
+use crate::process::cgroup::membership;
+use crate::process::group::GroupId;
+use crate::process::procfs::ProcessFolder;
 use crate::uplink::dialogue::Dialogue;
 
 /// The server pushes a policy that knows the lease within this, or the lease is given back.
 pub const POLICY: Duration = Duration::from_secs(10);
+/// Orders of askings that the privileged half has at a time, at most.
+pub const ORDERS: usize = 2;
 /// Whoever made a workload is asked whose it is, and answers within this.
 const CREATORS: Duration = Duration::from_secs(5);
 
@@ -47,8 +52,6 @@ pub struct Desk<L, H> {
     pub hands: H,
     /// Which are held.
     pub book: Arc<Book>,
-    /// What runs under them.
-    pub leased: Arc<Leased>,
     /// What the server says of policies.
     pub dialogue: Arc<Dialogue>,
     /// The newest reading.
@@ -61,8 +64,12 @@ pub struct Desk<L, H> {
     pub state: PathBuf,
     /// Where the proc file system tells of the node as a whole.
     pub proc_root: PathBuf,
+    /// Where control groups of version 2 are; `None`: nowhere.
+    pub groups: Option<PathBuf>,
     /// The kernel's id of this boot.
     pub boot_id: String,
+    /// [`ORDERS`], so that what enforces finds a seat there.
+    pub orders: Semaphore,
     /// For `/metrics`.
     pub figures: Arc<Figures>,
     /// How long a policy that knows a lease is waited for: [`POLICY`].
@@ -88,6 +95,13 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
     }
 
     async fn try_answer(&self, caller: Caller, ask: Ask, name: &str) -> Result<Answer, Answer> {
+        if let Some(model) = ask.model.as_deref().filter(|model| !is_model(model)) {
+            let why = format!(
+                "{model:?} is no model (1 to 253 visible ASCII characters, as `gpuquota-agent devices` shows them)"
+            );
+            return Err(Answer::Refused { why });
+        }
+        under_none(caller)?;
         let tenant = self.tenant(caller, &ask).await?;
         self.able().await?;
         let asked = Asked {
@@ -109,7 +123,7 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
                 self.book.forget(name);
                 return Err(Answer::Denied { why });
             }
-            Err(NoLease::Refused(why)) => {
+            Err(NoLease::Refused(why) | NoLease::Barred(why)) => {
                 self.book.forget(name);
                 return Err(Answer::Refused { why });
             }
@@ -130,7 +144,16 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
         })?;
         let Needed { environment, nodes } = self.needed(&lease)?;
         let group = self.enclose(caller, &lease, nodes, version).await?;
-        self.book.runs(name, &group);
+        let folder = self.groups.as_deref();
+        let folder = folder.and_then(|root| GroupId::of_folder(root, &group));
+        self.book
+            .runs(name, &group, folder)
+            .map_err(|error| Answer::Away {
+                why: format!(
+                    "the agent cannot keep what runs under lease {}: {error}",
+                    lease.number
+                ),
+            })?;
         tracing::info!(
             lease = lease.number,
             tenant,
@@ -192,7 +215,8 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
             // The configuration was checked when the agent started.
             let mut fresh = Observer::new(&self.attribution, Some(&self.state)).ok()?;
             fresh.names_asked(CREATORS).await;
-            *observer = Some(fresh.with_leased(Arc::clone(&self.leased)));
+            // Being under a lease says whose a process is, and not for whom it may ask: the token by which it was taken may count no more.
+            *observer = Some(fresh);
         }
         let observer = observer.as_mut()?;
         let look = |observer: &mut Observer| {
@@ -212,7 +236,7 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
     // Before anything is leased: whether the command could start at all.
     async fn able(&self) -> Result<(), Answer> {
         let away = |why: String| Err(Answer::Away { why });
-        match self.hands.ask(Order::Can).await {
+        match self.order(Order::Can).await {
             Ok(Reply::Able { enclose: true, .. }) => Ok(()),
             Ok(Reply::Able { lacking, .. }) => away(format!(
                 "this node cannot keep a command to its GPUs: {}",
@@ -221,6 +245,12 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
             Ok(_) => away("the privileged half answers something else".to_owned()),
             Err(why) => away(format!("the privileged half does not answer: {why}")),
         }
+    }
+
+    async fn order(&self, order: Order) -> Result<Reply, String> {
+        let turn = self.orders.acquire().await;
+        let _turn = turn.map_err(|error| error.to_string())?;
+        self.hands.ask(order).await
     }
 
     // Returns once the policy that the agent acts by knows the lease.
@@ -267,7 +297,7 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
             allow,
             version,
         };
-        match self.hands.ask(order).await {
+        match self.order(order).await {
             Ok(Reply::Enclosed { group }) => Ok(group),
             Ok(Reply::Refused { detail } | Reply::Gone { detail }) => {
                 Err(Answer::Refused { why: detail })
@@ -282,6 +312,23 @@ impl<L: Lessor, H: Hands> Desk<L, H> {
             }),
         }
     }
+}
+
+// Before anything is leased for it; the privileged half looks again.
+fn under_none(caller: Caller) -> Result<(), Answer> {
+    let text = ProcessFolder::open(caller.pid).and_then(|folder| folder.cgroup());
+    let unit = text.ok().and_then(|text| membership(&text).unit);
+    match unit.filter(|unit| unit.starts_with(SCOPE_PREFIX)) {
+        None => Ok(()),
+        Some(unit) => Err(Answer::Refused {
+            why: format!("it runs under a lease already, in {unit}"),
+        }),
+    }
+}
+
+// As the server's rule for models is at its widest; the longest is what a book of many askings has room for.
+fn is_model(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn knows(policy: &Policy, lease: &Lease, tenant: &str) -> bool {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use super::lessor::Lessor;
 use super::{Answer, Ask, LONGEST_LINE};
 use crate::act::Hands;
 use crate::clock::boottime_ms;
-use crate::process::procfs::start_time;
+use crate::process::procfs::ProcessFolder;
 
 /// Callers at a time, and of one user.
 const CALLERS: usize = 64;
@@ -119,12 +120,13 @@ where
             continue;
         };
         let uid = peer.uid();
-        let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
         match room.enter(uid, boottime_ms()) {
             Ok(seat) => {
                 let desk = Arc::clone(&desk);
+                // At once: later the number may be another's.
+                let caller = caller(peer);
                 tokio::spawn(async move {
-                    if let Err(error) = serve(stream, &desk, uid, pid).await {
+                    if let Err(error) = serve(stream, &desk, caller).await {
                         tracing::debug!(%error, caller.uid = uid, "exec socket");
                     }
                     drop(seat);
@@ -132,7 +134,7 @@ where
             }
             Err(why) => {
                 let why = why.to_owned();
-                tokio::spawn(async move { say(stream, &Answer::Away { why }).await });
+                tokio::spawn(async move { say(stream, &Answer::Busy { why }).await });
             }
         }
     }
@@ -149,26 +151,31 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+// Who connected, if it is that process still and has not changed its user since.
+fn caller(peer: UCred) -> Option<Caller> {
+    let pid = u32::try_from(peer.pid()?).ok()?;
+    let process = ProcessFolder::open(pid).ok()?;
+    let caller = Caller {
+        pid,
+        start_time: process.start_time().ok()?,
+        uid: peer.uid(),
+    };
+    (process.ids().ok()?.uids.effective == caller.uid).then_some(caller)
+}
+
 async fn serve<L: Lessor, H: Hands>(
     mut stream: UnixStream,
     desk: &Desk<L, H>,
-    uid: u32,
-    pid: Option<u32>,
+    caller: Option<Caller>,
 ) -> io::Result<()> {
     let mut line = Vec::new();
     let mut read = BufReader::new(&mut stream).take(LONGEST_LINE);
     timeout(SAY, read.read_until(b'\n', &mut line)).await??;
     let refused = |why: String| Answer::Refused { why };
-    let caller = pid.and_then(|pid| Some((pid, start_time(pid).ok()?)));
     let answer = match (caller, serde_json::from_slice::<Ask>(&line)) {
         (None, _) => refused("the kernel does not say who asks".to_owned()),
         (_, Err(error)) => refused(format!("not an asking: {error}")),
-        (Some((pid, start_time)), Ok(ask)) => {
-            let caller = Caller {
-                pid,
-                start_time,
-                uid,
-            };
+        (Some(caller), Ok(ask)) => {
             let name = format!("{:032x}", rand::rng().random::<u128>());
             desk.answer(caller, ask, &name).await
         }

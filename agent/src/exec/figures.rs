@@ -35,7 +35,7 @@ impl Figures {
             Answer::Go { .. } => granted,
             Answer::Denied { .. } => denied,
             Answer::Refused { .. } => refused,
-            Answer::Away { .. } => away,
+            Answer::Busy { .. } | Answer::Away { .. } => away,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gpuquota_proto::agent_v1::TakeLease;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,7 @@ use super::book::{Book, Entry};
 use super::figures::Figures;
 use super::lessor::{Lease, Lessor, NoLease};
 use crate::clock::boottime_ms;
+use crate::process::group::GroupId;
 
 /// How often groups are looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -48,7 +50,11 @@ pub async fn keep<L: Lessor>(
             // Where nobody has a lease nothing is looked for.
             _ = ticks.tick(), if !book.is_empty() => {}
         }
-        let lives = |group: &str| root.as_deref().is_none_or(|root| populated(root, group));
+        let lives = |entry: &Entry| match (root.as_deref(), &entry.group) {
+            (Some(root), Some(group)) => is_same(root, group, entry) && populated(root, group),
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
         look(&book, lessor.as_ref(), &mut due, &lives).await;
         figures.hold(book.len());
     }
@@ -58,7 +64,7 @@ async fn look<L: Lessor>(
     book: &Book,
     lessor: &L,
     due: &mut BTreeMap<String, Due>,
-    lives: &(dyn Fn(&str) -> bool + Sync),
+    lives: &(dyn Fn(&Entry) -> bool + Sync),
 ) {
     let entries = book.entries();
     due.retain(|ask, _| entries.iter().any(|(known, _)| known == ask));
@@ -67,7 +73,7 @@ async fn look<L: Lessor>(
             continue;
         }
         let now = boottime_ms();
-        let runs = entry.group.as_deref().is_some_and(lives);
+        let runs = lives(&entry);
         if !runs && entry.group.is_some() {
             book.ended(&ask);
             due.remove(&ask);
@@ -106,7 +112,7 @@ async fn renew<L: Lessor>(lessor: &L, lease: u64, due: &mut Due) -> u64 {
             );
             u64::MAX
         }
-        Err(NoLease::Away(why)) => {
+        Err(NoLease::Away(why) | NoLease::Barred(why)) => {
             tracing::debug!(lease, why, "a lease is not renewed yet");
             AGAIN_MS
         }
@@ -126,16 +132,21 @@ async fn release<L: Lessor>(book: &Book, lessor: &L, ask: &str, lease: u64) -> u
             book.forget(ask);
             0
         }
-        Err(NoLease::Away(why)) => {
+        Err(NoLease::Away(why) | NoLease::Barred(why)) => {
             tracing::debug!(lease, why, "a lease is not given back yet");
             AGAIN_MS
         }
     }
 }
 
-// Whether it was given is not known: asking for the same again tells, and then it can be given back.
+// Whether it was given is not known: it is asked for by its name, and then it can be given back. Nothing is leased by that: whoever asked
+// with a token that does not count would have it leased without one.
 async fn settle<L: Lessor>(book: &Book, lessor: &L, ask: &str, entry: &Entry) -> u64 {
-    match lessor.take(entry.asked.wire(ask, None)).await {
+    let again = TakeLease {
+        only_if_taken: true,
+        ..entry.asked.wire(ask, None)
+    };
+    match lessor.take(again).await {
         Ok(lease) => {
             book.taken(ask, lease.number, 0);
             0
@@ -144,11 +155,19 @@ async fn settle<L: Lessor>(book: &Book, lessor: &L, ask: &str, entry: &Entry) ->
             book.forget(ask);
             0
         }
-        Err(NoLease::Away(why)) => {
+        Err(NoLease::Away(why) | NoLease::Barred(why)) => {
             tracing::debug!(why, "what became of an asking for a lease is not known yet");
             AGAIN_MS
         }
     }
+}
+
+// Whether the group is the one in which it began: a unit that is started anew has another of the same path.
+fn is_same(root: &Path, group: &str, entry: &Entry) -> bool {
+    let now = GroupId::of_folder(root, group);
+    entry
+        .folder
+        .is_none_or(|began| now.is_none_or(|now| now == began))
 }
 
 /// Whether somebody lives in the group or below it (`cgroup.events`, Documentation/admin-guide/cgroup-v2.rst). What cannot be

@@ -35,9 +35,12 @@ pub enum NoLease {
     /// The ledger says no. Nothing is leased.
     #[error("{0}")]
     Denied(String),
-    /// The caller's token, or what it asks for, does not count. Nothing is leased.
+    /// What is asked for does not count. Nothing is leased.
     #[error("{0}")]
     Refused(String),
+    /// The caller's token does not count, or this node is let in by nobody for now. Nothing is leased for this call.
+    #[error("{0}")]
+    Barred(String),
     /// Nobody answers, or not in a way that is understood: it may be leased or not.
     #[error("{0}")]
     Away(String),
@@ -106,8 +109,9 @@ impl ByServer {
 fn of_status(status: Status) -> NoLease {
     let text = status.message().to_owned();
     match status.code() {
-        Code::PermissionDenied | Code::InvalidArgument => NoLease::Refused(text),
-        Code::Unimplemented => NoLease::Refused(
+        Code::InvalidArgument => NoLease::Refused(text),
+        Code::PermissionDenied => NoLease::Barred(text),
+        Code::Unimplemented => NoLease::Barred(
             "this server is older than `gpuquota-agent exec`: upgrade it".to_owned(),
         ),
         code => NoLease::Away(format!("{}: {text}", code.description())),

@@ -78,6 +78,11 @@ pub enum Answer {
         /// Why, with what to do.
         why: String,
     },
+    /// Too many ask at the moment; soon there is room again.
+    Busy {
+        /// Who.
+        why: String,
+    },
     /// Nobody can say now: the server, the privileged half or the driver does not answer.
     Away {
         /// Who, with what to do.

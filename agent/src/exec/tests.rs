@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Answer;
 use super::book::Book;
 use super::lessor::NoLease;
+use super::{Answer, Ask};
 use crate::enforce::protocol::Order;
 use crate::policy::Version;
 
@@ -20,6 +20,7 @@ fn why(answer: &Answer) -> (&'static str, &str) {
         Answer::Go { .. } => ("go", ""),
         Answer::Denied { why } => ("denied", why),
         Answer::Refused { why } => ("refused", why),
+        Answer::Busy { why } => ("busy", why),
         Answer::Away { why } => ("away", why),
     }
 }
@@ -52,10 +53,7 @@ async fn a_command_starts_with_its_devices_alone_and_its_lease_ends_with_its_las
     assert_eq!((who.pid, *lease), (std::process::id(), 7));
     assert_eq!(allow, &["/dev/nvidia1"]);
     let membership = crate::process::cgroup::membership(format!("0::{GROUP}\n").as_bytes());
-    assert_eq!(
-        site.desk.leased.tenant(&membership).as_deref(),
-        Some("mine")
-    );
+    assert_eq!(site.leased.tenant(&membership).as_deref(), Some("mine"));
     // It runs: the next agent renews. It has ended: it is given back.
     site.populated(true);
     let renewed = |_: &Book| site.server.asked().last().is_some_and(|it| it == "renew 7");
@@ -188,5 +186,59 @@ async fn a_lost_answer_is_asked_for_again_by_its_name_and_given_back() {
     assert_eq!(site.desk.book.len(), 1);
     site.kept_until("it is settled", Book::is_empty).await;
     let name = "take name-of-this-asking for mine";
-    assert_eq!(site.server.asked(), [name, name, "release 7"]);
+    let again = format!("{name} if it was");
+    assert_eq!(site.server.asked(), [name, &again, "release 7"]);
+}
+
+/// Whoever asks with a token that does not count, and lets the answer be lost, has nothing leased by that.
+#[tokio::test]
+async fn what_a_token_may_have_taken_is_asked_for_and_never_taken_anew() {
+    let lost = NoLease::Away("too many wrong tokens".to_owned());
+    let barred = NoLease::Barred("not now".to_owned());
+    let none = NoLease::Denied("nothing was leased for this asking".to_owned());
+    let site = Site::new(Half::default(), &[lost, none], &[]);
+    assert_eq!(why(&site.ask("theirs", Some("x")).await).0, "away");
+    site.kept_until("it is settled", Book::is_empty).await;
+    let name = "take name-of-this-asking for theirs";
+    let asked = [format!("{name} by token"), format!("{name} if it was")];
+    assert_eq!(site.server.asked(), asked);
+    // A node that is let in by nobody for a moment loses nothing that runs.
+    let site = Site::new(Half::default(), &[], &[(7, 3, "mine")]);
+    site.populated(true);
+    assert!(matches!(site.ask("", None).await, Answer::Go { .. }));
+    *site.server.script.lock().unwrap() = vec![barred];
+    let next = site.reopened();
+    let asked = |_: &Book| site.server.asked().last().is_some_and(|it| it == "renew 7");
+    site.kept_in(&next, "a renewal that is refused", asked)
+        .await;
+    assert_eq!(next.entries()[0].1.lease, Some(7));
+}
+
+#[tokio::test]
+async fn a_unit_that_is_started_anew_does_not_live_under_the_lease_of_before() {
+    let site = Site::new(Half::default(), &[], &[(7, 3, "mine")]);
+    site.populated(true);
+    assert!(matches!(site.ask("", None).await, Answer::Go { .. }));
+    let folder = site.dir.path().join(site::GROUP.trim_start_matches('/'));
+    fs::rename(&folder, site.dir.path().join("gone")).unwrap();
+    site.populated(true);
+    site.kept_until("the old lease is given back", Book::is_empty)
+        .await;
+    assert_eq!(site.server.asked().last().unwrap(), "release 7");
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_again_is_not_asked_for() {
+    let site = Site::new(Half::default(), &[], &[(7, 3, "mine")]);
+    let long = Ask {
+        tenant: None,
+        gpus: 1,
+        model: Some("m".repeat(60_000)),
+        cpu_cores: None,
+        memory_bytes: None,
+        token: Some("x".to_owned()),
+    };
+    let answer = site.asks(long).await;
+    assert_eq!(why(&answer).0, "refused");
+    assert!(site.server.asked().is_empty() && text_of(site.dir.path()).is_empty());
 }

@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::workload::JobFolder;
 
 /// Processes, and groups, that are looked at in one group, at most.
@@ -13,7 +15,8 @@ const MOST: usize = 4096;
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// One life of a cgroup. Another group that is later made under the same path has another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GroupId {
     device: u64,
     inode: u64,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::attribute::AttributionConfig;
@@ -12,7 +12,7 @@ use crate::enforce::cgroup_root;
 use crate::enforce::client::Enforcer;
 use crate::exec::book::Book;
 use crate::exec::config::ExecConfig;
-use crate::exec::desk::{Desk, POLICY};
+use crate::exec::desk::{Desk, ORDERS, POLICY};
 use crate::exec::figures::Figures;
 use crate::exec::lessor::ByServer;
 use crate::exec::{door, keeper};
@@ -61,14 +61,15 @@ impl Leasing<'_> {
             lessor,
             hands: Enforcer::new(self.enforcer),
             book,
-            leased: self.leased,
             dialogue: self.dialogue,
             seen: self.seen,
             observer: Mutex::new(None),
             attribution: self.attribution,
             state: self.state.to_owned(),
             proc_root: self.proc_root,
+            groups: cgroup_root(),
             boot_id: self.boot_id.to_owned(),
+            orders: Semaphore::new(ORDERS),
             figures: self.figures,
             patience: POLICY,
         };

@@ -78,6 +78,9 @@ impl Leasing for LeaseService {
         };
         // What it would deny is not written: whoever asks in a loop fills no journal.
         if state.operation(&op, now).is_none() {
+            if asked.only_if_taken {
+                return Ok(denied("nothing was leased for this asking".to_owned()));
+            }
             if self.taken(state, node) >= self.most as usize {
                 return Ok(denied(format!(
                     "node {node} has taken as many leases as it may at a time ({}, `agents.leases_per_node` of the server)",

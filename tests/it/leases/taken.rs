@@ -118,6 +118,14 @@ async fn a_node_takes_its_own_devices_once_for_each_asking_and_gives_back_what_i
     assert_eq!(lease["state"], "active", "{lease}");
     assert_eq!(lease["labels"]["gpuquota/taken-by-node"], "n1", "{lease}");
     assert_eq!(lease["labels"]["gpuquota/taken-for-uid"], "1000", "{lease}");
+    // Who only asks what became of an asking is told, and takes nothing.
+    let only = |number| TakeLease {
+        only_if_taken: true,
+        ..ask(number, "a", 1)
+    };
+    let told = granted(n1.take(&server, only(1)).await);
+    assert_eq!(told.lease, first.lease);
+    assert!(why(n1.take(&server, only(7)).await).contains("nothing was leased"));
     // The same name for something else.
     let other = n1.take(&server, ask(1, "a", 2)).await;
     assert_eq!(other.unwrap_err().code(), Code::InvalidArgument);

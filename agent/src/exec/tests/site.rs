@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex as Plain};
 use std::time::Duration;
 
 use gpuquota_proto::agent_v1 as wire;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::book::Book;
-use super::super::desk::{Caller, Desk};
+use super::super::desk::{Caller, Desk, ORDERS};
 use super::super::keeper::keep;
 use super::super::lessor::{Lease, Lessor, NoLease};
 use super::super::{Answer, Ask};
@@ -61,7 +61,13 @@ impl Lessor for Server {
         } else {
             " by token"
         };
-        self.answer(format!("take {} for {}{token}", asked.ask, asked.tenant))
+        let again = if asked.only_if_taken {
+            " if it was"
+        } else {
+            ""
+        };
+        let (ask, tenant) = (asked.ask, asked.tenant);
+        self.answer(format!("take {ask} for {tenant}{token}{again}"))
     }
     async fn renew(&self, lease: u64) -> Result<Lease, NoLease> {
         self.answer(format!("renew {lease}"))
@@ -104,6 +110,7 @@ pub(super) struct Site {
     pub(super) server: Arc<Server>,
     pub(super) half: Half,
     pub(super) desk: Desk<Server, Half>,
+    pub(super) leased: Arc<Leased>,
     pub(super) stop: CancellationToken,
 }
 
@@ -157,14 +164,15 @@ impl Site {
             lessor: Arc::clone(&server),
             hands: half.clone(),
             book: Arc::new(Book::open(dir.path(), "boot", Arc::clone(&leased))),
-            leased,
             dialogue,
             seen,
             observer: Mutex::new(None),
             attribution: toml::from_str(&rules).unwrap(),
             state: dir.path().to_owned(),
             proc_root: PathBuf::from("/proc"),
+            groups: Some(dir.path().to_owned()),
             boot_id: "boot".to_owned(),
+            orders: Semaphore::new(ORDERS),
             figures: Arc::default(),
             patience: Duration::from_millis(200),
         };
@@ -173,17 +181,12 @@ impl Site {
             server,
             half,
             desk,
+            leased,
             stop: CancellationToken::new(),
         }
     }
 
     pub(super) async fn ask(&self, tenant: &str, token: Option<&str>) -> Answer {
-        let pid = std::process::id();
-        let caller = Caller {
-            pid,
-            start_time: start_time(pid).unwrap(),
-            uid: rustix::process::getuid().as_raw(),
-        };
         let ask = Ask {
             tenant: Some(tenant.to_owned()).filter(|it| !it.is_empty()),
             gpus: 1,
@@ -191,6 +194,16 @@ impl Site {
             cpu_cores: None,
             memory_bytes: None,
             token: token.map(ToOwned::to_owned),
+        };
+        self.asks(ask).await
+    }
+
+    pub(super) async fn asks(&self, ask: Ask) -> Answer {
+        let pid = std::process::id();
+        let caller = Caller {
+            pid,
+            start_time: start_time(pid).unwrap(),
+            uid: rustix::process::getuid().as_raw(),
         };
         self.desk.answer(caller, ask, "name-of-this-asking").await
     }
