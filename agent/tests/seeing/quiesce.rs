@@ -61,12 +61,18 @@ fn rule_13_all_of_the_driver_is_closed_in_two_seconds_and_comes_back() {
     let text = done(&node, &["quiesce", "--reason", "driver 560"]);
     assert_eq!(users_of(&node.library()), [] as [u32; 0]);
     assert!(took_ms(&text) < 2000, "{text}");
-    let text = agent.wait_for(&[
-        QUIESCED,
-        "gpuquota_gpus{state=\"unknown\"} 4",
-        "gpuquota_up 0",
-    ]);
-    assert!(!text.contains(holds), "not shown as fresh");
+    let text = agent.wait_for(&[QUIESCED]);
+    for row in ["gpuquota_up 0", "gpuquota_gpus{state=\"unknown\"} 4"] {
+        assert!(text.lines().any(|line| line == row), "{row}\n{text}");
+    }
+    assert_eq!(
+        text.matches(",state=\"unknown\"} 1").count(),
+        4,
+        "each is named: {text}"
+    );
+    for fresh in [holds, "gpuquota_device_info"] {
+        assert!(!text.contains(fresh), "{fresh} is not shown as fresh");
+    }
     assert_eq!(
         users_of(&node.library()),
         [] as [u32; 0],
