@@ -42,6 +42,53 @@ fn alerts_are_rules_about_metrics_that_the_programs_have() {
     assert!(asked >= 9, "{asked} metrics");
 }
 
+/// Minutes 0 to 10 of five nodes: `lost` has a GPU that hangs from minute 2 and one that nobody could name; `away` has GPUs that are
+/// passed through or excluded, and one that is lost for a moment; `quiet` is quiesced, and `broken` has another library than driver.
+const NODES: &str = r#"
+evaluation_interval: 15s
+tests:
+- interval: 15s
+  input_series:
+  - {series: 'gpuquota_gpu_state{job="a", instance="lost", uuid="GPU-1", pci_bus_id="00000000:1A:00.0", state="ok"}', values: '1x7 stale'}
+  - {series: 'gpuquota_gpu_state{job="a", instance="lost", uuid="GPU-1", pci_bus_id="00000000:1A:00.0", state="hung"}', values: '_x8 1x32'}
+  - {series: 'gpuquota_gpu_state{job="a", instance="lost", uuid="", pci_bus_id="", state="lost"}', values: '1x40'}
+  - {series: 'gpuquota_nvml_state{job="a", instance="lost", state="quiesced"}', values: '0x40'}
+  - {series: 'gpuquota_gpu_state{job="a", instance="away", uuid="", pci_bus_id="00000000:2B:00.0", state="passthrough"}', values: '1x40'}
+  - {series: 'gpuquota_gpu_state{job="a", instance="away", uuid="GPU-2", pci_bus_id="00000000:3C:00.0", state="excluded"}', values: '1x40'}
+  - {series: 'gpuquota_gpu_state{job="a", instance="away", uuid="GPU-3", pci_bus_id="00000000:4D:00.0", state="lost"}', values: '_x10 1x2 stale'}
+  - {series: 'gpuquota_gpu_state{job="a", instance="quiet", uuid="GPU-4", pci_bus_id="00000000:1A:00.0", state="unknown"}', values: '1x40'}
+  - {series: 'gpuquota_nvml_state{job="a", instance="quiet", state="quiesced"}', values: '1x40'}
+  - {series: 'gpuquota_gpu_state{job="a", instance="broken", uuid="GPU-5", pci_bus_id="00000000:1A:00.0", state="unknown"}', values: '_x20 1x20'}
+  - {series: 'gpuquota_nvml_state{job="a", instance="broken", state="quiesced"}', values: '0x40'}
+  alert_rule_test:
+  - {alertname: GpuquotaGpuNotOk, eval_time: 45s, exp_alerts: []}
+  - alertname: GpuquotaGpuNotOk
+    eval_time: 2m45s
+    exp_alerts:
+    - exp_labels: {job: a, instance: lost, state: lost}
+      exp_annotations: {summary: GPU without a name of lost is lost}
+  - alertname: GpuquotaGpuNotOk
+    eval_time: 10m
+    exp_alerts:
+    - exp_labels: {job: a, instance: lost, state: lost}
+      exp_annotations: {summary: GPU without a name of lost is lost}
+    - exp_labels: {job: a, instance: lost, uuid: GPU-1, pci_bus_id: "00000000:1A:00.0", state: hung}
+      exp_annotations: {summary: GPU GPU-1 of lost is hung}
+    - exp_labels: {job: a, instance: broken, uuid: GPU-5, pci_bus_id: "00000000:1A:00.0", state: unknown}
+      exp_annotations: {summary: GPU GPU-5 of broken is unknown}
+"#;
+
+#[test]
+fn an_alert_names_each_gpu_that_does_not_answer_and_none_that_is_away_on_purpose() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = root().join("deploy/prometheus/gpuquota.rules.yml");
+    let tests = folder.path().join("nodes.yml");
+    let text = format!("rule_files: [{:?}]\n{NODES}", rules.display().to_string());
+    std::fs::write(&tests, text).unwrap();
+    let mut promtool = Command::new("promtool");
+    succeed(promtool.args(["test", "rules"]).arg(&tests));
+}
+
 #[test]
 fn manifests_and_compose_files_refer_to_what_they_define() {
     let Some(python) = Python::found("manifests and compose files") else {
