@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use gpuquota_tests::program::succeed;
+use gpuquota_tests::program::{program, succeed};
 use gpuquota_tests::python::Python;
 use gpuquota_tests::repository::{root, sources};
 use serde_json::json;
@@ -87,6 +87,40 @@ fn an_alert_names_each_gpu_that_does_not_answer_and_none_that_is_away_on_purpose
     std::fs::write(&tests, text).unwrap();
     let mut promtool = Command::new("promtool");
     succeed(promtool.args(["test", "rules"]).arg(&tests));
+}
+
+#[test]
+fn manual_pages_have_every_command_and_every_exit_status_of_its_own() {
+    for (part, own) in [
+        ("agent", &["devices", "doctor", "exec"][..]),
+        ("server", &[]),
+    ] {
+        let name = format!("gpuquota-{part}");
+        let help = succeed(Command::new(program(&name)).arg("--help"));
+        let listed = help.split("Commands:\n").nth(1).unwrap();
+        let listed = listed.split("\n\n").next().unwrap();
+        let commands = listed.lines().filter(|line| line.starts_with("  "));
+        let mut commands: Vec<_> = commands
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|command| *command != "help")
+            .collect();
+        assert!(commands.len() > 9, "{help}");
+        let page = root().join(format!("deploy/deb/{part}/{name}.1"));
+        let page = std::fs::read_to_string(page).unwrap().replace('\\', "");
+        let bold = |text: &str, word: &str| {
+            let mut words = text
+                .lines()
+                .filter(|line| line.starts_with(".B"))
+                .flat_map(|line| line.split([' ', ',', '"']));
+            words.any(|other| other == word)
+        };
+        commands.retain(|command| !bold(&page, command));
+        assert_eq!(commands, [""; 0], "{name} does not explain them");
+        let ends = page.split(".SH EXIT STATUS").nth(1).unwrap_or_default();
+        for command in own {
+            assert!(bold(ends, command), "how does `{command}` end?");
+        }
+    }
 }
 
 #[test]
