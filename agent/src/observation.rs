@@ -124,6 +124,14 @@ impl Device {
         self.facts.as_ref().and_then(|facts| facts.numa_node)
     }
 
+    /// PCI bus id, as NVML writes it, of its GPU.
+    #[must_use]
+    pub fn pci_bus_id(&self) -> Option<&str> {
+        let shown = self.readout.as_ref().map(|readout| &readout.pci_bus_id);
+        let known = || self.facts.as_ref().map(|facts| &facts.pci_bus_id);
+        shown.or_else(known).map(String::as_str)
+    }
+
     /// Whose the processes here are, and whose the VM is.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         let processes = self.processes.iter().map(|process| &process.owner);

@@ -19,7 +19,6 @@ use crate::clock::{boottime_ms, unix_s};
 use crate::config::Config;
 use crate::control::quiet::Quiet;
 use crate::control::server::{Order, listen};
-use crate::control::{Answer, Request};
 use crate::enforce::cgroup_root;
 use crate::enforce::client::Enforcer;
 use crate::events::ledger::Now;
@@ -35,11 +34,13 @@ use crate::metrics::snapshot::{Board, Pass, Ways};
 use crate::notify::Manager;
 use crate::observation::Observation;
 use crate::openers::keeper::{EVERY_MS, Keeper};
+use crate::state::gpus::GpuKeeper;
 use crate::state::{StateError, StateFolder};
 use crate::uplink::outbox::Good;
 
 mod granted;
 mod leasing;
+mod orders;
 mod telling;
 
 use granted::ask_kubelet;
@@ -56,8 +57,6 @@ const UPLINK_DEADLINE: Duration = Duration::from_secs(4);
 const STEP_DEADLINE: Duration = Duration::from_secs(3);
 /// Users of a directory service that answers are known before the first look.
 const NAMES_DEADLINE: Duration = Duration::from_secs(5);
-/// Within this all that holds the driver open has ended, or is stuck in it.
-const QUIESCE_DEADLINE: Duration = Duration::from_millis(1900);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -190,6 +189,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         telling,
         manager: Manager::default(),
         quiet: None,
+        gpus: GpuKeeper::new(state.path(), &boot_id),
         state: state.path().to_owned(),
         boot_id,
         seen,
@@ -232,6 +232,7 @@ struct Watch {
     manager: Manager,
     /// While the driver is to be left alone.
     quiet: Option<Quiet>,
+    gpus: GpuKeeper,
     state: PathBuf,
     boot_id: String,
     /// Readings for whoever acts by them.
@@ -270,65 +271,6 @@ impl Watch {
         }
     }
 
-    async fn obey(&mut self, order: Order) {
-        let begun = Instant::now();
-        // Whoever asked was told by now that nothing happens.
-        let Some((request, answer)) = order.take() else {
-            tracing::warn!("an order that came too late is not obeyed");
-            return;
-        };
-        let mut warning = None;
-        let open = match request {
-            Request::Quiesce { for_ms, reason } => {
-                let quiet = Quiet::begin(self.boot_id.clone(), for_ms, reason, boottime_ms());
-                if let Err(error) = quiet.save(&self.state) {
-                    tracing::error!(%error, "that the driver is left alone is not kept over a restart of the agent");
-                    warning = Some(format!(
-                        "an agent that restarts meanwhile opens the driver, for the order cannot be kept in {}: {error}",
-                        self.state.display()
-                    ));
-                }
-                self.quiesce(quiet).await
-            }
-            Request::Resume => {
-                self.resume();
-                Vec::new()
-            }
-        };
-        let told = Answer {
-            done: open.is_empty(),
-            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            open,
-            warning,
-            error: None,
-        };
-        // Whoever asked may have gone; it is done all the same.
-        let _ = answer.send(told);
-    }
-
-    /// Ends all that holds the driver open; returns what does not end.
-    async fn quiesce(&mut self, quiet: Quiet) -> Vec<u32> {
-        let text = quiet.text(boottime_ms(), unix_s());
-        let open = self.sampler.quiesce(text.clone(), QUIESCE_DEADLINE).await;
-        tracing::warn!(
-            quiesced = text,
-            ?open,
-            "the driver is left alone on request; holders stay as they were last seen"
-        );
-        self.quiet = Some(quiet);
-        open
-    }
-
-    fn resume(&mut self) {
-        if self.quiet.take().is_some() {
-            tracing::info!("the driver is read again");
-        }
-        if let Err(error) = Quiet::clear(&self.state) {
-            tracing::error!(%error, "the file `quiesced` in the state directory cannot be removed: a restart of the agent would obey it again");
-        }
-        self.sampler.resume();
-    }
-
     async fn pass(&mut self) {
         let over = |quiet: &Quiet| boottime_ms() >= quiet.until_boottime_ms;
         if self.quiet.as_ref().is_some_and(over) {
@@ -360,6 +302,8 @@ impl Watch {
             .openers
             .mind(&mut observation, &mut self.observer, now)
             .await;
+        let unnamed = self.sampler.unnamed();
+        self.gpus.mind(&observation, !unnamed.is_empty());
         if let Some(telling) = &mut self.telling {
             let unidentified = self.sampler.stats().unidentified;
             telling.tell(&observation, unidentified, self.good);
@@ -375,6 +319,7 @@ impl Watch {
             good_at_boottime_ms: self.good.map(|good| good.at_boottime_ms),
             ended_boottime_ms: boottime_ms(),
             sampler: self.sampler.stats(),
+            unnamed: self.sampler.unnamed().to_vec(),
             trouble,
             open_nodes,
             unresolved: self.observer.unresolved(),

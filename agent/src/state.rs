@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 mod files;
+pub mod gpus;
 
 pub use files::{
     FolderError, enter_folder, make_folder, open_own, read_own, write_for_this_boot, write_whole,

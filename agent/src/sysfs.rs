@@ -34,9 +34,26 @@ impl PciBus {
 
     /// PCI bus ids, as NVML writes them, of NVIDIA's GPUs that are bound to vfio: virtual machines have them, or may.
     pub fn passthrough(&self) -> impl Iterator<Item = String> {
+        self.gpus(|driver| driver.ends_with("vfio_pci"))
+    }
+
+    /// PCI bus ids, as NVML writes them, of the GPUs that NVIDIA's driver has, in the order of the bus.
+    pub fn held(&self) -> impl Iterator<Item = String> {
+        let mut held: Vec<_> = self.gpus(|driver| driver == "nvidia").collect();
+        held.sort_unstable();
+        held.into_iter()
+    }
+
+    /// NVIDIA's GPUs by the name of their driver, `-` written as `_`. No virtual functions: those are vGPUs.
+    fn gpus(&self, bound_to: impl Fn(&str) -> bool) -> impl Iterator<Item = String> {
         let entries = fs::read_dir(&self.devices).into_iter().flatten().flatten();
         entries
-            .filter(|entry| is_nvidia_gpu(&entry.path()) && is_given_away(&entry.path()))
+            .filter(move |entry| {
+                let device = entry.path();
+                is_nvidia_gpu(&device)
+                    && driver(&device).is_some_and(|driver| bound_to(&driver))
+                    && !device.join("physfn").exists()
+            })
             .filter_map(|entry| nvml_bus_id(entry.file_name().to_str()?))
     }
 }
@@ -50,12 +67,11 @@ fn is_nvidia_gpu(device: &Path) -> bool {
     starts("vendor", "0x10de") && starts("class", "0x03")
 }
 
-/// Bound to vfio-pci or to a vendor's variant of it, and no virtual function: those are vGPUs.
-fn is_given_away(device: &Path) -> bool {
-    let driver = fs::read_link(device.join("driver")).ok();
-    let name = driver.as_deref().and_then(Path::file_name);
-    let name = name.map(|name| name.to_string_lossy().replace('-', "_"));
-    name.is_some_and(|name| name.ends_with("vfio_pci")) && !device.join("physfn").exists()
+/// vfio-pci and its vendors' variants are spelt in both ways.
+fn driver(device: &Path) -> Option<String> {
+    let driver = fs::read_link(device.join("driver")).ok()?;
+    let name = driver.file_name()?.to_string_lossy();
+    Some(name.replace('-', "_"))
 }
 
 /// `0000:9a:00.0` as NVML writes it.
@@ -81,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gpus_that_vfio_has_are_given_away_and_virtual_functions_are_not() {
+    fn gpus_are_given_away_or_the_drivers_and_virtual_functions_are_neither() {
         let root = tempfile::tempdir().unwrap();
         let devices = root.path().join("bus/pci/devices");
         let device = |name: &str, vendor: &str, class: &str, driver: &str| {
@@ -108,9 +124,14 @@ mod tests {
         device("0000:1a:00.0", "0x1002\n", "0x030000\n", "vfio-pci");
         device("0000:1b:00.4", "0x10de\n", "0x030200\n", "vfio-pci");
         fs::create_dir(devices.join("0000:1b:00.4/physfn")).unwrap();
+        device("0000:18:00.4", "0x10de\n", "0x030200\n", "nvidia");
+        fs::create_dir(devices.join("0000:18:00.4/physfn")).unwrap();
+        device("0000:0a:00.0", "0x10de\n", "0x030000\n", "nvidia");
         let mut found: Vec<_> = PciBus::new(root.path()).passthrough().collect();
         found.sort_unstable();
         assert_eq!(found, ["00000000:9A:00.0", "00000001:01:00.0"]);
+        let held: Vec<_> = PciBus::new(root.path()).held().collect();
+        assert_eq!(held, ["00000000:0A:00.0", "00000000:18:00.0"]);
     }
 
     #[test]

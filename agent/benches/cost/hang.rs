@@ -17,13 +17,17 @@ const SCRAPES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A temperature that another GPU has only after the hang began, degrees Celsius.
 const CHANGED: u32 = 93;
+/// Which one hangs.
+const HANGS: &str = "3";
 
 /// A table of how each stands it.
 pub(crate) fn compare(scenario: &Scenario) -> Result<(), Failure> {
+    let hangs = scenario.gpus.get(scenario.gpu_index(HANGS)?);
+    let hangs = hangs.ok_or("no such GPU")?.uuid.as_str();
     println!("8 full GPUs, one hangs");
     println!(
         "  {:18}{:>22}{:>22}{:>24}{:>10}",
-        "", "answers within 1 s", "another GPU is fresh", "GPUs with temperature", "marked"
+        "", "answers within 1 s", "another GPU is fresh", "GPUs with temperature", "is named"
     );
     for program in PROGRAMS {
         let mut site = Site::new(scenario.clone(), Places::Few)?;
@@ -42,7 +46,7 @@ pub(crate) fn compare(scenario: &Scenario) -> Result<(), Failure> {
         }
         file::edit(&site.scenario, |scenario| {
             let fault = Fault {
-                gpu: Some("3".to_owned()),
+                gpu: Some(HANGS.to_owned()),
                 ..Fault::new("*", Action::Hang)
             };
             scenario.add_fault(fault)
@@ -67,9 +71,10 @@ pub(crate) fn compare(scenario: &Scenario) -> Result<(), Failure> {
         };
         let fresh = temperatures(&last).any(|row| value(row) == Some(f64::from(CHANGED)));
         let own = scrape(running.address, "/metrics", PATIENCE).unwrap_or_default();
+        // A count says that one hangs, and not which.
         let marked = own
             .lines()
-            .any(|row| row.contains("hung") && value(row) == Some(1.0));
+            .any(|row| row.contains("hung") && row.contains(hangs) && value(row) == Some(1.0));
         let yes = |is: bool| if is { "yes" } else { "no" };
         println!(
             "  {:18}{:>22}{:>22}{:>24}{:>10}",

@@ -7,7 +7,7 @@
 //! - `dense`: the same with 16 processes on each of 56 instances.
 //! - `others`: CPU, PSS and scrapes of the agent, all-smi and nvitop-exporter, one after the other on the same scenario.
 //! - `hang`: every call on one of 8 GPUs hangs while each of them runs: are scrapes answered in a second, is what changes on another GPU
-//!   seen, is the GPU that hangs still shown with a temperature, and is it marked?
+//!   seen, is the GPU that hangs still shown with a temperature, and does a row name it as hung?
 //! - `storm`: the agent's CPU while the node forks programs that use no GPU, as fast as it can, beside that of a quiet node.
 //!
 //! all-smi and nvitop-exporter are found in PATH, or where GPUQUOTA_ALL_SMI and GPUQUOTA_NVITOP_EXPORTER say

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::ProcessRow;
+use super::document::ProcessRow;
 use crate::observation::Owner;
 use crate::openers::keeper::{OpenNode, Opened};
 use crate::openers::scan::Missed;

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use super::Row;
+use super::Look;
+use super::document::Row;
 use crate::gpu::reading::{Licence, NvmlState};
-use crate::observation::{Device, Observation, Owner};
+use crate::observation::{Device, Owner};
 use crate::report::wire::health_text;
 
-pub(super) fn print(observation: &Observation, unidentified: u32) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+pub(super) fn print(look: &Look, out: &mut dyn Write) -> io::Result<()> {
+    let observation = &look.observation;
     let (what, detail) = describe(&observation.nvml);
     let driver = observation.driver_version.as_deref().unwrap_or("unknown");
     writeln!(out, "NVML {what}, driver {driver}{detail}")?;
@@ -35,10 +36,17 @@ pub(super) fn print(observation: &Observation, unidentified: u32) -> io::Result<
             holders(device),
         ]);
     }
+    let none = String::new;
+    for gpu in &look.missing {
+        let name = gpu.uuid.as_ref().or(gpu.pci_bus_id.as_ref());
+        let name = name.map_or("GPU unknown", String::as_str).to_owned();
+        let state = health_text(gpu.health).to_owned();
+        let unknown = || "?".to_owned();
+        rows.push([name, none(), none(), unknown(), state, unknown()]);
+    }
     for gpu in &observation.hidden {
         let name = gpu.uuid.as_ref().unwrap_or(&gpu.pci_bus_id).clone();
         let state = gpu.why.as_str().to_owned();
-        let none = String::new;
         rows.push([name, none(), none(), "?".to_owned(), state, none()]);
     }
     let mut widths = [0; 6];
@@ -54,12 +62,6 @@ pub(super) fn print(observation: &Observation, unidentified: u32) -> io::Result<
             .map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
         writeln!(out, "{}", line.trim_end())?;
-    }
-    if unidentified > 0 {
-        writeln!(
-            out,
-            "{unidentified} more cannot be named: lost or hung since before this look"
-        )?;
     }
     Ok(())
 }

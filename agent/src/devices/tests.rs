@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::gpu::reading::{GpuFacts, Health, Memory, Why};
-use crate::observation::{Figure, Owner, Source, Vgpu};
+use crate::gpu::reading::{GpuFacts, Health, HiddenGpu, Licence, Memory, ProcessKind, Why};
+use crate::observation::{AttributedProcess, Device, DeviceKey, Figure, Owner, Source, Vgpu};
 
 fn device(model: &str) -> Device {
     Device {
@@ -131,12 +131,38 @@ fn the_json_has_every_field_and_unknown_is_null() {
         row(json!({"uuid": "v-1", "kind": "vgpu", "model": "NVIDIA L40S-8Q", "parent_uuid": "GPU-b",
             "memory_total_bytes": 80, "memory_used_bytes": 10, "memory_used_quality": "measured", "memory_reserved_bytes": 5, "vm": "vm-1", "tenant": "t", "licence": "unlicensed", "licence_expires_at_s": 1_814_356_800, "gi": 3,
             "placement_id": 2, "guest_driver": "550.90.07"})),
+        row(json!({"uuid": "GPU-w", "kind": "gpu", "gpu_model": null, "state": "hung", "processes": null, "pci_bus_id": "00000000:89:00.0"})),
+        row(json!({"kind": "gpu", "gpu_model": null, "state": "lost", "processes": null})),
         row(json!({"uuid": "GPU-x", "kind": "gpu", "gpu_model": null, "state": "excluded", "processes": null, "pci_bus_id": "00000000:9A:00.0"})),
         row(json!({"kind": "gpu", "gpu_model": null, "state": "passthrough", "processes": null, "pci_bus_id": "00000000:AB:00.0"})),
     ]});
+    let gone = |uuid: Option<&str>, pci: Option<&str>, health| Missing {
+        uuid: uuid.map(str::to_owned),
+        pci_bus_id: pci.map(str::to_owned),
+        health,
+    };
+    let look = Look {
+        observation,
+        missing: vec![
+            gone(Some("GPU-w"), Some("00000000:89:00.0"), Health::Hung),
+            gone(None, None, Health::Lost),
+        ],
+        open_nodes: Opened::default(),
+    };
+    assert_eq!(serde_json::to_value(document(&look)).unwrap(), expected);
+    let mut text = Vec::new();
+    table::print(&look, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = text.lines().map(words).collect();
     assert_eq!(
-        serde_json::to_value(document(&observation, &Opened::default())).unwrap(),
-        expected
+        lines[lines.len() - 4..],
+        [
+            "GPU-w ? hung ?",
+            "GPU unknown ? lost ?",
+            "GPU-x ? excluded",
+            "00000000:AB:00.0 ? passthrough"
+        ]
     );
     assert_eq!(
         (
@@ -157,8 +183,10 @@ fn without_nvml_the_reason_is_there() {
         devices: BTreeMap::new(),
     };
     let expected = json!({"driver": null, "devices": [], "error": {"state": "absent", "detail": "no such file"}});
-    assert_eq!(
-        serde_json::to_value(document(&observation, &Opened::default())).unwrap(),
-        expected
-    );
+    let look = Look {
+        observation,
+        missing: Vec::new(),
+        open_nodes: Opened::default(),
+    };
+    assert_eq!(serde_json::to_value(document(&look)).unwrap(), expected);
 }

@@ -24,6 +24,7 @@ pub mod reading;
 mod renewal;
 mod roster;
 pub mod sampler;
+pub mod unnamed;
 pub mod upgrade;
 mod usage;
 pub mod worker;

@@ -13,6 +13,8 @@ const LOOK_EVERY_MS: u64 = 60_000;
 pub(super) struct Places {
     bus: PciBus,
     passthrough: Vec<HiddenGpu>,
+    /// PCI bus ids of the GPUs that the driver has.
+    held: Vec<String>,
     looked_at_ms: Option<u64>,
 }
 
@@ -21,6 +23,7 @@ impl Places {
         Self {
             bus,
             passthrough: Vec::new(),
+            held: Vec::new(),
             looked_at_ms: None,
         }
     }
@@ -38,8 +41,21 @@ impl Places {
         if self.looked_at_ms.is_none_or(due) {
             self.looked_at_ms = Some(now_boottime_ms);
             self.passthrough = self.bus.passthrough().map(hidden).collect();
+            self.held = self.bus.held().collect();
         }
         reading.hidden.extend_from_slice(&self.passthrough);
+    }
+
+    /// PCI bus ids of the GPUs that the driver has and this reading does not show.
+    pub(super) fn silent(&self, reading: &Reading) -> Vec<String> {
+        let shown = |pci: &&String| {
+            let gpus = reading.gpus.iter().map(|gpu| &gpu.pci_bus_id);
+            let hidden = reading.hidden.iter().map(|gpu| &gpu.pci_bus_id);
+            gpus.chain(hidden)
+                .any(|shown| shown.eq_ignore_ascii_case(pci))
+        };
+        let held = self.held.iter();
+        held.filter(|pci| !shown(pci)).cloned().collect()
     }
 }
 

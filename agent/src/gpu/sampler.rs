@@ -20,6 +20,7 @@ use super::quarantine::Quarantine;
 use super::reading::{Health, NvmlState, Reading};
 use super::renewal::Renewal;
 use super::roster::Roster;
+use super::unnamed::{Unnamed, unnamed};
 
 mod config;
 mod workers;
@@ -54,6 +55,7 @@ pub struct Sampler {
     /// Samples have the figures that few ask for.
     more: bool,
     stats: SamplerStats,
+    unnamed: Vec<Unnamed>,
 }
 
 impl Sampler {
@@ -76,6 +78,7 @@ impl Sampler {
             announce: false,
             more: false,
             stats: SamplerStats::default(),
+            unnamed: Vec::new(),
             places: Places::new(config.bus.clone()),
             config,
         }
@@ -90,6 +93,12 @@ impl Sampler {
             library_outdated: self.renewal.outdated(),
             ..self.stats
         }
+    }
+
+    /// GPUs that the last reading found and could not name.
+    #[must_use]
+    pub fn unnamed(&self) -> &[Unnamed] {
+        &self.unnamed
     }
 
     /// Process id of the worker that runs now, if one does.
@@ -260,15 +269,14 @@ impl Sampler {
         }
         let quarantined = self.quarantine.targets();
         let (reading, missing) = self.roster.complete(reading, &quarantined);
-        let strangers = quarantined
+        let hung: Vec<_> = quarantined
             .iter()
             .filter(|target| !self.roster.knows(target))
-            .count();
-        let strangers = u32::try_from(strangers).unwrap_or(u32::MAX);
-        self.stats.unidentified = unidentified
-            .saturating_sub(missing)
-            .saturating_add(strangers);
-        self.stats.unidentified_hung = strangers;
+            .collect();
+        let strangers = u32::try_from(hung.len()).unwrap_or(u32::MAX);
+        let lost = unidentified.saturating_sub(missing);
+        self.stats.unidentified = lost.saturating_add(strangers);
+        self.unnamed = unnamed(&hung, lost, self.places.silent(&reading));
         if reading.gpus.iter().any(|gpu| gpu.health == Health::Lost)
             || self.stats.unidentified > strangers
         {

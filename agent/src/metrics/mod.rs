@@ -10,6 +10,7 @@ mod own;
 mod processes;
 mod room;
 pub mod snapshot;
+mod states;
 mod text;
 mod trouble;
 mod unresolved;

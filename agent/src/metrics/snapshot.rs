@@ -9,7 +9,9 @@ use crate::act::{ActFigures, Acts};
 use crate::attribute::{Granted, NamedId};
 use crate::events::sentinel::Shown;
 use crate::exec::figures::{Figures, RESULTS};
+use crate::gpu::reading::NvmlState;
 use crate::gpu::sampler::SamplerStats;
+use crate::gpu::unnamed::Unnamed;
 use crate::observation::Observation;
 use crate::openers::keeper::Opened;
 use crate::uplink::dialogue::{Dialogue, DialogueFigures};
@@ -36,6 +38,8 @@ pub struct Pass {
     pub ended_boottime_ms: u64,
     /// Counters of the worker process.
     pub sampler: SamplerStats,
+    /// GPUs that the newest good reading found and could not name.
+    pub unnamed: Vec<Unnamed>,
     /// What went wrong since the start, and whether anybody listens.
     pub trouble: Shown,
     /// Who has device nodes open, while NVML cannot be asked.
@@ -66,7 +70,7 @@ pub struct View {
     pub granted: Option<Arc<Granted>>,
     /// Age of the newest good reading.
     pub age: Option<Duration>,
-    /// The newest good reading is young enough to be shown as true.
+    /// The newest reading is good, and young enough to be shown as true.
     pub fresh: bool,
     /// The loop is going round.
     pub alive: bool,
@@ -156,13 +160,15 @@ impl Board {
         let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |at: u64| Duration::from_millis(now_boottime_ms.saturating_sub(at));
         let age = pass.good_at_boottime_ms.map(since);
+        let newest = pass.observation.as_deref();
+        let good = newest.is_some_and(|observation| observation.nvml == NvmlState::Ok);
         View {
             granted: granted
                 .as_ref()
                 .filter(|(at, _)| since(*at) <= GRANTED_FRESH)
                 .map(|(_, granted)| Arc::clone(granted)),
             age,
-            fresh: age.is_some_and(|age| age <= self.interval * STALE_INTERVALS),
+            fresh: good && age.is_some_and(|age| age <= self.interval * STALE_INTERVALS),
             alive: pass.observation.is_some()
                 && since(pass.ended_boottime_ms)
                     <= self.interval * STALE_INTERVALS + self.pass_deadline,

@@ -12,6 +12,7 @@ use crate::gpu::reading::{
     GpuFacts, Health, HiddenGpu, Licence, Memory, NvmlState, RemappedRows, Why,
 };
 use crate::gpu::sampler::SamplerStats;
+use crate::gpu::unnamed::Unnamed;
 use crate::observation::{
     AttributedProcess, Device, DeviceKey, Figure, Observation, Owner, Reason, Source, Vgpu,
 };
@@ -119,14 +120,23 @@ fn board_at(observation: Observation, at: u64) -> Board {
         ended_boottime_ms: at,
         sampler: SamplerStats {
             workers_restarted: 2,
-            unidentified: 1,
+            unidentified: 2,
             ..Default::default()
         },
+        unnamed: unnamed(),
         trouble: Shown::default(),
         open_nodes: Arc::default(),
         unresolved: Arc::new([crate::attribute::NamedId::user("ann")].into()),
     });
     board
+}
+
+fn unnamed() -> Vec<Unnamed> {
+    let lost = |pci: Option<&str>| Unnamed {
+        pci_bus_id: pci.map(str::to_owned),
+        health: Health::Lost,
+    };
+    vec![lost(Some("00000000:04:00.0")), lost(None), lost(None)]
 }
 
 fn text(board: &Board, now: u64) -> String {
@@ -148,10 +158,17 @@ fn rows_are_those_of_the_observation() {
         r#"gpuquota_gpus{state="ok"} 2"#,
         r#"gpuquota_mig_generation{uuid="GPU-c"} 3"#,
         r#"gpuquota_gpus{state="hung"} 1"#,
-        r#"gpuquota_gpus{state="lost"} 1"#,
+        r#"gpuquota_gpus{state="lost"} 3"#,
         r#"gpuquota_gpus{state="unknown"} 0"#,
         r#"gpuquota_gpus{state="excluded"} 1"#,
         r#"gpuquota_gpus{state="passthrough"} 1"#,
+        r#"gpuquota_gpu_state{uuid="GPU-a",pci_bus_id="",state="ok"} 1"#,
+        r#"gpuquota_gpu_state{uuid="GPU-b",pci_bus_id="",state="hung"} 1"#,
+        r#"gpuquota_gpu_state{uuid="GPU-c",pci_bus_id="00000000:03:00.0",state="ok"} 1"#,
+        r#"gpuquota_gpu_state{uuid="",pci_bus_id="00000000:04:00.0",state="lost"} 1"#,
+        r#"gpuquota_gpu_state{uuid="",pci_bus_id="",state="lost"} 1"#,
+        r#"gpuquota_gpu_state{uuid="",pci_bus_id="00000000:01:00.0",state="excluded"} 1"#,
+        r#"gpuquota_gpu_state{uuid="",pci_bus_id="00000000:02:00.0",state="passthrough"} 1"#,
         r#"gpuquota_gpu_info{uuid="GPU-c",pci_bus_id="00000000:03:00.0",serial="165",vbios="",part_number="",numa="1",nvlink=""} 1"#,
         r#"gpuquota_gpu_persistence{uuid="GPU-c"} 0"#,
         r#"gpuquota_gpu_remapped_rows{uuid="GPU-c",error="uncorrectable"} 2"#,
@@ -286,6 +303,8 @@ fn rule_03_nothing_stale_is_shown() {
         r#"gpuquota_gpus{state="ok"} 0"#,
         r#"gpuquota_gpus{state="hung"} 1"#,
         r#"gpuquota_gpus{state="unknown"} 2"#,
+        r#"gpuquota_gpu_state{uuid="GPU-b",pci_bus_id="",state="hung"} 1"#,
+        r#"gpuquota_gpu_state{uuid="GPU-c",pci_bus_id="00000000:03:00.0",state="unknown"} 1"#,
     ] {
         assert!(stale.lines().any(|line| line == row), "{row}\n{stale}");
     }
@@ -294,6 +313,29 @@ fn rule_03_nothing_stale_is_shown() {
     assert!(
         none.contains("gpuquota_up 0") && !none.contains("collect_age") && !none.contains("gpus")
     );
+}
+
+/// At once, however young the last good reading is.
+#[test]
+fn rule_03_a_reading_that_failed_is_not_up_and_says_which_gpus_are_unknown() {
+    let mut seen = observation();
+    seen.nvml = NvmlState::Quiesced("driver 560".into());
+    for device in seen.devices.values_mut() {
+        device.health = Health::Unknown;
+    }
+    let text = text(&board(seen), 5001);
+    for row in [
+        "gpuquota_up 0",
+        "gpuquota_collect_age_seconds 0.001",
+        r#"gpuquota_nvml_state{state="quiesced"} 1"#,
+        r#"gpuquota_gpus{state="unknown"} 3"#,
+        r#"gpuquota_gpu_state{uuid="GPU-a",pci_bus_id="",state="unknown"} 1"#,
+    ] {
+        assert!(text.lines().any(|line| line == row), "{row}\n{text}");
+    }
+    for family in ["device_info", "mig_generation", "gpu_info", "gpu_doubt"] {
+        assert!(!text.contains(&format!("gpuquota_{family}")), "{text}");
+    }
 }
 
 #[test]

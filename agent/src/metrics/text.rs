@@ -1,20 +1,20 @@
 //! All rows of `/metrics`, from what the loop left. Pure but for the agent's own process facts.
 //!
-//! Unknown is absent, never 0. What depends on a reading is left out when the newest good one is too old, and row by
-//! row for a device that does not answer.
+//! Unknown is absent, never 0. What depends on a reading is left out when the newest one is not good or too old, and row by
+//! row for a device that does not answer; what state a GPU is in is always told.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use gpuquota_proto::exposition::{Families, Format, Misnamed, truth};
 
-use crate::gpu::reading::{Health, NvmlState, Why};
+use crate::gpu::reading::{Health, NvmlState};
 use crate::observation::{Device, DeviceKey, Figure, Observation, unattributed_bytes};
-use crate::report::wire::{health_text, nvml_text};
+use crate::report::wire::nvml_text;
 
 use super::snapshot::View;
 use super::{
-    enforcement, gpus, machine, nodes, own, processes, trouble, unresolved, uplink, vgpus,
+    enforcement, gpus, machine, nodes, own, processes, states, trouble, unresolved, uplink, vgpus,
 };
 
 const NVML_STATES: [&str; 7] = [
@@ -102,7 +102,7 @@ fn about_nvml(families: &mut Families, view: &View, observation: &Observation) {
     if !overdue {
         about_its_state(families, view, observation);
     }
-    about_gpus(families, view, observation, overdue);
+    states::add(families, view, observation, overdue);
 }
 
 fn about_its_state(families: &mut Families, view: &View, observation: &Observation) {
@@ -129,41 +129,6 @@ fn about_its_state(families: &mut Families, view: &View, observation: &Observati
             "Newest NVML return code that is a fault, 0 when the last reading had none.",
         )
         .value(f64::from(view.pass.sampler.last_return_code));
-}
-
-fn about_gpus(families: &mut Families, view: &View, observation: &Observation, overdue: bool) {
-    let health_of = |gpu: &Device| match gpu.health {
-        Health::Ok if overdue => Health::Unknown,
-        health => health,
-    };
-    let gpus: Vec<&Device> = observation
-        .devices
-        .iter()
-        .filter(|(key, _)| matches!(key, DeviceKey::Gpu(_)))
-        .map(|(_, device)| device)
-        .collect();
-    // Without an answer from NVML, no GPU seen is not the same as no GPU there.
-    if observation.nvml != NvmlState::Ok && gpus.is_empty() {
-        return;
-    }
-    let mut rows = families.gauge("gpuquota_gpus", "GPUs of this node by state.");
-    for health in [Health::Ok, Health::Lost, Health::Hung, Health::Unknown] {
-        let mut count = gpus.iter().filter(|gpu| health_of(gpu) == health).count() as f64;
-        let sampler = &view.pass.sampler;
-        let nameless = match health {
-            Health::Hung => sampler.unidentified_hung,
-            Health::Lost => sampler
-                .unidentified
-                .saturating_sub(sampler.unidentified_hung),
-            Health::Ok | Health::Unknown => 0,
-        };
-        count += f64::from(nameless);
-        rows.row(&[("state", health_text(health))], count);
-    }
-    for why in [Why::Excluded, Why::Passthrough] {
-        let count = observation.hidden.iter().filter(|gpu| gpu.why == why);
-        rows.row(&[("state", why.as_str())], count.count() as f64);
-    }
 }
 
 fn about_devices(families: &mut Families, observation: &Observation) {

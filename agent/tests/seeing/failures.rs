@@ -211,6 +211,8 @@ async fn fault_b_a_gpu_lost_before_the_start_is_counted() {
     let mut sampler = node.sampler();
     assert_eq!(reading(&mut sampler).await.gpus.len(), 3);
     assert_eq!(sampler.stats().unidentified, 1);
+    let unnamed: Vec<_> = sampler.unnamed().iter().map(|gpu| gpu.health).collect();
+    assert_eq!(unnamed, [Health::Lost]);
     node.edit(|scenario| scenario.set_lost("0", false));
     sample_until(&mut sampler, |collected| {
         state_of(collected, 3) == Some(Health::Ok)
@@ -384,6 +386,8 @@ async fn rule_20_on_the_broken_node_the_healthy_gpus_are_read() {
     // Neither the lost one nor the one that hangs ever told its name.
     assert_eq!(healths(&seen), [Health::Ok; 6]);
     assert_eq!(sampler.stats().unidentified, 2);
+    let unnamed: Vec<_> = sampler.unnamed().iter().map(|gpu| gpu.health).collect();
+    assert_eq!(unnamed, [Health::Hung, Health::Lost]);
     assert_eq!(pids(&seen.gpus[5]), [held]);
     let ill = seen.gpus.iter().find(|gpu| gpu.index == 3).unwrap();
     assert_eq!(

@@ -46,7 +46,11 @@ fn fault_a_rule_02_three_hang_at_the_start_and_three_later_and_two_stay_fresh() 
     for gpu in ["0", "2", "4"] {
         node.fault("*", Some(gpu), Action::Hang);
     }
-    counted(&agent, 2, 6);
+    let text = counted(&agent, 2, 6);
+    let of_a_name = |line: &&str| {
+        line.starts_with("gpuquota_gpu_state{uuid=\"GPU-") && line.ends_with("state=\"hung\"} 1")
+    };
+    assert_eq!(text.lines().filter(of_a_name).count(), 3, "{text}");
     let pid = node.run_on("7", None);
     node.register(pid, "late");
     agent.wait_for(&[

@@ -17,6 +17,7 @@ mod leaf;
 mod logins;
 mod look;
 mod mig;
+mod missing;
 mod namespaces;
 mod node;
 mod placement;

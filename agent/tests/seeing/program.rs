@@ -15,7 +15,8 @@ pub(crate) fn agent(node: &Node) -> Command {
     node.agent()
 }
 
-fn devices(node: &Node, more: &[&str]) -> (Option<i32>, String) {
+/// How the command `devices` ends, and what it prints.
+pub(crate) fn devices(node: &Node, more: &[&str]) -> (Option<i32>, String) {
     let library = node.library();
     let output: Output = agent(node)
         .arg("devices")

@@ -96,6 +96,21 @@ fn rule_13_all_of_the_driver_is_closed_in_two_seconds_and_comes_back() {
     alive(&mut agent);
 }
 
+/// The last good reading is young, and says nothing of now.
+#[test]
+fn rule_03_rule_13_the_first_scrape_that_says_quiesced_shows_nothing_as_fresh() {
+    let node = Node::new("h100x4");
+    let agent = node.run_agent_with("", &["--interval", "30s"]);
+    agent.wait_for(&["gpuquota_up 1"]);
+    done(&node, &["quiesce"]);
+    let text = agent.wait_for(&[QUIESCED]);
+    let rows = |wanted: &str| text.lines().filter(|row| row.contains(wanted)).count();
+    assert_eq!(rows("gpuquota_up 0"), 1, "{text}");
+    assert_eq!(rows("gpuquota_device_info{"), 0, "{text}");
+    assert_eq!(rows("gpuquota_gpu_state{uuid=\"GPU-"), 4, "{text}");
+    assert_eq!(rows(",state=\"unknown\"} 1"), 4, "{text}");
+}
+
 /// The pass is stuck in a call that hangs, and a probe in another; whoever wants the driver closed does not wait for them.
 #[test]
 fn rule_13_a_hang_does_not_keep_the_driver_open() {

@@ -47,7 +47,7 @@ impl Node {
         self.run_agent_with(config, &[])
     }
 
-    /// The same with more arguments.
+    /// The same with more arguments; `--interval` among them is taken as it is.
     pub(crate) fn run_agent_with(&self, config: &str, more: &[&str]) -> Running {
         self.start_agent(self.agent(), config, more)
     }
@@ -57,8 +57,14 @@ impl Node {
         let dir = self.agent_dir();
         let text = format!("call_deadline = \"400ms\"\n{config}\n{REGISTERED}");
         fs::write(dir.join("agent.toml"), text).unwrap();
+        let often: &[&str] = if more.contains(&"--interval") {
+            &[]
+        } else {
+            &["--interval", "100ms"]
+        };
         let mut child = by
-            .args(["run", "--standalone", "--interval", "100ms"])
+            .args(["run", "--standalone"])
+            .args(often)
             .args(["--metrics", "127.0.0.1:0", "--dir"])
             .arg(&dir)
             .arg("--nvml-library")

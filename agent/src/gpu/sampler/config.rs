@@ -85,6 +85,4 @@ pub struct SamplerStats {
     pub quarantined: usize,
     /// GPUs that are there but cannot be named, because they were lost or hung before the agent ever read them.
     pub unidentified: u32,
-    /// Those of them that are in quarantine because they hung.
-    pub unidentified_hung: u32,
 }
