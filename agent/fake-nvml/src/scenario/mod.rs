@@ -4,6 +4,8 @@
 //! inventing a number.
 
 mod check;
+#[cfg(test)]
+mod documented;
 mod gpu;
 mod nvlink;
 mod vgpu;
