@@ -119,6 +119,9 @@ struct AddProcess {
     kind: KindName,
     #[arg(long)]
     sm_percent: Option<u32>,
+    /// Tensor cores, as GPM tells it from Hopper on.
+    #[arg(long)]
+    tensor_percent: Option<u32>,
     /// List it although no such process lives.
     #[arg(long)]
     phantom: bool,
@@ -274,6 +277,7 @@ fn process_of(request: &AddProcess) -> Process {
             KindName::Mps => Kind::Mps,
         },
         sm_percent: request.sm_percent,
+        tensor_percent: request.tensor_percent,
         phantom: request.phantom,
         ..Process::new(&request.gpu.gpu, request.pid)
     }

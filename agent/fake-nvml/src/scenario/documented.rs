@@ -146,6 +146,7 @@ fn process() -> Process {
         memory_mib: Some(1),
         kind: Kind::Mps,
         sm_percent: Some(1),
+        tensor_percent: Some(1),
         memory_percent: Some(1),
         sample_age_ms: 1,
         phantom: true,
