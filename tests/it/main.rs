@@ -16,6 +16,7 @@ mod case_table;
 mod checker;
 mod crowd;
 mod cut_off;
+mod dashboard;
 mod deploy_files;
 mod dialect_common;
 mod dialect_document;

@@ -4,11 +4,10 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use gpuquota_tests::node::{Node, Place};
-use gpuquota_tests::program::{Running, free_port};
+use gpuquota_tests::prometheus::Prometheus;
 use gpuquota_tests::quota::{GPU, purchase, quota};
 use gpuquota_tests::server::Server;
 use gpuquota_tests::wait::{SOON, until};
-use serde_json::Value;
 
 fn lint(what: &str, text: &str) {
     let mut promtool = Command::new("promtool");
@@ -77,48 +76,14 @@ async fn a_real_prometheus_scrapes_both_and_answers() {
         .await
         .expect_done();
     let node = Node::start(&server, "n1", "h100x4").await;
-    let config = server.home().join("prometheus.yml");
     let targets = format!("'{}', '{}'", server.metrics, node.metrics);
-    let text = format!(
-        "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\nscrape_configs:\n- job_name: gpuquota\n  static_configs:\n  - targets: [{targets}]\n"
+    let prometheus = Prometheus::start(
+        server.home(),
+        &format!("- job_name: gpuquota\n  static_configs:\n  - targets: [{targets}]\n"),
     );
-    std::fs::write(&config, text).unwrap();
-    let address = format!("127.0.0.1:{}", free_port());
-    let mut command = Command::new("prometheus");
-    command.arg(format!("--config.file={}", config.display()));
-    command.arg(format!(
-        "--storage.tsdb.path={}",
-        server.home().join("tsdb").display()
-    ));
-    command.arg(format!("--web.listen-address={address}"));
-    let _prometheus = Running::start("prometheus", &mut command);
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let ask = async |query: &str| -> Result<Vec<(Value, String)>, String> {
-        let query = query
-            .replace('{', "%7B")
-            .replace('}', "%7D")
-            .replace('"', "%22")
-            .replace(' ', "%20");
-        let url = format!("http://{address}/api/v1/query?query={query}");
-        let answer = client.get(url).send().await.map_err(|e| e.to_string())?;
-        let answer: Value = answer.json().await.map_err(|e| e.to_string())?;
-        let rows = answer["data"]["result"]
-            .as_array()
-            .cloned()
-            .ok_or_else(|| answer.to_string())?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                (
-                    row["metric"].clone(),
-                    row["value"][1].as_str().unwrap_or("").to_owned(),
-                )
-            })
-            .collect())
-    };
     let becomes = async |query: &str, expected: &str| {
         until(&format!("{query} is {expected}"), SOON, async || {
-            let rows = ask(query).await?;
+            let rows = prometheus.ask(query).await?;
             match rows.as_slice() {
                 [(_, value)] if value == expected => Ok(()),
                 [] if expected.is_empty() => Ok(()),
@@ -132,7 +97,8 @@ async fn a_real_prometheus_scrapes_both_and_answers() {
     let held = node.workload("a", Place::Gpu("0"));
     becomes("gpuquota_quota_used{tenant=\"a\"}", "1").await;
     becomes("gpuquota_tenant_devices", "1").await;
-    let rows = ask("gpuquota_quota_limit{tenant=\"a\"}").await.unwrap();
+    let rows = prometheus.ask("gpuquota_quota_limit{tenant=\"a\"}").await;
+    let rows = rows.unwrap();
     let labels = &rows[0].0;
     for (label, value) in [
         ("region", "default"),

@@ -4,6 +4,7 @@
 as all scripts here.
 """
 
+import calendar
 import json
 import os
 import subprocess
@@ -66,10 +67,52 @@ def pynvml_instances(handle):
         }
 
 
+def pynvml_licence(vgpu):
+    """State as the agent calls it, and the end in seconds since 1970."""
+    try:
+        told = pynvml.nvmlVgpuInstanceGetLicenseInfo(vgpu)
+    except pynvml.NVMLError_DriverNotLoaded:
+        return "unknown", None
+    unlicensed = (
+        pynvml.NVML_GRID_LICENSE_STATE_UNLICENSED_UNRESTRICTED,
+        pynvml.NVML_GRID_LICENSE_STATE_UNLICENSED_RESTRICTED,
+        pynvml.NVML_GRID_LICENSE_STATE_UNLICENSED,
+    )
+    state = "licensed" if told.isLicensed else "unlicensed" if told.currentState in unlicensed else "unknown"
+    end = told.licenseExpiry
+    # NVML_GRID_LICENSE_EXPIRY_VALID, which in pynvml is a tuple by mistake.
+    if end.status != 2:
+        return state, None
+    return state, calendar.timegm((end.year, end.month, end.day, end.hour, end.min, end.sec))
+
+
+def pynvml_vgpus(handle):
+    try:
+        vgpus = pynvml.nvmlDeviceGetActiveVgpus(handle)
+    except pynvml.NVMLError_NotSupported:
+        return
+    for vgpu in vgpus:
+        kind = pynvml.nvmlVgpuInstanceGetType(vgpu)
+        licence, expires = pynvml_licence(vgpu)
+        yield {
+            "uuid": text(pynvml.nvmlVgpuInstanceGetUUID(vgpu)),
+            "type": text(pynvml.nvmlVgpuTypeGetName(kind)),
+            "vm": text(pynvml.nvmlVgpuInstanceGetVmID(vgpu)[0]),
+            "licence": licence,
+            "licence_expires_at_s": expires,
+            "guest_driver": text(pynvml.nvmlVgpuInstanceGetVmDriverVersion(vgpu)),
+            "total": pynvml.nvmlVgpuTypeGetFramebufferSize(kind),
+            "used": pynvml.nvmlVgpuInstanceGetFbUsage(vgpu),
+        }
+
+
 def pynvml_gpus():
     pynvml.nvmlInit()
     for index in range(pynvml.nvmlDeviceGetCount()):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        except pynvml.NVMLError_GpuIsLost:
+            continue
         try:
             mig = pynvml.nvmlDeviceGetMigMode(handle)[0] == 1
         except pynvml.NVMLError_NotSupported:
@@ -81,6 +124,7 @@ def pynvml_gpus():
             "memory": pynvml_memory(handle),
             "processes": pynvml_processes(handle),
             "instances": list(pynvml_instances(handle)) if mig else [],
+            "vgpus": list(pynvml_vgpus(handle)),
         }
 
 
@@ -106,6 +150,9 @@ def nvitop_device(device):
 
 def nvitop_gpus():
     for device in nvitop.Device.all():
+        # A lost GPU.
+        if device.uuid() == nvitop.NA:
+            continue
         instances = [
             nvitop_device(one) | {"gi": one.gpu_instance_id(), "ci": one.compute_instance_id()}
             for one in device.mig_devices()

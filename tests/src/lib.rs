@@ -20,6 +20,7 @@ pub mod pair;
 pub mod portal;
 pub mod postgres;
 pub mod program;
+pub mod prometheus;
 pub mod python;
 pub mod quota;
 pub mod raw;

@@ -1,6 +1,9 @@
 //! What a person or a test does to a scenario: start a process, break a GPU, cut it into instances.
 
+mod set;
 mod vgpu;
+
+pub use set::{GpuSettings, NodeSettings};
 
 use crate::model::MODELS;
 use crate::scenario::{Event, Fault, Gpu, Process, Scenario, ScenarioError};

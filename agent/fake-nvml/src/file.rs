@@ -10,23 +10,21 @@ use std::path::{Path, PathBuf};
 use crate::clock;
 use crate::scenario::{Scenario, ScenarioError};
 
+/// What is wrong with a file. The text tells the whole of it, so there is no source besides to print a second time.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
-    #[error("{path}: {source}")]
-    Scenario {
-        path: PathBuf,
-        source: ScenarioError,
-    },
+    #[error("{path}: {why}")]
+    Io { path: PathBuf, why: io::Error },
+    #[error("{path}: {why}")]
+    Scenario { path: PathBuf, why: ScenarioError },
 }
 
 /// Reads and checks a scenario file.
 pub fn read(path: &Path) -> Result<Scenario, FileError> {
     let text = fs::read_to_string(path).map_err(at(path))?;
-    Scenario::parse(&text).map_err(|source| FileError::Scenario {
+    Scenario::parse(&text).map_err(|why| FileError::Scenario {
         path: path.to_owned(),
-        source,
+        why,
     })
 }
 
@@ -45,9 +43,9 @@ pub fn edit<R>(
     let mut scenario = read(path)?;
     let result = change(&mut scenario)
         .and_then(|result| scenario.settle().map(|()| result))
-        .map_err(|source| FileError::Scenario {
+        .map_err(|why| FileError::Scenario {
             path: path.to_owned(),
-            source,
+            why,
         })?;
     replace(path, &scenario)?;
     Ok(result)
@@ -66,9 +64,9 @@ fn turn(path: &Path) -> Result<File, FileError> {
 }
 
 fn replace(path: &Path, scenario: &Scenario) -> Result<(), FileError> {
-    let text = scenario.render().map_err(|source| FileError::Scenario {
+    let text = scenario.render().map_err(|why| FileError::Scenario {
         path: path.to_owned(),
-        source,
+        why,
     })?;
     let new = beside(path, "new");
     let mut file = File::create(&new).map_err(at(&new))?;
@@ -88,7 +86,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
-    move |source| FileError::Io { path, source }
+    move |why| FileError::Io { path, why }
 }
 
 #[cfg(test)]

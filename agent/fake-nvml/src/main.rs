@@ -1,5 +1,6 @@
 //! `gpuquota-fake-nvml`: makes and changes scenarios while programs are looking at them.
 
+mod set_command;
 mod show;
 mod vgpu_command;
 
@@ -25,7 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a ready-made node: a100-mig, l40s-vgpu, broken-node, or MODELxCOUNT with a model of h100, a100, l40s, l4, t4.
+    /// Write a ready-made node: a100-mig, l40s-vgpu, broken-node, or MODELxCOUNT with a model of h100, a100, l40s, l4, t4, a30, h200, b200,
+    /// rtxpro6000.
     New {
         #[arg(long)]
         preset: String,
@@ -71,6 +73,8 @@ enum Command {
         #[arg(long, requires = "gi")]
         ci: Option<u32>,
     },
+    /// Change what the driver or a GPU says of itself.
+    Set(set_command::Set),
     /// Start and stop virtual machines with vGPUs, and change their licences.
     #[command(subcommand)]
     Vgpu(vgpu_command::VgpuCommand),
@@ -115,6 +119,9 @@ struct AddProcess {
     kind: KindName,
     #[arg(long)]
     sm_percent: Option<u32>,
+    /// Tensor cores, as GPM tells it from Hopper on.
+    #[arg(long)]
+    tensor_percent: Option<u32>,
     /// List it although no such process lives.
     #[arg(long)]
     phantom: bool,
@@ -236,6 +243,7 @@ fn run(arguments: Arguments) -> Result<()> {
             gi,
             ci,
         } => edit(&|scenario| scenario.push_event(gpu, Some(*code), gi.zip(*ci))),
+        Command::Set(set) => set_command::run(set, &edit),
         Command::Vgpu(command) => {
             vgpu_command::run(command, &|change| Ok(file::edit(&path()?, change)?))
         }
@@ -269,6 +277,7 @@ fn process_of(request: &AddProcess) -> Process {
             KindName::Mps => Kind::Mps,
         },
         sm_percent: request.sm_percent,
+        tensor_percent: request.tensor_percent,
         phantom: request.phantom,
         ..Process::new(&request.gpu.gpu, request.pid)
     }

@@ -47,10 +47,11 @@ pub fn build(name: &str, seed: &str) -> Result<Scenario, String> {
 }
 
 fn node(model: &Model, seed: &str, count: u32) -> Scenario {
+    let driver = model.driver();
     Scenario {
-        driver_version: "550.90.07".to_owned(),
-        nvml_version: "12.550.90.07".to_owned(),
-        cuda_version: 12_040,
+        driver_version: driver.version.to_owned(),
+        nvml_version: format!("12.{}", driver.version),
+        cuda_version: driver.cuda,
         init_return: 0,
         call_cost_us: 0,
         process_element_bytes: 24,
@@ -136,6 +137,16 @@ mod tests {
             let path = format!("{}/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
             let example = crate::file::read(std::path::Path::new(&path)).unwrap();
             assert_eq!(example, build(name, name).unwrap(), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_presets_lies_beside_the_example_files() {
+        let folder = format!("{}/scenarios", env!("CARGO_MANIFEST_DIR"));
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let preset = name.strip_suffix(".toml");
+            assert!(preset.is_some_and(|of| NAMES.contains(&of)), "{name}");
         }
     }
 

@@ -21,6 +21,9 @@ pub(crate) enum VgpuCommand {
         /// Framebuffer of a type that the GPU's model does not have.
         #[arg(long)]
         memory_mib: Option<u64>,
+        /// The GPU instance that it is on, where the GPU is cut; absent: on the whole GPU.
+        #[arg(long)]
+        gi: Option<u32>,
         #[command(flatten)]
         licence: LicenceState,
     },
@@ -81,9 +84,11 @@ pub(crate) fn run(
             type_name,
             vm,
             memory_mib,
+            gi,
             licence,
         } => {
             let uuid = scenario.add_vgpu(gpu, type_name, vm, *memory_mib)?;
+            scenario.vgpu_mut(&uuid)?.gi = *gi;
             scenario.license_vgpu(&uuid, licence.licence.licence(), licence.expires)?;
             Ok(uuid)
         }

@@ -23,6 +23,7 @@ mod node;
 mod placement;
 mod program;
 mod published;
+mod published_hard;
 mod quiesce;
 mod readings;
 mod running;

@@ -13,46 +13,51 @@ use serde_json::Value;
 use crate::node::Node;
 use crate::skip::skipped;
 
-const VARIABLE: &str = "GPUQUOTA_TEST_PYTHON";
+pub(crate) const VARIABLE: &str = "GPUQUOTA_TEST_PYTHON";
 const MIB: u64 = 1 << 20;
 
 /// pid, bytes used, GPU instance, compute instance.
-type Holder = (u64, Option<u64>, Option<u64>, Option<u64>);
+pub(crate) type Holder = (u64, Option<u64>, Option<u64>, Option<u64>);
 
 #[derive(Clone, Debug, PartialEq)]
-struct Device {
-    uuid: String,
-    place: Option<(u64, u64)>,
-    total: Option<u64>,
-    used: Option<u64>,
-    processes: BTreeSet<Holder>,
+pub(crate) struct Device {
+    pub(crate) uuid: String,
+    pub(crate) place: Option<(u64, u64)>,
+    pub(crate) total: Option<u64>,
+    pub(crate) used: Option<u64>,
+    pub(crate) processes: BTreeSet<Holder>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Gpu {
-    name: String,
-    pci: String,
-    whole: Device,
-    instances: Vec<Device>,
+pub(crate) struct Gpu {
+    pub(crate) name: String,
+    pub(crate) pci: String,
+    pub(crate) whole: Device,
+    pub(crate) instances: Vec<Device>,
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap()
 }
 
-/// What the agent says, with the processes of instances on their GPU too, as NVML has it.
-fn by_the_agent(node: &Node) -> (String, Vec<Gpu>) {
+/// `devices --json`.
+pub(crate) fn told_by_the_agent(node: &Node) -> Value {
     let output = node
         .agent()
         .args(["devices", "--json", "--nvml-library"])
         .arg(node.library())
         .output()
         .unwrap();
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What the agent says of GPUs that answer, with the processes of instances on their GPU too, as NVML has it.
+pub(crate) fn by_the_agent(node: &Node) -> (String, Vec<Gpu>) {
+    let told = told_by_the_agent(node);
     let device = |row: &Value| {
         let place = row["gi"].as_u64().zip(row["ci"].as_u64());
         let holder = |process: &Value| {
@@ -69,7 +74,9 @@ fn by_the_agent(node: &Node) -> (String, Vec<Gpu>) {
         }
     };
     let rows = list(&told["devices"]);
-    let gpus = rows.iter().filter(|row| row["kind"] == "gpu");
+    let gpus = rows
+        .iter()
+        .filter(|row| row["kind"] == "gpu" && row["state"] == "ok");
     let mut gpus: Vec<Gpu> = gpus
         .map(|row| {
             let own = |part: &&Value| part["parent_uuid"] == row["uuid"];
@@ -92,7 +99,7 @@ fn by_the_agent(node: &Node) -> (String, Vec<Gpu>) {
 }
 
 /// What a library of Python says, in the form of the script.
-fn by_python(told: &Value) -> Vec<Gpu> {
+pub(crate) fn by_python(told: &Value) -> Vec<Gpu> {
     let device = |row: &Value| Device {
         uuid: text(&row["uuid"]),
         place: row["gi"].as_u64().zip(row["ci"].as_u64()),
@@ -121,7 +128,7 @@ fn by_python(told: &Value) -> Vec<Gpu> {
 }
 
 /// nvitop ends its list of instances at the first empty slot and does not ask for MPS.
-fn as_nvitop_can(gpus: &[Gpu], slots: &Value, mps: u64) -> Vec<Gpu> {
+pub(crate) fn as_nvitop_can(gpus: &[Gpu], slots: &Value, mps: u64) -> Vec<Gpu> {
     let gpus = gpus.iter().zip(list(slots)).map(|(gpu, slots)| {
         let mut gpu = gpu.clone();
         let row = (0..).zip(list(&slots["instances"]));
@@ -136,7 +143,7 @@ fn as_nvitop_can(gpus: &[Gpu], slots: &Value, mps: u64) -> Vec<Gpu> {
 }
 
 /// uuid, name, used and total MiB, processes with MiB: what gpustat has of a GPU.
-type Stat = (
+pub(crate) type Stat = (
     String,
     String,
     Option<u64>,
@@ -144,7 +151,7 @@ type Stat = (
     BTreeSet<(u64, Option<u64>)>,
 );
 
-fn by_gpustat(told: &Value) -> Vec<Stat> {
+pub(crate) fn by_gpustat(told: &Value) -> Vec<Stat> {
     let gpu = |row: &Value| {
         let process = |one: &Value| {
             (
@@ -162,10 +169,14 @@ fn by_gpustat(told: &Value) -> Vec<Stat> {
             processes,
         )
     };
-    list(&told["gpus"]).iter().map(gpu).collect()
+    // A lost GPU has no UUID.
+    let rows = list(&told["gpus"]).iter();
+    rows.filter(|row| row["uuid"].is_string())
+        .map(gpu)
+        .collect()
 }
 
-fn as_gpustat_can(gpus: &[Gpu], mps: u64) -> Vec<Stat> {
+pub(crate) fn as_gpustat_can(gpus: &[Gpu], mps: u64) -> Vec<Stat> {
     let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes / MIB);
     let gpu = |gpu: &Gpu| {
         let own = gpu.whole.processes.iter().filter(|(pid, ..)| *pid != mps);
@@ -178,7 +189,7 @@ fn as_gpustat_can(gpus: &[Gpu], mps: u64) -> Vec<Stat> {
     gpus.iter().map(gpu).collect()
 }
 
-fn ask(interpreter: &Path, node: &Node) -> Value {
+pub(crate) fn ask(interpreter: &Path, node: &Node) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/nvml_programs.py");
     let mut child = Command::new(interpreter)
         .arg(script)

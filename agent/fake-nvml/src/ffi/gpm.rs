@@ -94,6 +94,7 @@ fn activity(device: &Device<'_>, of: String, here: impl Fn(&Process) -> bool) ->
     Activity {
         of,
         sm_percent: sum(|process| process.sm_percent),
+        tensor_percent: sum(|process| process.tensor_percent),
         memory_percent: sum(|process| process.memory_percent),
     }
 }
@@ -107,6 +108,9 @@ fn between(before: &Activity, now: &Activity, metric: u32) -> Answer<f64> {
     match metric {
         sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_GRAPHICS_UTIL
         | sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_SM_UTIL => Ok(middle(|at| at.sm_percent)),
+        sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_ANY_TENSOR_UTIL => {
+            Ok(middle(|at| at.tensor_percent))
+        }
         sys::nvmlGpmMetricId_t_NVML_GPM_METRIC_DRAM_BW_UTIL => Ok(middle(|at| at.memory_percent)),
         _ => Err(Code::NOT_SUPPORTED),
     }

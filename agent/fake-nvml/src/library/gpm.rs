@@ -11,6 +11,7 @@ pub(crate) struct Activity {
     /// GPU, and the instance with its profile: samples of two layouts do not belong together.
     pub(crate) of: String,
     pub(crate) sm_percent: u32,
+    pub(crate) tensor_percent: u32,
     pub(crate) memory_percent: u32,
 }
 

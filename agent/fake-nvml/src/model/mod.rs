@@ -1,11 +1,14 @@
 //! Real GPU models: making an idle GPU of one, and cutting it into MIG instances.
 
 mod fabric;
+mod later;
 mod profile;
 mod table;
 mod vgpu;
 
 use crate::scenario::{Architecture, Clocks, Gpu, Pcie, RemappedRows};
+
+use profile::MOST_SLICES;
 
 pub use fabric::Fabric;
 pub use profile::{GpuProfile, Profile, profiles_of};
@@ -22,17 +25,33 @@ pub struct Model {
     pci_device_id: u32,
     architecture: Architecture,
     compute_capability: [i32; 2],
-    part_number: &'static str,
-    vbios: &'static str,
+    driver: Driver,
+    part_number: Option<&'static str>,
+    vbios: Option<&'static str>,
     power_limit_mw: u32,
-    idle_power_mw: u32,
-    bar1_mib: u64,
+    idle_power_mw: Option<u32>,
+    bar1_mib: Option<u64>,
     fan_percent: Option<u32>,
-    max_clocks: Clocks,
+    max_clocks: Option<Clocks>,
     pcie_generation: u32,
     fabric: Option<Fabric>,
     profiles: &'static [Profile],
     vgpu_types: &'static [VgpuType],
+}
+
+/// A driver that knows a model, with its CUDA version as NVML gives it: 12040 is 12.4.
+#[derive(Debug, Clone, Copy)]
+pub struct Driver {
+    pub version: &'static str,
+    pub cuda: i32,
+}
+
+impl Driver {
+    /// Knows all models here but the Blackwell ones.
+    const R550: Self = Self {
+        version: "550.90.07",
+        cuda: 12_040,
+    };
 }
 
 /// Where eight GPUs of a server usually sit.
@@ -41,6 +60,17 @@ const BUSES: [u32; 8] = [0x18, 0x2a, 0x3a, 0x5d, 0x9a, 0xab, 0xba, 0xdb];
 impl Model {
     pub fn find(key: &str) -> Option<&'static Self> {
         MODELS.iter().find(|model| model.key == key)
+    }
+
+    /// Compute slices of the whole GPU; those of the largest GPU there is where it knows no MIG.
+    fn slices(&self) -> u32 {
+        let slices = self.profiles.iter().map(|profile| profile.slices);
+        slices.max().unwrap_or(MOST_SLICES)
+    }
+
+    /// The driver that a node of these GPUs has.
+    pub fn driver(&self) -> Driver {
+        self.driver
     }
 
     /// The `index`th idle GPU of a node. The same seed and index give the same UUID.
@@ -62,18 +92,18 @@ impl Model {
                 "165{:010}",
                 fingerprint(&format!("{seed}/{index}")) % 10_000_000_000
             )),
-            board_part_number: Some(self.part_number.to_owned()),
-            vbios_version: Some(self.vbios.to_owned()),
+            board_part_number: self.part_number.map(str::to_owned),
+            vbios_version: self.vbios.map(str::to_owned),
             pci_device_id: self.pci_device_id,
             pci_subsystem_id: 0x16c1_10de,
             architecture: Some(self.architecture),
             compute_capability: Some(self.compute_capability),
             numa_node: Some(if index < 4 { 0 } else { 1 }),
             memory_reserved_mib: self.memory_reserved_mib,
-            bar1_total_mib: Some(self.bar1_mib),
+            bar1_total_mib: self.bar1_mib,
             temperature_c: Some(31 + index % 4),
             memory_temperature_c: Some(39 + index % 4),
-            power_mw: Some(self.idle_power_mw + 350 * (index % 5)),
+            power_mw: self.idle_power_mw.map(|idle| idle + 350 * (index % 5)),
             power_limit_mw: Some(self.power_limit_mw),
             nvlink_bandwidth: None,
             guest_licensed: None,
@@ -84,12 +114,12 @@ impl Model {
             utilization_memory: Some(0),
             utilization_encoder: Some(0),
             utilization_decoder: Some(0),
-            clocks_mhz: Some(Clocks {
+            clocks_mhz: self.max_clocks.map(|max| Clocks {
                 graphics: 345,
                 sm: 345,
-                ..self.max_clocks
+                ..max
             }),
-            max_clocks_mhz: Some(self.max_clocks),
+            max_clocks_mhz: self.max_clocks,
             pcie: Some(Pcie {
                 generation: self.pcie_generation,
                 width: 16,
@@ -111,6 +141,7 @@ impl Model {
             } else {
                 Some(false)
             },
+            mig_slots: Some(self.slices()).filter(|slices| *slices < MOST_SLICES),
             ..Gpu::default()
         }
     }

@@ -44,16 +44,17 @@ pub struct GpuProfile {
     pub most: u32,
 }
 
-/// Slices of each GPU.
-const SLICES: u32 = 7;
+/// Slices of the GPUs that have most; those with four are cut by other rules.
+pub(super) const MOST_SLICES: u32 = 7;
 /// Profiles that no model has get ids from here on.
 const FIRST_FOREIGN_ID: u32 = 100;
-/// Profile numbers that NVML knows; those at the end are given to profiles that no model has.
+/// Profile numbers that NVML knows; the last that are free are given to profiles that no model has.
 const NUMBERS: u32 = 17;
 
 /// The profiles of a GPU: those of its model, and those of instances that a scenario gave it besides.
 pub fn profiles_of(gpu: &Gpu) -> Vec<GpuProfile> {
     let model = MODELS.iter().find(|model| model.name == gpu.name);
+    let all = model.map_or(MOST_SLICES, Model::slices);
     let mut profiles: Vec<GpuProfile> = model
         .map(|model| model.profiles)
         .unwrap_or_default()
@@ -80,8 +81,9 @@ pub fn profiles_of(gpu: &Gpu) -> Vec<GpuProfile> {
             .filter(|profile| profile.id >= FIRST_FOREIGN_ID);
         let foreign = u32::try_from(foreign.count()).unwrap_or(u32::MAX);
         let slices = mig.slices().map_or(0, |[instance, _]| instance);
+        let taken = |number: &u32| profiles.iter().any(|profile| profile.number == *number);
         profiles.push(GpuProfile {
-            number: (NUMBERS - 1).saturating_sub(foreign),
+            number: (0..NUMBERS).rfind(|number| !taken(number)).unwrap_or(0),
             id: FIRST_FOREIGN_ID + foreign,
             name: name.to_owned(),
             slices,
@@ -89,7 +91,7 @@ pub fn profiles_of(gpu: &Gpu) -> Vec<GpuProfile> {
             sm_count: mig.sm_count,
             copy_engines: mig.copy_engines,
             decoders: mig.decoders,
-            most: SLICES.checked_div(slices).unwrap_or(0),
+            most: all.checked_div(slices).unwrap_or(0),
         });
     }
     profiles
@@ -115,7 +117,9 @@ impl Model {
             let shared = (compute > 0).then(|| with_room(&instances, of, compute, profile.slices));
             let place = match shared.flatten() {
                 Some(place) => Some(place),
-                None => free_place(&instances, profile).map(|(gi, start)| (gi, 0, start)),
+                None => self
+                    .free_place(&instances, profile)
+                    .map(|(gi, start)| (gi, 0, start)),
             };
             let Some((gi, ci, start)) = place else {
                 return Err(format!(
@@ -180,32 +184,44 @@ fn with_room(instances: &[Mig], of: &str, compute: u32, slices: u32) -> Option<(
     (taken + compute <= slices).then_some((newest.gi, next, start))
 }
 
-/// An id and a place that no instance has.
-fn free_place(instances: &[Mig], profile: &Profile) -> Option<(u32, u32)> {
-    let gi = profile
-        .gis
-        .clone()
-        .find(|gi| !instances.iter().any(|mig| mig.gi == *gi))?;
-    let free = |start: &&u32| {
-        let (start, end) = (**start, **start + profile.size);
-        !instances.iter().any(|mig| {
-            mig.placement
-                .is_some_and(|[other, size]| start < other + size && other < end)
-        })
-    };
-    // Of a GPU instance its first compute instance stands for all.
-    let mut gis: Vec<(u32, u32)> = Vec::new();
-    for mig in instances {
-        if let (Some([slices, _]), false) = (mig.slices(), gis.iter().any(|(gi, _)| *gi == mig.gi))
-        {
-            gis.push((mig.gi, slices));
+impl Model {
+    /// An id and a place that no instance has.
+    fn free_place(&self, instances: &[Mig], profile: &Profile) -> Option<(u32, u32)> {
+        let unused = |gi: &u32| !instances.iter().any(|mig| mig.gi == *gi);
+        let free = |start: u32| {
+            let end = start + profile.size;
+            !instances.iter().any(|mig| {
+                mig.placement
+                    .is_some_and(|[other, size]| start < other + size && other < end)
+            })
+        };
+        let mut places = profile.gis.clone().zip(profile.starts);
+        let place = if self.slices() == MOST_SLICES {
+            let gi = profile.gis.clone().find(unused);
+            gi.zip(profile.starts.iter().copied().find(|start| free(*start)))
+        } else {
+            // Each place has an id of its own.
+            let place = places.find(|(gi, start)| unused(gi) && free(**start));
+            place.map(|(gi, start)| (gi, *start))
+        };
+        // Of a GPU instance its first compute instance stands for all.
+        let mut firsts: Vec<&Mig> = Vec::new();
+        for mig in instances {
+            if !firsts.iter().any(|first| first.gi == mig.gi) {
+                firsts.push(mig);
+            }
         }
+        let taken = firsts.iter().filter_map(|mig| mig.slices());
+        let taken: u32 = taken.map(|[slices, _]| slices).sum();
+        // `+me.all` leaves no media engine to others.
+        let decoders: u32 = firsts.iter().map(|mig| mig.decoders).sum();
+        let most_decoders = self.profiles.iter().map(|profile| profile.decoders).max()?;
+        let alike = instances.iter().filter(|mig| mig.profile == profile.name);
+        let room = u32::try_from(alike.count()).is_ok_and(|alike| alike < profile.most)
+            && taken + profile.slices <= self.slices()
+            && decoders + profile.decoders <= most_decoders;
+        place.filter(|_| room)
     }
-    let taken: u32 = gis.iter().map(|(_, slices)| slices).sum();
-    let start = profile.starts.iter().find(free)?;
-    let alike = instances.iter().filter(|mig| mig.profile == profile.name);
-    let room = u32::try_from(alike.count()).is_ok_and(|alike| alike < profile.most);
-    (room && taken + profile.slices <= SLICES).then_some((gi, *start))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! inventing a number.
 
 mod check;
+#[cfg(test)]
+mod documented;
 mod gpu;
 mod nvlink;
 mod vgpu;
@@ -82,6 +84,9 @@ pub struct Process {
     /// Percent of the SMs; makes the process show up in `nvmlDeviceGetProcessUtilization`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sm_percent: Option<u32>,
+    /// Percent of the time in which it keeps tensor cores busy, as GPM tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensor_percent: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<u32>,
     /// How old its newest utilisation sample is, as the driver keeps those of an idle process.
@@ -194,6 +199,7 @@ impl Process {
             memory_mib: None,
             kind: Kind::Compute,
             sm_percent: None,
+            tensor_percent: None,
             memory_percent: None,
             sample_age_ms: 0,
             phantom: false,
