@@ -67,7 +67,7 @@ device_calls! {
             return Err(Code::NOT_FOUND);
         }
         let sample = |process: &&Process| sys::nvmlProcessUtilizationSample_t {
-            pid: process.pid,
+            pid: process.sample_pid.unwrap_or(process.pid),
             timeStamp: time(process),
             smUtil: process.sm_percent.unwrap_or(0),
             memUtil: process.memory_percent.unwrap_or(0),

@@ -278,6 +278,11 @@ impl<'n> Slot<'n> {
         if row.mig_enabled != Some(true) {
             self.usage
                 .of_processes(asker, usage, &self.device, processes);
+            // On a host the list is of the programs that run its vGPUs, and those are known by their machines.
+            let compared = row.vgpu_host != Some(true) && !processes.is_empty();
+            if compared && self.usage.contradicts() {
+                row.doubts.push(Doubt::Pids);
+            }
             return;
         }
         let busy = |gi: u32| processes.iter().any(|process| process.gi == Some(gi));

@@ -5,6 +5,7 @@ use nvml_wrapper::{Device, Nvml};
 
 use super::ask::{Asker, Got};
 use crate::clock::{monotonic_ms, unix_us};
+use crate::gpu::agreement::Agreement;
 use crate::gpu::raw::usage::{GpmSample, UsageBuffer};
 use crate::gpu::reading::GpuProcess;
 use crate::gpu::usage::{newest, since};
@@ -19,6 +20,7 @@ const OLD_MS: u64 = 60_000;
 pub(super) struct Usage<'n> {
     /// Time of the newest sample of a process, microseconds since 1970.
     newest_us: u64,
+    agreement: Agreement,
     /// This GPU has no such samples.
     no_samples: bool,
     /// This GPU has no GPM.
@@ -48,7 +50,12 @@ impl<'n> Usage<'n> {
         self.instances.clear();
     }
 
-    /// Fills in what each process did since the last question.
+    /// The samples name other processes than the list, or did so last.
+    pub(super) fn contradicts(&self) -> bool {
+        self.agreement.is_contradicted()
+    }
+
+    /// Fills in what each process of the list did since the last question.
     pub(super) fn of_processes(
         &mut self,
         asker: &mut Asker<'_>,
@@ -57,6 +64,7 @@ impl<'n> Usage<'n> {
         processes: &mut [GpuProcess],
     ) {
         if self.no_samples || processes.is_empty() {
+            self.agreement.skip();
             return;
         }
         let now_us = unix_us();
@@ -68,12 +76,17 @@ impl<'n> Usage<'n> {
             Got::Value(rows) => rows,
             Got::Lacking => {
                 self.no_samples = true;
-                return;
+                return self.agreement.skip();
             }
-            Got::Unknown => return,
+            Got::Unknown => return self.agreement.skip(),
         };
         let (rows, latest) = newest(&rows, since_us, now_us);
         self.newest_us = self.newest_us.min(now_us).max(latest);
+        let pids: Option<Vec<u32>> = processes.iter().map(|process| process.pid).collect();
+        match pids {
+            Some(pids) => self.agreement.compare(&pids, &rows, now_us),
+            None => self.agreement.skip(),
+        }
         for process in processes {
             let own = rows.iter().find(|row| Some(row.pid) == process.pid);
             process.sm_percent = own.map(|row| row.sm);
