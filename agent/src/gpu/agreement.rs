@@ -82,7 +82,7 @@ impl Agreement {
         }
     }
 
-    /// A pass that compares nothing: no process is listed, or one without a pid, which may be whom a sample names.
+    /// A pass that compares nothing: no process is listed, or one without a pid, which may be whom a sample names; or it has no samples.
     pub(super) fn skip(&mut self) {
         self.listed_us = None;
         self.strangers.clear();

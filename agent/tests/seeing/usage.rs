@@ -232,9 +232,13 @@ async fn fault_i_rule_07_a_list_and_samples_that_name_different_pids_are_a_doubt
     let node = Node::new("h100x4");
     let (wrong, other) = (busy(&node, "1", None, 40), node.workload());
     let (first, right) = (busy(&node, "2", None, 30), busy(&node, "2", None, 20));
+    // Whom the samples name can be an MPS client where the driver lists none.
+    let unproven = busy(&node, "3", None, 10);
+    let list = "nvmlDeviceGetMPSComputeRunningProcesses_v3";
+    node.answer(list, Some("3"), 3);
     let called = |pid: Option<u32>| {
         set(&node, |process| {
-            if process.pid == wrong {
+            if [wrong, unproven].contains(&process.pid) {
                 process.sample_pid = pid;
             }
         });

@@ -48,6 +48,14 @@ lists! {
 }
 
 device_calls! {
+    fn nvmlDeviceGetAccountingPids(device, count: Out<c_uint>, pids: Out<c_uint>) {
+        if !device.whole()?.accounting {
+            return Err(Code::NOT_SUPPORTED);
+        }
+        let found: Vec<_> = device.processes(|_| true).iter().map(|process| process.pid).collect();
+        pids.fill(count, &found)
+    }
+
     fn nvmlDeviceGetProcessUtilization(
         device,
         samples: Out<sys::nvmlProcessUtilizationSample_t>,

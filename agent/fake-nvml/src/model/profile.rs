@@ -42,6 +42,8 @@ pub struct GpuProfile {
     pub decoders: u32,
     /// How many fit on an empty GPU.
     pub most: u32,
+    /// Where one may lie: first memory slice, and how many.
+    pub places: Vec<[u32; 2]>,
 }
 
 /// Slices of each GPU.
@@ -68,6 +70,11 @@ pub fn profiles_of(gpu: &Gpu) -> Vec<GpuProfile> {
             copy_engines: profile.copy_engines,
             decoders: profile.decoders,
             most: profile.most,
+            places: profile
+                .starts
+                .iter()
+                .map(|start| [*start, profile.size])
+                .collect(),
         })
         .collect();
     for mig in &gpu.mig {
@@ -90,6 +97,7 @@ pub fn profiles_of(gpu: &Gpu) -> Vec<GpuProfile> {
             copy_engines: mig.copy_engines,
             decoders: mig.decoders,
             most: SLICES.checked_div(slices).unwrap_or(0),
+            places: mig.placement.into_iter().collect(),
         });
     }
     profiles

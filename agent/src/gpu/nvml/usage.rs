@@ -8,7 +8,7 @@ use crate::clock::{monotonic_ms, unix_us};
 use crate::gpu::agreement::Agreement;
 use crate::gpu::raw::usage::{GpmSample, UsageBuffer};
 use crate::gpu::reading::GpuProcess;
-use crate::gpu::usage::{newest, since};
+use crate::gpu::usage::{Sample, newest, since};
 
 /// The driver refreshes its counters in steps of 100 ms (nvml.h, `nvmlGpmMetricsGet`); samples closer together tell nothing.
 const APART_MS: u64 = 200;
@@ -50,22 +50,35 @@ impl<'n> Usage<'n> {
         self.instances.clear();
     }
 
-    /// The samples name other processes than the list, or did so last.
-    pub(super) fn contradicts(&self) -> bool {
-        self.agreement.is_contradicted()
-    }
-
-    /// Fills in what each process of the list did since the last question.
+    /// Fills in what each process of the list did since the last question. Whether the samples name other pids than the list, which
+    /// is found out where the two can be `compared`.
     pub(super) fn of_processes(
         &mut self,
         asker: &mut Asker<'_>,
         buffer: &mut UsageBuffer,
         device: &Device<'_>,
         processes: &mut [GpuProcess],
-    ) {
+        compared: bool,
+    ) -> bool {
+        let pids: Option<Vec<u32>> = processes.iter().map(|process| process.pid).collect();
+        let sampled = self.sample(asker, buffer, device, processes);
+        match (sampled, pids.filter(|_| compared)) {
+            (Some((rows, now_us)), Some(pids)) => self.agreement.compare(&pids, &rows, now_us),
+            _ => self.agreement.skip(),
+        }
+        compared && !processes.is_empty() && self.agreement.is_contradicted()
+    }
+
+    /// The newest sample of each process, and when they were asked for.
+    fn sample(
+        &mut self,
+        asker: &mut Asker<'_>,
+        buffer: &mut UsageBuffer,
+        device: &Device<'_>,
+        processes: &mut [GpuProcess],
+    ) -> Option<(Vec<Sample>, u64)> {
         if self.no_samples || processes.is_empty() {
-            self.agreement.skip();
-            return;
+            return None;
         }
         let now_us = unix_us();
         let since_us = since(self.newest_us.min(now_us), now_us);
@@ -76,22 +89,18 @@ impl<'n> Usage<'n> {
             Got::Value(rows) => rows,
             Got::Lacking => {
                 self.no_samples = true;
-                return self.agreement.skip();
+                return None;
             }
-            Got::Unknown => return self.agreement.skip(),
+            Got::Unknown => return None,
         };
         let (rows, latest) = newest(&rows, since_us, now_us);
         self.newest_us = self.newest_us.min(now_us).max(latest);
-        let pids: Option<Vec<u32>> = processes.iter().map(|process| process.pid).collect();
-        match pids {
-            Some(pids) => self.agreement.compare(&pids, &rows, now_us),
-            None => self.agreement.skip(),
-        }
         for process in processes {
             let own = rows.iter().find(|row| Some(row.pid) == process.pid);
             process.sm_percent = own.map(|row| row.sm);
             process.memory_percent = own.map(|row| row.memory);
         }
+        Some((rows, now_us))
     }
 
     /// Percent of its SMs that a GPU instance kept busy since the last question; `None` at the first one.
