@@ -1,3 +1,5 @@
+//! Drivers that tell the truth, and drivers that call a process by two pids.
+
 use proptest::prelude::*;
 
 use super::*;
