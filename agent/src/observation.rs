@@ -336,11 +336,13 @@ pub enum Reason {
     AnswerUnreadable,
     /// The driver lists it without a pid: it runs in another namespace or machine, or is at its end.
     Nameless,
+    /// The driver calls processes by different pids in different answers: which process it means is not known.
+    PidsDisagree,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NoRule,
         Self::Gone,
         Self::Denied,
@@ -355,6 +357,7 @@ impl Reason {
         Self::JobContradicts,
         Self::AnswerUnreadable,
         Self::Nameless,
+        Self::PidsDisagree,
     ];
 
     /// As in metrics and JSON.
@@ -375,6 +378,7 @@ impl Reason {
             Self::JobContradicts => "job_contradicts",
             Self::AnswerUnreadable => "answer_unreadable",
             Self::Nameless => "nameless",
+            Self::PidsDisagree => "pids_disagree",
         }
     }
 }

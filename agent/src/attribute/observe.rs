@@ -77,6 +77,9 @@ fn add_gpu(
     owner_of: &mut dyn FnMut(u32) -> Found,
 ) {
     let model = gpu.name.unwrap_or_default();
+    let disagree = gpu.doubts.contains(&Doubt::Pids);
+    let mut nobodys = |_| Some((None, Owner::Unattributed(Reason::PidsDisagree)));
+    let owner_of: &mut dyn FnMut(u32) -> Found = if disagree { &mut nobodys } else { owner_of };
     let host = gpu.vgpu_host == Some(true);
     // Without its process list nobody can be said to be on it, nor nobody; on a vGPU host that is the list of vGPUs.
     let doubts = |doubt| gpu.doubts.contains(&doubt);

@@ -21,7 +21,12 @@ const MODPROBE: [&str; 3] = [
     "sbin/nvidia-modprobe",
 ];
 
-pub(super) fn examine(root: &Root, accounts: &Accounts, ways: &Ways) -> Vec<Finding> {
+pub(super) fn examine(
+    root: &Root,
+    accounts: &Accounts,
+    ways: &Ways,
+    denies: Option<bool>,
+) -> Vec<Finding> {
     let mut findings = vec![
         members(
             "docker_group",
@@ -53,6 +58,7 @@ pub(super) fn examine(root: &Root, accounts: &Accounts, ways: &Ways) -> Vec<Find
     findings.push(nodes(root));
     findings.push(cgroups(root));
     findings.push(container_env(root));
+    findings.push(visible_devices(root, denies));
     findings.push(slurm(root));
     findings.push(slurm_ssh(root));
     findings
@@ -185,18 +191,24 @@ fn cgroups(root: &Root) -> Finding {
     .advise("boot with systemd.unified_cgroup_hierarchy=1")
 }
 
-fn slurm(root: &Root) -> Finding {
-    let id = "slurm";
+/// Whether Slurm keeps jobs to their devices; `None`: it is not configured here.
+fn constrained(root: &Root, id: &'static str) -> Result<Option<bool>, Finding> {
     let Some(folder) = SLURM.into_iter().find(|folder| root.exists(folder)) else {
-        return found(id, Grade::Ok, "not configured here");
+        return Ok(None);
     };
     let file = format!("{folder}/cgroup.conf");
-    let text = match root.text_if_there(&file) {
-        Ok(text) => text.unwrap_or_default(),
-        Err(error) => return unreadable(id, &file, &error),
-    };
-    if constrains(&text) {
-        return found(id, Grade::Ok, "ConstrainDevices=yes");
+    let text = root.text_if_there(&file);
+    let text = text.map_err(|error| unreadable(id, &file, &error))?;
+    Ok(Some(constrains(&text.unwrap_or_default())))
+}
+
+fn slurm(root: &Root) -> Finding {
+    let id = "slurm";
+    match constrained(root, id) {
+        Err(unreadable) => return unreadable,
+        Ok(None) => return found(id, Grade::Ok, "not configured here"),
+        Ok(Some(true)) => return found(id, Grade::Ok, "ConstrainDevices=yes"),
+        Ok(Some(false)) => {}
     }
     found(
         id,
@@ -204,6 +216,34 @@ fn slurm(root: &Root) -> Finding {
         "without ConstrainDevices=yes a job can use GPUs that it was not given",
     )
     .advise("ConstrainDevices=yes in cgroup.conf, and TaskPlugin=task/cgroup")
+}
+
+/// The variable by which programs are told their GPUs. `denies`: device rules keep programs off GPUs here; `None`: not known.
+fn visible_devices(root: &Root, denies: Option<bool>) -> Finding {
+    const HINT: &str = "CUDA_VISIBLE_DEVICES is a hint that every program may override";
+    let id = "cuda_visible_devices";
+    let told = |grade, text: &str| found(id, grade, format!("{HINT}{text}"));
+    if denies == Some(true) {
+        return told(
+            Grade::Ok,
+            "; device rules hold whom the ledger restricts and what `gpuquota-agent exec` starts",
+        );
+    }
+    match constrained(root, id) {
+        Err(unreadable) => unreadable,
+        Ok(Some(true)) => told(Grade::Ok, "; ConstrainDevices holds jobs"),
+        Ok(_) if denies.is_none() => {
+            told(Grade::Unknown, "; whether device rules hold programs here is not known")
+                .advise("run doctor with --dir, as the agent's user")
+        }
+        Ok(_) => told(
+            Grade::Warn,
+            ", and no device rule keeps a program off the GPUs that it was not given",
+        )
+        .advise(
+            "start gpuquota-enforcer.socket and set `most` above \"warn\" in [enforcement], or ConstrainDevices=yes in Slurm",
+        ),
+    }
 }
 
 /// NVIDIA's container runtime gives whatever GPUs a variable of the image or of the user names, where it is not told otherwise.

@@ -250,6 +250,10 @@ fn doubts(reading: Option<&Reading>) -> Vec<Finding> {
                 "memory is held by processes that the driver does not name",
                 "look for containers, machines or dying processes that have the GPU open (fuser -v /dev/nvidia*)",
             ),
+            Doubt::Pids => (
+                "the driver's process list and its utilisation samples call processes by different pids, so its list names nobody",
+                "install another driver; until then nobody is known to hold these GPUs and nothing is enforced there",
+            ),
         };
         found("doubts", Grade::Warn, format!("{gpus:?}: {what}")).advise(advice)
     };

@@ -5,10 +5,26 @@ use super::{Finding, Grade};
 use crate::config::Config;
 use crate::enforce::client::{AskError, Enforcer};
 use crate::enforce::protocol::{Order, Reply};
+use crate::policy::Mode;
 
-pub(super) async fn examine(config: Option<&Config>) -> Option<Finding> {
-    let socket = config?.enforcement.socket.clone();
-    Some(graded(Enforcer::new(socket).order(&Order::Can).await))
+/// And whether device rules keep programs off GPUs here; `None`: cannot be told.
+pub(super) async fn examine(config: Option<&Config>) -> (Option<Finding>, Option<bool>) {
+    let Some(config) = config else {
+        return (None, None);
+    };
+    let socket = config.enforcement.socket.clone();
+    let answer = Enforcer::new(socket).order(&Order::Can).await;
+    let denies = denies(config.enforcement.most, &answer);
+    (Some(graded(answer)), denies)
+}
+
+fn denies(most: Mode, answer: &Result<Reply, AskError>) -> Option<bool> {
+    match answer {
+        _ if most < Mode::Restrict => Some(false),
+        Ok(Reply::Able { restrict, .. }) => Some(*restrict),
+        Err(AskError::Away { .. }) => Some(false),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 fn graded(answer: Result<Reply, AskError>) -> Finding {
@@ -80,7 +96,16 @@ mod tests {
         let refused = Reply::Refused {
             detail: String::new(),
         };
-        assert_eq!(graded(Ok(refused)).grade, Grade::Unknown);
+        let refused = Ok(refused);
+        for (most, answer, expected) in [
+            (Mode::Warn, &able(true, true, true), Some(false)),
+            (Mode::Restrict, &able(true, true, false), Some(true)),
+            (Mode::Evict, &able(true, false, true), Some(false)),
+            (Mode::Evict, &refused, None),
+        ] {
+            assert_eq!(denies(most, answer), expected, "{most:?} {answer:?}");
+        }
+        assert_eq!(graded(refused).grade, Grade::Unknown);
     }
 
     #[tokio::test]

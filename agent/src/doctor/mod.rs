@@ -172,11 +172,12 @@ async fn examine(options: &DoctorOptions) -> Vec<Finding> {
     findings.extend(node::examine(&root, config.as_ref()));
     findings.extend(rules::examine(config.as_ref()).await);
     findings.extend(server::examine(config.as_ref()).await);
-    findings.extend(enforcer::examine(config.as_ref()).await);
+    let (enforcer, denies) = enforcer::examine(config.as_ref()).await;
+    findings.extend(enforcer);
     findings.extend(denied::examine(config.as_ref()).await);
     let accounts = Accounts::read(&root);
     let ways = Ways::read(&root, &accounts);
-    findings.extend(bypass::examine(&root, &accounts, &ways));
+    findings.extend(bypass::examine(&root, &accounts, &ways, denies));
     if let Some(config) = &config {
         findings.extend(tenants::examine(&config.attribution, &accounts, &ways));
     }

@@ -31,6 +31,8 @@ const AT_ONCE: u64 = 30;
 const EACH_MS: u64 = 2_000;
 /// A caller has so long to say its line, and to take the answer.
 const SAY: Duration = Duration::from_secs(2);
+/// So much is said of a line that is not understood, characters.
+const LONGEST_REASON: usize = 300;
 
 /// Who is inside.
 #[derive(Debug, Default)]
@@ -171,10 +173,11 @@ async fn serve<L: Lessor, H: Hands>(
     let mut line = Vec::new();
     let mut read = BufReader::new(&mut stream).take(LONGEST_LINE);
     timeout(SAY, read.read_until(b'\n', &mut line)).await??;
-    let refused = |why: String| Answer::Refused { why };
-    let answer = match (caller, serde_json::from_slice::<Ask>(&line)) {
-        (None, _) => refused("the kernel does not say who asks".to_owned()),
-        (_, Err(error)) => refused(format!("not an asking: {error}")),
+    let answer = match (caller, asking(&line)) {
+        (None, _) => Answer::Refused {
+            why: "the kernel does not say who asks".to_owned(),
+        },
+        (_, Err(refused)) => refused,
         (Some(caller), Ok(ask)) => {
             let name = format!("{:032x}", rand::rng().random::<u128>());
             desk.answer(caller, ask, &name).await
@@ -183,11 +186,29 @@ async fn serve<L: Lessor, H: Hands>(
     say(stream, &answer).await
 }
 
+/// What a line asks for, or what is answered to a line that asks for nothing.
+fn asking(line: &[u8]) -> Result<Ask, Answer> {
+    serde_json::from_slice(line).map_err(|error| {
+        // It quotes the line, which may be as long as an answer can be.
+        let text: String = error.to_string().chars().take(LONGEST_REASON).collect();
+        Answer::Refused {
+            why: format!("not an asking: {text}"),
+        }
+    })
+}
+
 async fn say(mut stream: UnixStream, answer: &Answer) -> io::Result<()> {
+    timeout(SAY, stream.write_all(&line(answer)?)).await?
+}
+
+fn line(answer: &Answer) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(answer)?;
     text.push(b'\n');
-    timeout(SAY, stream.write_all(&text)).await?
+    Ok(text)
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! NVML behind a disposable worker process.
 
+mod agreement;
 mod backoff;
 mod bulletin;
 mod deafness;

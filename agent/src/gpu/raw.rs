@@ -13,7 +13,7 @@ pub(super) mod usage;
 pub(super) mod vgpu;
 
 use std::ffi::{CStr, c_char};
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::os::raw::c_uint;
 
 use nvml_wrapper::Device;
@@ -43,6 +43,21 @@ const NOT_AVAILABLE: u64 = u64::MAX;
 const NO_INSTANCE: u32 = u32::MAX;
 /// Linux' highest pid (`PID_MAX_LIMIT`, proc(5)).
 const HIGHEST_PID: u32 = 4_194_304;
+
+// As in nvml.h 12.9; the wrapper's bindings come without layout tests.
+const _: () = assert!(
+    size_of::<nvmlProcessInfo_t>() == USUAL_ROW * size_of::<u64>()
+        && offset_of!(nvmlProcessInfo_t, pid) == 0
+        && offset_of!(nvmlProcessInfo_t, usedGpuMemory) == 8
+        && offset_of!(nvmlProcessInfo_t, gpuInstanceId) == 16
+        && offset_of!(nvmlProcessInfo_t, computeInstanceId) == 20
+);
+const _: () = assert!(
+    size_of::<nvmlMemory_t>() == 24
+        && offset_of!(nvmlMemory_t, total) == 0
+        && offset_of!(nvmlMemory_t, free) == 8
+        && offset_of!(nvmlMemory_t, used) == 16
+);
 
 type ListCall =
     unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut nvmlProcessInfo_t) -> nvmlReturn_t;
@@ -119,12 +134,9 @@ impl ProcessBuffer {
         // SAFETY: the handle is used while `device` borrows the initialised library.
         let handle = unsafe { device.handle() };
         for _ in 0..3 {
-            self.words.fill(MARK);
             let room = self.words.len() / LARGEST_ROW;
-            let mut count = c_uint::try_from(room).unwrap_or(c_uint::MAX);
-            // SAFETY: the buffer has 32 bytes for each of `count` rows, is aligned to 8, and outlives the call.
-            let code = unsafe { call(handle, &raw mut count, self.words.as_mut_ptr().cast()) };
-            let rows = usize::try_from(count).unwrap_or(usize::MAX);
+            // SAFETY: `call` is of the library that the handle is of, and initialised.
+            let (code, rows) = unsafe { ask(call, handle, &mut self.words) };
             if code == nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE {
                 // What it wants may grow meanwhile, so a quarter is added.
                 let wanted = rows.max(room).saturating_add(rows / 4 + 16);
@@ -139,6 +151,20 @@ impl ProcessBuffer {
         }
         Err(NvmlError::InsufficientSize(None).into())
     }
+}
+
+/// One call that fills `words`: what the driver answers, and how many rows it says there are. It is told of no more rows than there
+/// is room for at the largest size.
+///
+/// # Safety
+///
+/// `call` may be made with `handle`, and writes at most 32 bytes for each row that it is given.
+unsafe fn ask(call: ListCall, handle: nvmlDevice_t, words: &mut [u64]) -> (nvmlReturn_t, usize) {
+    words.fill(MARK);
+    let mut count = c_uint::try_from(words.len() / LARGEST_ROW).unwrap_or(c_uint::MAX);
+    // SAFETY: as the caller promises; the buffer has 32 bytes for each of `count` rows, is aligned to 8, and outlives the call.
+    let code = unsafe { call(handle, &raw mut count, words.as_mut_ptr().cast()) };
+    (code, usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 /// A text that ends within its array; all of it if it does not.
@@ -279,89 +305,6 @@ pub(super) fn memory_v1(device: &Device<'_>) -> Result<Memory, NvmlError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a driver with rows of `size` words leaves in the buffer.
-    fn driver(size: usize, pids: &[u32]) -> Vec<u64> {
-        let mut words = vec![MARK; 64 * LARGEST_ROW];
-        for (row, pid) in words.chunks_exact_mut(size).zip(pids) {
-            // The upper half of the first word is padding that a driver may leave alone.
-            row[0] = (MARK & 0xFFFF_FFFF_0000_0000) | u64::from(*pid);
-            row[1] = 4096;
-            if size > 2 {
-                row[2] = (7_u64 << 32) | 1;
-            }
-            if size > 3 {
-                row[3] = 0;
-            }
-        }
-        words
-    }
-
-    fn read(words: &[u64], rows: usize) -> Option<(Layout, Vec<Row>)> {
-        let mut read = Vec::new();
-        let layout = decode(words, rows, |row| read.push(row)).ok()?;
-        Some((layout, read))
-    }
-
-    #[test]
-    fn rows_of_16_24_and_32_bytes_are_told_apart() {
-        for (size, gi, ci) in [
-            (2, None, None),
-            (3, Some(1), Some(7)),
-            (4, Some(1), Some(7)),
-        ] {
-            for pids in [&[1000][..], &[1000, 0, 1002], &[1, 2, 3, 4, 5, 6, 7]] {
-                let rows = read(&driver(size, pids), pids.len()).unwrap();
-                let expected = pids.iter().map(|pid| Row {
-                    pid: Some(*pid).filter(|pid| *pid != 0),
-                    gi,
-                    ci,
-                    used_memory_bytes: Some(4096),
-                });
-                let expected = (Layout::Proven, expected.collect::<Vec<_>>());
-                assert_eq!(rows, expected, "{size} words");
-            }
-        }
-    }
-
-    #[test]
-    fn rule_04_the_drivers_with_wrong_rows_are_known() {
-        for (version, expected) in [
-            ("535.43", true),
-            ("535.54.03", true),
-            ("535.98", true),
-            ("535.104.05", false),
-            ("535", false),
-            ("550.54.15", false),
-            ("junk", false),
-        ] {
-            assert_eq!(misleads(version), expected, "{version}");
-        }
-    }
-
-    #[test]
-    fn what_no_layout_explains_is_refused() {
-        let mut words = driver(3, &[1000, 1001]);
-        words[9] = 1;
-        assert_eq!(
-            read(&words, 2).map(|(layout, rows)| (layout, rows.len())),
-            Some((Layout::Guessed, 2)),
-            "scribble behind sensible rows"
-        );
-        // Three rows of 24 bytes and what stands behind them are as long as three of 32.
-        words = driver(3, &[1000, 1001, 1002]);
-        words[11] = 1;
-        let told = read(&words, 3).map(|(layout, rows)| (layout, rows[2].pid));
-        assert_eq!(told, Some((Layout::Guessed, Some(1002))));
-        words = driver(2, &[1000, u32::MAX]);
-        assert_eq!(read(&words, 2), None, "no such pid");
-        let mut words = driver(4, &[1000, 1001, 1002]);
-        words[20] = 1;
-        assert_eq!(read(&words, 3), None, "scribble behind rows of 32 bytes");
-        assert_eq!(read(&[MARK; 8], 2), None, "nothing written at all");
-        assert_eq!(read(&driver(3, &[1, 2]), usize::MAX), None);
-        assert_eq!(read(&[MARK; 8], 0), Some((Layout::Proven, Vec::new())));
-    }
-}
+mod guard;
+#[cfg(test)]
+mod tests;

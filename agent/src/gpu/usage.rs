@@ -24,7 +24,7 @@ pub(super) fn since(newest_us: u64, now_us: u64) -> u64 {
     newest_us.max(now_us.saturating_sub(STALE_US))
 }
 
-/// The newest good sample of each process, and the time of the newest of all. A row is dropped when it is not newer than
+/// The newest good sample of each process, ascending by pid, and the time of the newest of all. A row is dropped when it is not newer than
 /// `since_us`, lies ahead of the clock, says more than 100 %, or is nobody's.
 #[must_use]
 pub(super) fn newest(rows: &[Sample], since_us: u64, now_us: u64) -> (Vec<Sample>, u64) {

@@ -21,11 +21,21 @@ pub struct Finding {
 /// Whether what a reading says of a device is what is so: of an unknown one nothing is done.
 #[must_use]
 pub fn known(seen: &Observation, device: &DeviceKey) -> bool {
-    seen.nvml == NvmlState::Ok && seen.devices.get(device).is_none_or(readable)
+    let of = seen.devices.get(device);
+    seen.nvml == NvmlState::Ok && of.is_none_or(|of| readable(seen, device, of))
 }
 
-fn readable(device: &Device) -> bool {
-    device.health == Health::Ok && !device.unlisted && device.doubts.is_empty()
+fn readable(seen: &Observation, key: &DeviceKey, device: &Device) -> bool {
+    // Who is on an instance is told by the list of its GPU.
+    let doubted = match key {
+        DeviceKey::Mig(uuid, _, _) => {
+            let gpu = seen.devices.get(&DeviceKey::Gpu(uuid.clone()));
+            gpu.is_some_and(|gpu| !gpu.doubts.is_empty())
+        }
+        DeviceKey::Gpu(_) | DeviceKey::Vgpu(_) => false,
+    };
+    let doubted = doubted || !device.doubts.is_empty();
+    device.health == Health::Ok && !device.unlisted && !doubted
 }
 
 /// All of them.
@@ -35,8 +45,8 @@ pub fn findings(seen: &Observation, policy: &Policy) -> BTreeMap<Whom, Finding> 
     if seen.nvml != NvmlState::Ok {
         return found;
     }
-    let readable = seen.devices.iter().filter(|(_, device)| readable(device));
-    for (key, device) in readable {
+    let all = seen.devices.iter();
+    for (key, device) in all.filter(|(key, device)| readable(seen, key, device)) {
         for tenant in device.tenants() {
             let whom = Whom {
                 tenant: Some(tenant.to_owned()),
@@ -110,7 +120,7 @@ fn crowding(seen: &Observation, policy: &Policy, found: &mut BTreeMap<Whom, Find
         }
         let mut cards = BTreeSet::new();
         for (key, device) in &seen.devices {
-            if !readable(device) || !device.tenants().contains(tenant.as_str()) {
+            if !readable(seen, key, device) || !device.tenants().contains(tenant.as_str()) {
                 continue;
             }
             let card = match key {

@@ -301,6 +301,15 @@ fn case_72_of_what_is_not_certain_nothing_is_done_and_nothing_is_forgotten() {
         );
         assert_eq!(bench.go(2001, &on(2001), &policy), [(Rung::Term, Some(2))]);
     }
+    // Who is on an instance is told by the list of its GPU, and so are the doubts.
+    let instance = DeviceKey::Mig("G1".to_owned(), 1, 0);
+    let mut cut = seen(0, &[("G0", &[(2, "b")]), ("G1", &[])]);
+    let held = cut.devices[&gpu("G0")].clone();
+    cut.devices.insert(instance.clone(), held);
+    assert!(known(&cut, &instance) && known(&cut, &gpu("G0")));
+    let parent = cut.devices.get_mut(&gpu("G1")).unwrap();
+    parent.doubts = vec![Doubt::ProcessRows];
+    assert!(!known(&cut, &instance) && known(&cut, &gpu("G0")));
     // Nobody is judged before the kernel or a runtime was asked, and the driver's own are nobody's.
     let mut all = Policy {
         unattributed: policy.verdicts[&whom("b", "G0")].ladder,

@@ -1,6 +1,6 @@
 //! How busy processes keep GPUs: what the driver samples, what GPM measures of instances, and what nobody knows.
 
-use gpuquota_agent::gpu::reading::GpuReading;
+use gpuquota_agent::gpu::reading::{Doubt, GpuReading};
 use gpuquota_fake_nvml::scenario::{Action, Architecture, Process, Scenario, Virtualization};
 
 use crate::node::{Node, reading, sample_until};
@@ -222,5 +222,52 @@ async fn rule_20_nvlink_counters_and_a_guests_licence_are_the_drivers() {
     ];
     assert_eq!(seen.gpus.iter().map(told).collect::<Vec<_>>(), expected);
     assert_eq!(sampler.stats().last_return_code, 0);
+    sampler.shutdown().await;
+}
+
+/// Rule 7: a driver whose samples name a process by another pid than its list (HAMi-core#112) is not believed about that GPU, until
+/// the two agree. What ends or begins between the two answers raises no doubt.
+#[tokio::test]
+async fn fault_i_rule_07_a_list_and_samples_that_name_different_pids_are_a_doubt() {
+    let node = Node::new("h100x4");
+    let (wrong, other) = (busy(&node, "1", None, 40), node.workload());
+    let (first, right) = (busy(&node, "2", None, 30), busy(&node, "2", None, 20));
+    // Whom the samples name can be an MPS client where the driver lists none.
+    let unproven = busy(&node, "3", None, 10);
+    let list = "nvmlDeviceGetMPSComputeRunningProcesses_v3";
+    node.answer(list, Some("3"), 3);
+    let called = |pid: Option<u32>| {
+        set(&node, |process| {
+            if [wrong, unproven].contains(&process.pid) {
+                process.sample_pid = pid;
+            }
+        });
+    };
+    called(Some(other));
+    let mut sampler = node.sampler();
+    let seen = reading(&mut sampler).await;
+    assert_eq!(seen.gpus[1].doubts, [], "one sample proves nothing");
+    node.kill(first);
+    let doubted = sample_until(&mut sampler, |collected| {
+        let reading = collected.reading.as_ref();
+        reading.is_some_and(|seen| seen.gpus[1].doubts == [Doubt::Pids])
+    });
+    let doubted = doubted.await.reading.unwrap();
+    assert!(doubted.gpus[1].processes.is_some());
+    for good in [0, 2, 3] {
+        assert_eq!(doubted.gpus[good].doubts, [], "GPU {good}");
+    }
+    assert_eq!(crate::node::pids(&doubted.gpus[2]), [right]);
+    called(None);
+    let agreed = sample_until(&mut sampler, |collected| {
+        let reading = collected.reading.as_ref();
+        reading.is_some_and(|seen| {
+            seen.gpus[1].doubts.is_empty() && sm(&seen.gpus[1], wrong) == Some(40)
+        })
+    });
+    assert_eq!(
+        crate::node::pids(&agreed.await.reading.unwrap().gpus[1]),
+        [wrong]
+    );
     sampler.shutdown().await;
 }

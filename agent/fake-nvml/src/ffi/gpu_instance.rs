@@ -73,6 +73,25 @@ device_calls! {
         }
     }
 
+    fn nvmlDeviceGetGpuInstancePossiblePlacements_v2(
+        device,
+        profile: c_uint,
+        placements: Out<sys::nvmlGpuInstancePlacement_t>,
+        count: Out<c_uint>,
+    ) {
+        let gpu = cut(device)?;
+        let mut known = profiles_of(gpu).into_iter();
+        let found = known.find(|known| known.id == profile).ok_or(Code::NOT_SUPPORTED)?;
+        let places = found.places.iter().map(|[start, size]| sys::nvmlGpuInstancePlacement_t { start: *start, size: *size });
+        let places: Vec<_> = places.collect();
+        count.put(c_uint::try_from(places.len()).unwrap_or(c_uint::MAX))?;
+        // Asking for the number: there is no room then.
+        if placements.is_null() {
+            return Ok(());
+        }
+        placements.fill(count, &places)
+    }
+
     fn nvmlDeviceGetGpuInstanceById(device, id: c_uint, instance: Out<Handle>) {
         instance.check()?;
         let gpu = cut(device)?;

@@ -48,6 +48,14 @@ lists! {
 }
 
 device_calls! {
+    fn nvmlDeviceGetAccountingPids(device, count: Out<c_uint>, pids: Out<c_uint>) {
+        if !device.whole()?.accounting {
+            return Err(Code::NOT_SUPPORTED);
+        }
+        let found: Vec<_> = device.processes(|_| true).iter().map(|process| process.pid).collect();
+        pids.fill(count, &found)
+    }
+
     fn nvmlDeviceGetProcessUtilization(
         device,
         samples: Out<sys::nvmlProcessUtilizationSample_t>,
@@ -67,7 +75,7 @@ device_calls! {
             return Err(Code::NOT_FOUND);
         }
         let sample = |process: &&Process| sys::nvmlProcessUtilizationSample_t {
-            pid: process.pid,
+            pid: process.sample_pid.unwrap_or(process.pid),
             timeStamp: time(process),
             smUtil: process.sm_percent.unwrap_or(0),
             memUtil: process.memory_percent.unwrap_or(0),

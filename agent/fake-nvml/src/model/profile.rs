@@ -42,6 +42,8 @@ pub struct GpuProfile {
     pub decoders: u32,
     /// How many fit on an empty GPU.
     pub most: u32,
+    /// Where one may lie: first memory slice, and how many.
+    pub places: Vec<[u32; 2]>,
 }
 
 /// Slices of the GPUs that have most; those with four are cut by other rules.
@@ -69,6 +71,11 @@ pub fn profiles_of(gpu: &Gpu) -> Vec<GpuProfile> {
             copy_engines: profile.copy_engines,
             decoders: profile.decoders,
             most: profile.most,
+            places: profile
+                .starts
+                .iter()
+                .map(|start| [*start, profile.size])
+                .collect(),
         })
         .collect();
     for mig in &gpu.mig {
@@ -92,6 +99,7 @@ pub fn profiles_of(gpu: &Gpu) -> Vec<GpuProfile> {
             copy_engines: mig.copy_engines,
             decoders: mig.decoders,
             most: all.checked_div(slices).unwrap_or(0),
+            places: mig.placement.into_iter().collect(),
         });
     }
     profiles

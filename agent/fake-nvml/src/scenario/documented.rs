@@ -149,6 +149,7 @@ fn process() -> Process {
         tensor_percent: Some(1),
         memory_percent: Some(1),
         sample_age_ms: 1,
+        sample_pid: Some(1),
         phantom: true,
     }
 }

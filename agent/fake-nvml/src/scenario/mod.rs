@@ -92,6 +92,9 @@ pub struct Process {
     /// How old its newest utilisation sample is, as the driver keeps those of an idle process.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sample_age_ms: u64,
+    /// The pid by which its utilisation samples name it, as a driver does that mixes pid namespaces; absent: its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_pid: Option<u32>,
     /// List it whatever `/proc` says: pid 0, a pid of another namespace, a driver that forgets to clean up.
     #[serde(default, skip_serializing_if = "is_default")]
     pub phantom: bool,
@@ -202,6 +205,7 @@ impl Process {
             tensor_percent: None,
             memory_percent: None,
             sample_age_ms: 0,
+            sample_pid: None,
             phantom: false,
         }
     }

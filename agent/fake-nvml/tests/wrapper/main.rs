@@ -4,6 +4,7 @@
     reason = "a test fails by panicking, in its helper functions too"
 )]
 
+mod assumptions;
 mod devices;
 mod faults;
 mod nvlinks;

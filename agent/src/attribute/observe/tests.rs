@@ -284,3 +284,24 @@ fn fault_i_memory_of_a_process_without_a_pid_is_held_by_nobody_known() {
     assert_eq!(rows, [(None, Some(Reason::Nameless)), (Some(1), None)]);
     assert_eq!(device.doubts, [Doubt::NamelessProcesses]);
 }
+
+#[test]
+fn fault_i_rule_07_where_the_driver_mixes_up_pids_holders_are_unknown_and_not_a_tenants() {
+    let mut doubtful = gpu("GPU-a", &[], Some(vec![process(1, None)]));
+    doubtful.doubts = vec![Doubt::Pids];
+    let sound = gpu("GPU-b", &[], Some(vec![process(1, None)]));
+    // Whoever was shown before the doubt is not kept.
+    let before = look(
+        collected(vec![gpu("GPU-a", &[], Some(vec![process(1, None)]))]),
+        None,
+    );
+    let seen = look(collected(vec![doubtful, sound]), Some(&before));
+    let of = |uuid: &str| &seen.devices[&DeviceKey::Gpu(uuid.to_owned())];
+    let row =
+        |process: &AttributedProcess| (process.pid, process.start_time, process.owner.reason());
+    let rows = |uuid| of(uuid).processes.iter().map(row).collect::<Vec<_>>();
+    assert_eq!(rows("GPU-a"), [(Some(1), None, Some(Reason::PidsDisagree))]);
+    assert!(of("GPU-a").unattributed() && of("GPU-a").tenants().is_empty());
+    assert_eq!(of("GPU-a").doubts, [Doubt::Pids]);
+    assert!(!of("GPU-b").unattributed() && of("GPU-b").doubts.is_empty());
+}

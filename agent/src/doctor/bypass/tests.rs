@@ -14,7 +14,7 @@ fn grade(findings: &[Finding], id: &str) -> (Grade, String) {
 fn look(root: &Root) -> Vec<Finding> {
     let accounts = Accounts::read(root);
     let ways = Ways::read(root, &accounts);
-    examine(root, &accounts, &ways)
+    examine(root, &accounts, &ways, Some(false))
 }
 
 #[test]
@@ -117,6 +117,13 @@ fn rule_18_each_way_round_is_found_and_a_closed_node_is_told() {
             .contains("docker.sock: everybody")
     );
     assert!(grade(&open, "lingering").1.starts_with("carol "));
+    assert!(
+        grade(&open, "cuda_visible_devices")
+            .1
+            .contains("hint that every program may override, and no device rule")
+    );
+    assert_eq!(visible_devices(&root, Some(true)).grade, Grade::Ok);
+    assert_eq!(visible_devices(&root, None).grade, Grade::Unknown);
     // Whom a group and the folder above let through, by name.
     if rustix::process::geteuid().is_root() {
         write("run/docker.sock", "", 0o660);

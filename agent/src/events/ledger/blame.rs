@@ -168,7 +168,8 @@ fn is_good(seen: &Observation, uuid: &str, place: Place) -> bool {
     let gpu = seen.devices.get(&DeviceKey::Gpu(uuid.to_owned()));
     seen.nvml == NvmlState::Ok
         && gpu.is_some_and(|gpu| {
-            gpu.health == Health::Ok && !gpu.doubts.contains(&Doubt::ProcessRows)
+            let doubted = |doubt| gpu.doubts.contains(&doubt);
+            gpu.health == Health::Ok && !doubted(Doubt::ProcessRows) && !doubted(Doubt::Pids)
         })
         && about(seen, uuid, place).all(|device| device.health == Health::Ok)
 }

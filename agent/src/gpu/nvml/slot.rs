@@ -6,7 +6,7 @@ use nvml_wrapper::enum_wrappers::device::GpuVirtualizationMode;
 use super::activity::Activities;
 use super::ask::{Asker, Got};
 use super::facts::Facts;
-use super::figures::{self, INSTANCE_MEMORY_V2, MEMORY_V2, UTILIZATION};
+use super::figures::{self, GRAPHICS, INSTANCE_MEMORY_V2, MEMORY_V2, MPS, UTILIZATION};
 use super::gauges::{self, Lacks};
 use super::mig::{Instance, Mig};
 use super::processes::{self, Listed};
@@ -276,8 +276,12 @@ impl<'n> Slot<'n> {
             return;
         };
         if row.mig_enabled != Some(true) {
-            self.usage
-                .of_processes(asker, usage, &self.device, processes);
+            // On a host the list is of the programs that run its vGPUs; and one who is sampled may stand on a list that is lacking.
+            let compared = row.vgpu_host != Some(true) && self.lacking & (GRAPHICS | MPS) == 0;
+            let of = &mut self.usage;
+            if of.of_processes(asker, usage, &self.device, processes, compared) {
+                row.doubts.push(Doubt::Pids);
+            }
             return;
         }
         let busy = |gi: u32| processes.iter().any(|process| process.gi == Some(gi));

@@ -5,9 +5,10 @@ use nvml_wrapper::{Device, Nvml};
 
 use super::ask::{Asker, Got};
 use crate::clock::{monotonic_ms, unix_us};
+use crate::gpu::agreement::Agreement;
 use crate::gpu::raw::usage::{GpmSample, UsageBuffer};
 use crate::gpu::reading::GpuProcess;
-use crate::gpu::usage::{newest, since};
+use crate::gpu::usage::{Sample, newest, since};
 
 /// The driver refreshes its counters in steps of 100 ms (nvml.h, `nvmlGpmMetricsGet`); samples closer together tell nothing.
 const APART_MS: u64 = 200;
@@ -19,6 +20,7 @@ const OLD_MS: u64 = 60_000;
 pub(super) struct Usage<'n> {
     /// Time of the newest sample of a process, microseconds since 1970.
     newest_us: u64,
+    agreement: Agreement,
     /// This GPU has no such samples.
     no_samples: bool,
     /// This GPU has no GPM.
@@ -48,16 +50,35 @@ impl<'n> Usage<'n> {
         self.instances.clear();
     }
 
-    /// Fills in what each process did since the last question.
+    /// Fills in what each process of the list did since the last question. Whether the samples name other pids than the list, which
+    /// is found out where the two can be `compared`.
     pub(super) fn of_processes(
         &mut self,
         asker: &mut Asker<'_>,
         buffer: &mut UsageBuffer,
         device: &Device<'_>,
         processes: &mut [GpuProcess],
-    ) {
+        compared: bool,
+    ) -> bool {
+        let pids: Option<Vec<u32>> = processes.iter().map(|process| process.pid).collect();
+        let sampled = self.sample(asker, buffer, device, processes);
+        match (sampled, pids.filter(|_| compared)) {
+            (Some((rows, now_us)), Some(pids)) => self.agreement.compare(&pids, &rows, now_us),
+            _ => self.agreement.skip(),
+        }
+        compared && !processes.is_empty() && self.agreement.is_contradicted()
+    }
+
+    /// The newest sample of each process, and when they were asked for.
+    fn sample(
+        &mut self,
+        asker: &mut Asker<'_>,
+        buffer: &mut UsageBuffer,
+        device: &Device<'_>,
+        processes: &mut [GpuProcess],
+    ) -> Option<(Vec<Sample>, u64)> {
         if self.no_samples || processes.is_empty() {
-            return;
+            return None;
         }
         let now_us = unix_us();
         let since_us = since(self.newest_us.min(now_us), now_us);
@@ -68,9 +89,9 @@ impl<'n> Usage<'n> {
             Got::Value(rows) => rows,
             Got::Lacking => {
                 self.no_samples = true;
-                return;
+                return None;
             }
-            Got::Unknown => return,
+            Got::Unknown => return None,
         };
         let (rows, latest) = newest(&rows, since_us, now_us);
         self.newest_us = self.newest_us.min(now_us).max(latest);
@@ -79,6 +100,7 @@ impl<'n> Usage<'n> {
             process.sm_percent = own.map(|row| row.sm);
             process.memory_percent = own.map(|row| row.memory);
         }
+        Some((rows, now_us))
     }
 
     /// Percent of its SMs that a GPU instance kept busy since the last question; `None` at the first one.

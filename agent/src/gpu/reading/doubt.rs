@@ -15,6 +15,8 @@ pub enum Doubt {
     ProcessRows,
     /// It lists processes without a pid.
     NamelessProcesses,
+    /// Its process list and its utilisation samples name processes by different pids: whom the list means is not known.
+    Pids,
 }
 
 impl Doubt {
@@ -26,6 +28,7 @@ impl Doubt {
             Self::Vgpus => "vgpus",
             Self::ProcessRows => "process_rows",
             Self::NamelessProcesses => "nameless_processes",
+            Self::Pids => "pids",
         }
     }
 }
