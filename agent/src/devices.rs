@@ -18,7 +18,7 @@ use crate::facts::boot_id;
 use crate::gpu::library::check_library;
 use crate::gpu::reading::NvmlState;
 use crate::gpu::sampler::{Collected, Sampler, SamplerConfig};
-use crate::observation::Observation;
+use crate::observation::{DeviceKey, Observation};
 use crate::openers::keeper::{self, Opened, is_blind};
 use crate::state::gpus;
 use crate::sysfs::PciBus;
@@ -27,6 +27,8 @@ use missing::{Missing, missing};
 
 /// Whoever knows of containers and jobs gets this long to answer.
 const ANSWERS_DEADLINE: Duration = Duration::from_secs(3);
+/// Between two readings of a node with MIG instances; GPM wants 100 ms at least (NVML API, nvmlGpmMetricsGet).
+const BETWEEN: Duration = Duration::from_millis(200);
 /// NVML is absent or does not answer.
 const NO_NVML: u8 = 3;
 
@@ -143,9 +145,17 @@ async fn look(options: &DevicesOptions) -> Result<Look, Box<dyn std::error::Erro
         });
     }
     let mut sampler = Sampler::start(sampling);
-    let now_ms = boottime_ms();
-    let collected = sampler.sample(now_ms).await;
+    let mut now_ms = boottime_ms();
+    let mut collected = sampler.sample(now_ms).await;
     let mut observation = observer.observe(collected.clone(), None, now_ms);
+    let cut = observation.devices.keys();
+    if cut.into_iter().any(|key| matches!(key, DeviceKey::Mig(..))) {
+        // What an instance does lies between two samples of it (GPM).
+        tokio::time::sleep(BETWEEN).await;
+        now_ms = boottime_ms();
+        collected = sampler.sample(now_ms).await;
+        observation = observer.observe(collected.clone(), Some(&observation), now_ms);
+    }
     // What was asked about containers and jobs comes a moment later.
     if observer.answered(ANSWERS_DEADLINE).await {
         observation = observer.observe(collected, Some(&observation), now_ms);

@@ -8,7 +8,7 @@ use crate::observation::{DeviceKey, Observation};
 pub(super) fn add(families: &mut Families, observation: &Observation) {
     let mut info = families.gauge(
         "gpuquota_gpu_info",
-        "1 for each GPU whose facts are known; numa and nvlink are empty where they are not.",
+        "1 for each GPU whose facts are known; driver is its version; numa and nvlink are empty where they are not.",
     );
     for (uuid, nvlink, facts) in boards(observation) {
         let numa = facts.numa_node.map(|node| node.to_string());
@@ -21,6 +21,10 @@ pub(super) fn add(families: &mut Families, observation: &Observation) {
                 ("serial", &text(&facts.serial)),
                 ("vbios", &text(&facts.vbios_version)),
                 ("part_number", &text(&facts.board_part_number)),
+                (
+                    "driver",
+                    observation.driver_version.as_deref().unwrap_or(""),
+                ),
                 ("numa", numa.as_deref().unwrap_or("")),
                 ("nvlink", nvlink.as_deref().unwrap_or("")),
             ],

@@ -1,6 +1,7 @@
 //! What the agent says of itself and of the node to Prometheus.
 
 pub mod dcgm;
+mod devices;
 mod enforcement;
 mod gpus;
 pub mod http;

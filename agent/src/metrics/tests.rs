@@ -169,7 +169,7 @@ fn rows_are_those_of_the_observation() {
         r#"gpuquota_gpu_state{uuid="",pci_bus_id="",state="lost"} 1"#,
         r#"gpuquota_gpu_state{uuid="",pci_bus_id="00000000:01:00.0",state="excluded"} 1"#,
         r#"gpuquota_gpu_state{uuid="",pci_bus_id="00000000:02:00.0",state="passthrough"} 1"#,
-        r#"gpuquota_gpu_info{uuid="GPU-c",pci_bus_id="00000000:03:00.0",serial="165",vbios="",part_number="",numa="1",nvlink=""} 1"#,
+        r#"gpuquota_gpu_info{uuid="GPU-c",pci_bus_id="00000000:03:00.0",serial="165",vbios="",part_number="",driver="",numa="1",nvlink=""} 1"#,
         r#"gpuquota_gpu_persistence{uuid="GPU-c"} 0"#,
         r#"gpuquota_gpu_remapped_rows{uuid="GPU-c",error="uncorrectable"} 2"#,
         r#"gpuquota_gpu_row_remap_failed{uuid="GPU-c"} 1"#,

@@ -14,7 +14,8 @@ use crate::report::wire::nvml_text;
 
 use super::snapshot::View;
 use super::{
-    enforcement, gpus, machine, nodes, own, processes, states, trouble, unresolved, uplink, vgpus,
+    devices, enforcement, gpus, machine, nodes, own, processes, states, trouble, unresolved,
+    uplink, vgpus,
 };
 
 const NVML_STATES: [&str; 7] = [
@@ -35,6 +36,7 @@ pub(super) fn render(view: &View, format: Format) -> Result<Vec<u8>, Misnamed> {
         about_nvml(&mut families, view, observation);
         if view.fresh {
             about_devices(&mut families, observation);
+            devices::add(&mut families, observation);
             gpus::add(&mut families, observation);
             vgpus::add(&mut families, observation);
             about_tenants(&mut families, observation);
@@ -241,7 +243,7 @@ pub(super) fn answering(observation: &Observation) -> impl Iterator<Item = (&Dev
 }
 
 /// Two compute instances of one GPU instance.
-fn share_memory(a: &DeviceKey, b: &DeviceKey) -> bool {
+pub(super) fn share_memory(a: &DeviceKey, b: &DeviceKey) -> bool {
     match (a, b) {
         (DeviceKey::Mig(a, gi, _), DeviceKey::Mig(b, other, _)) => (a, gi) == (b, other),
         _ => false,
@@ -250,7 +252,7 @@ fn share_memory(a: &DeviceKey, b: &DeviceKey) -> bool {
 
 /// What tells a MIG instance from its GPU and the other instances: its UUID, or its ids where NVML lists processes on an instance that
 /// it does not show. Empty for anything else.
-fn mig_name<'d>(key: &DeviceKey, device: &'d Device) -> Cow<'d, str> {
+pub(super) fn mig_name<'d>(key: &DeviceKey, device: &'d Device) -> Cow<'d, str> {
     match (key, &device.mig_uuid) {
         (_, Some(uuid)) => Cow::Borrowed(uuid),
         (DeviceKey::Mig(_, gi, ci), None) => Cow::Owned(format!("{gi}/{ci}")),
@@ -258,7 +260,7 @@ fn mig_name<'d>(key: &DeviceKey, device: &'d Device) -> Cow<'d, str> {
     }
 }
 
-fn gpu_uuid(key: &DeviceKey) -> &str {
+pub(super) fn gpu_uuid(key: &DeviceKey) -> &str {
     match key {
         DeviceKey::Gpu(uuid) | DeviceKey::Mig(uuid, _, _) | DeviceKey::Vgpu(uuid) => uuid,
     }

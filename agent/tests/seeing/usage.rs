@@ -156,6 +156,24 @@ async fn fault_k_gpm_measures_instances_between_samples_of_one_epoch() {
     sampler.shutdown().await;
 }
 
+/// One look is two samples where there are instances: what each does lies between them.
+#[test]
+fn devices_tells_how_busy_an_instance_is() {
+    let node = Node::new("h100x4");
+    node.edit(|scenario| scenario.slice("0", &["3g.40gb", "1g.10gb"]));
+    let pid = busy(&node, "0", Some(1), 60);
+    let (code, text) = crate::program::devices(&node, &["--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let devices = told["devices"].as_array().unwrap();
+    let holds = |device: &&serde_json::Value| {
+        let processes = device["processes"].as_array();
+        processes.is_some_and(|all| all.iter().any(|process| process["pid"] == pid))
+    };
+    let held = devices.iter().find(holds).expect("its instance");
+    let percent = held["utilization_percent"].as_u64();
+    assert_eq!((code, percent), (Some(0), Some(60)), "{held}");
+}
+
 /// Rule 10: on Ampere MIG there is no utilisation at all, and none is not 0.
 #[tokio::test]
 async fn rule_10_without_gpm_an_instance_says_unknown() {
