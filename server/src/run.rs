@@ -265,11 +265,16 @@ async fn each_minute(
 ) {
     let mut tick = tokio::time::interval(MINUTE);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
+        let stopped = tokio::select! {
+            () = stop.cancelled() => true,
+            _ = tick.tick() => false,
+        };
         limiter.forget_idle();
+        if stopped {
+            // The last minute's, which would be in no log.
+            ledger.denials().flush();
+            return;
+        }
         ledger.denials().pass(clock.wall());
     }
 }

@@ -31,7 +31,9 @@ use super::reply::{Reply, json_response, response_of};
 use super::routes::{Dialect, ROUTES, Route, dialect_of};
 use super::serve::Unread;
 use super::status::{Kind, Problem};
-use super::{freshness, generation, gpu_quota, instance, licence, native, quota_set, workspace};
+use super::{
+    freshness, generation, gpu_quota, instance, known, licence, native, quota_set, workspace,
+};
 use crate::auth::token::TokenError;
 use crate::auth::{Access, Principal, Role, SignedRequest};
 
@@ -194,6 +196,9 @@ async fn serve(
         written: AtomicU64::new(0),
     };
     progress.unread = false;
+    if route.access != Access::Open {
+        known::queries(&call, route.dialect)?;
+    }
     let reply = guarded((route.handler)(api, &call)).await;
     let written = call.written.into_inner();
     progress.written = (written > 0).then_some(Seq(written));

@@ -74,6 +74,11 @@ impl Fields {
         self.0.contains_key(name)
     }
 
+    /// The names of all fields, be they null.
+    pub(super) fn named(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Every field that is not null.
     pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))

@@ -16,6 +16,7 @@ mod gpu_quota;
 mod instance;
 mod json;
 mod kept;
+mod known;
 mod licence;
 mod names;
 mod native;

@@ -15,6 +15,11 @@ impl Query {
         Self(pairs.into_owned().collect())
     }
 
+    /// The names of all parameters.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The value of a parameter that may stand once.
     ///
     /// # Errors

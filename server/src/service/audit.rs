@@ -88,6 +88,11 @@ impl Denials {
         self.lock().log_before(now.0.div_euclid(MINUTE_MS));
     }
 
+    /// Logs all that is not logged yet, and forgets it: the server stops.
+    pub fn flush(&self) {
+        self.lock().log_before(i64::MAX);
+    }
+
     /// The last hour, newest minute first: its begin, who was denied what, how often.
     #[must_use]
     pub fn last_hour(&self) -> Vec<(Timestamp, Denial, Told)> {

@@ -4,7 +4,7 @@ mod node;
 mod races;
 mod taken;
 
-use gpuquota_tests::quota::GPU;
+use gpuquota_tests::quota::{GPU, purchase};
 use gpuquota_tests::rest::{Answer, Rest};
 use gpuquota_tests::server::Server;
 use serde_json::{Value, json};
@@ -246,6 +246,62 @@ async fn what_a_lease_may_not_be_is_refused() {
         assert_eq!(answer.status, 400, "{body}: {answer:?}");
     }
     assert_eq!(admin.get(LEASES).await.json()["leases"], json!([]));
+}
+
+#[tokio::test]
+async fn a_misspelt_word_is_refused_and_does_not_do_the_real_thing() {
+    let server = gpuquota_tests::pair::server(&[]).await;
+    let admin = server.admin();
+    let kept = purchase("default", 3);
+    admin.put("other", kept).await.expect_done();
+    let body = ask_for("a", 1, "count_only");
+    let mut ttl = body.clone();
+    ttl["ttl"] = json!(60);
+    let seq = server.seq().await;
+    let quota = "/api/v1/quotas/other";
+    for (method, path, body, says) in [
+        ("POST", "/api/v1/leases?dryrun=true", &body, "dry_run"),
+        ("POST", LEASES, &ttl, "ttl_seconds"),
+        ("GET", "/api/v1/nodes?stat=up", &Value::Null, "it takes"),
+        (
+            "PUT",
+            "/api/v1/settings",
+            &json!({"leasemode": "required"}),
+            "lease_mode",
+        ),
+        (
+            "PUT",
+            "/api/v1/settings?dry_run=true",
+            &json!({}),
+            "it takes none",
+        ),
+        (
+            "DELETE",
+            &format!("{quota}?dryrun=true&force=true"),
+            &Value::Null,
+            "dry_run",
+        ),
+        (
+            "DELETE",
+            &format!("{quota}?Force=true"),
+            &Value::Null,
+            "force",
+        ),
+        (
+            "PUT",
+            &format!("{quota}?on-excess=drain"),
+            &purchase("default", 1),
+            "on_excess",
+        ),
+    ] {
+        let answer = match body {
+            Value::Null => admin.send(method, path, &[], "").await,
+            body => admin.json(method, path, body).await,
+        };
+        assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
+        assert!(answer.text.contains(says), "{method} {path}: {answer:?}");
+    }
+    assert_eq!(server.seq().await, seq, "something was done");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{invalid, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
@@ -73,7 +73,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
 
 /// `POST /api/v1/bans` with `{"node": "…"}` or `{"serial": "…"}`.
 pub(in crate::rest) async fn post(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let who = banned(fields.text("node")?, fields.text("serial")?)?;
     call.submit(api, Command::Ban(who.clone(), true)).await?;
     let committed = api.ledger.read();

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::wire::none;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{invalid, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
@@ -49,7 +49,7 @@ async fn let_through(
     call: &Call,
     tenant: Option<&TenantName>,
 ) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let rule = || {
         let rule = format!("must be a whole number of seconds from 0 to {LONGEST_S}");
         invalid("for_seconds", rule)

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::wire::{none, number_of};
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, LONGEST_LIST, invalid, missing};
+use crate::rest::json::{LONGEST_LIST, invalid, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
@@ -109,7 +109,7 @@ pub(in crate::rest) struct GroupSaid<'a> {
 
 /// `PUT /api/v1/resource-groups/{group}`: the whole description; without `tenants` everybody may use it.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let max_time_s = match fields.text("max_time")? {
         None => None,
         Some(text) => run_time::parse(text)
@@ -142,7 +142,7 @@ pub(in crate::rest) async fn delete(api: &Api, call: &Call) -> Result<Reply, Pro
 /// `PUT /api/v1/resource-groups/{group}/card-limits/{accelerator}`: cards on one node, for one tenant or for everybody.
 pub(in crate::rest) async fn put_card_limit(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let rule = |_| "the accelerator must be gpu, dcu or mlu";
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let key = CardLimitKey {
         group: call.named("group", GroupName::new)?,
         tenant: fields.name("tenant", TenantName::new)?,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{invalid, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
@@ -29,7 +29,7 @@ pub(in crate::rest) struct Made {
 /// `POST /api/v1/nodes/{name}/join-tokens` with `{"sha256": "…", "ttl_seconds": 600}`.
 pub(in crate::rest) async fn post(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let node = call.named("name", NodeName::new)?;
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let hash = fields.text("sha256")?.ok_or_else(|| missing("sha256"))?;
     let hash = Digest::new(hash).map_err(|e| invalid("sha256", e))?;
     let ttl = fields.count("ttl_seconds")?.unwrap_or(DEFAULT_TTL_S);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, misnamed, missing};
+use crate::rest::json::{invalid, misnamed, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
@@ -72,7 +72,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
 
 /// `PUT /api/v1/models`: the whole entry of `gpu_model`, which stands in the body because it may hold slashes.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let quota_type = match fields.text("quota_type")? {
         None => None,
         Some(text) => match text.parse() {

@@ -218,7 +218,7 @@ impl<'a> Declared<'a> {
 /// `PUT /api/v1/nodes/{name}`: where a node stands and belongs, and what is in it; what the body leaves out stays.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let node = call.named("name", NodeName::new)?;
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let region = fields.name("region", Region::new)?;
     let declared = DeclareNode {
         node: node.clone(),

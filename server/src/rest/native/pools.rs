@@ -15,7 +15,7 @@ use super::wire::{lease_mode, none, shaped};
 use crate::chosen_enforcement::ChosenEnforcement;
 use crate::chosen_mode::ChosenMode;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, missing};
+use crate::rest::json::missing;
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
@@ -87,7 +87,7 @@ pub(in crate::rest) async fn get_region(api: &Api, call: &Call) -> Result<Reply,
 /// `PUT /api/v1/regions/{region}`: the whole description; without `site_id` it is part of the central site, without
 /// `lease_mode` the settings say whether leases are needed.
 pub(in crate::rest) async fn put_region(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let profile = RegionProfile {
         region: call.named("region", Region::new)?,
         display_name: fields.name("name", DisplayName::new)?,
@@ -154,7 +154,7 @@ pub(in crate::rest) async fn get_host(api: &Api, call: &Call) -> Result<Reply, P
 
 /// `PUT /api/v1/host-resources/{resource}`: which resource groups' nodes are such hosts.
 pub(in crate::rest) async fn put_host(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let groups = fields.names("resource_groups", MOST_NAMES, GroupName::new)?;
     let resource = HostResource {
         resource: call.named("resource", HostResourceName::new)?,

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::wire::{none, number_in_path};
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{invalid, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
@@ -67,7 +67,7 @@ pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Proble
 
 /// `PUT /api/v1/software-products/{id}`: the whole description.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let types = fields.names("vgpu_types", MOST_TYPES, HardwareName::new)?;
     let product = Product {
         id: ProductId(call.named("id", number_in_path)?),

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::wire::LimitField;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, misnamed};
+use crate::rest::json::misnamed;
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
@@ -72,7 +72,7 @@ pub(in crate::rest) async fn list(api: &Api, call: &Call) -> Result<Reply, Probl
 
 /// `PUT /api/v1/projects/{project}/resources/{type}`: replaces what was reported of this type, at this site.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let counter = Counter {
         quota: LimitField::optional(&fields, "quota")?.0,
         used: fields.count("used")?,

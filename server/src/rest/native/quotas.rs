@@ -16,7 +16,7 @@ use super::page;
 use super::wire::{none, shaped};
 use crate::chosen_enforcement::ChosenEnforcement;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, missing};
+use crate::rest::json::missing;
 use crate::rest::names;
 use crate::rest::on_excess::on_excess;
 use crate::rest::plan::PlanBody;
@@ -166,7 +166,7 @@ pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Proble
 
 /// `PATCH /api/v1/entitlements/{id}`: puts it out of force, or back into it.
 pub(in crate::rest) async fn patch(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let switch = SwitchQuota {
         quota: call.named("id", number)?,
         active: fields
@@ -190,7 +190,7 @@ pub(in crate::rest) async fn patch(api: &Api, call: &Call) -> Result<Reply, Prob
 
 /// `PUT /api/v1/entitlements/{id}/enforcement`: how far agents go about what counts on it beyond its limit.
 pub(in crate::rest) async fn put_enforcement(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     if !fields.has("enforcement") {
         return Err(missing("enforcement"));
     }

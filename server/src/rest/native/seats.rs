@@ -83,7 +83,7 @@ pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Proble
 
 /// `POST /api/v1/seats`: checks a licence out, or denies it when the quota has none left.
 pub(in crate::rest) async fn post(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let tenant = fields.name("tenant", TenantName::new)?;
     let tenant = tenant.ok_or_else(|| missing("tenant"))?;
     if !call.principal.sees(&tenant) {
@@ -107,7 +107,7 @@ pub(in crate::rest) async fn post(api: &Api, call: &Call) -> Result<Reply, Probl
 
 /// `POST /api/v1/seats/{id}/renew`: it ends so many seconds from now.
 pub(in crate::rest) async fn renew(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let ttl_ms = ttl_ms(&Fields::parse(&call.body)?)?;
+    let ttl_ms = ttl_ms(&call.fields()?)?;
     let seat = touched(api, call)?;
     let command = Command::RenewSeat { seat, ttl_ms };
     let written = call.write(api, Object::Seat(seat), command).await?;

@@ -67,7 +67,7 @@ pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Proble
 
 /// `PUT /api/v1/settings`: all of them; what the body leaves out is at its default.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let usual = Settings::default();
     let first = word_of(&fields, "consume_first", "must be purchase or assign")?;
     let mode = word_of(&fields, "lease_mode", "must be optional or required")?;

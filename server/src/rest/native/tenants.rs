@@ -12,7 +12,6 @@ use super::wire::{LimitField, lease_mode, number_of, shaped};
 use crate::chosen_enforcement::ChosenEnforcement;
 use crate::chosen_mode::ChosenMode;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::Fields;
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
@@ -99,7 +98,7 @@ pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Proble
 /// `PUT /api/v1/tenants/{tenant}`: makes it known, or changes what the body names.
 pub(in crate::rest) async fn put(api: &Api, call: &Call) -> Result<Reply, Problem> {
     let tenant = call.named("tenant", TenantName::new)?;
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let set = SetTenant {
         tenant: tenant.clone(),
         number: number_of(&fields, "id")?.map(TenantNumber),
@@ -145,7 +144,7 @@ pub(in crate::rest) async fn put_host_limit(api: &Api, call: &Call) -> Result<Re
         tenant: call.named("tenant", TenantName::new)?,
         resource: call.named("resource", HostResourceName::new)?,
     };
-    let limit = LimitField::required(&Fields::parse(&call.body)?, "hard_limit")?;
+    let limit = LimitField::required(&call.fields()?, "hard_limit")?;
     let command = Command::SetHostLimit(key.clone(), limit.0);
     call.submit(api, command).await?;
     Reply::ok(HostLimitBody {

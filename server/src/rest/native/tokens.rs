@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rest::call::{Api, Call};
-use crate::rest::json::{Fields, invalid, missing};
+use crate::rest::json::{invalid, missing};
 use crate::rest::names;
 use crate::rest::reply::Reply;
 use crate::rest::status::Problem;
@@ -24,7 +24,7 @@ pub(in crate::rest) struct Revoked {
 
 /// `POST /api/v1/tokens/revoke` with `{"token": "…"}`: the token is refused from the next request on.
 pub(in crate::rest) async fn revoke(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let fields = Fields::parse(&call.body)?;
+    let fields = call.fields()?;
     let token = fields.text("token")?.ok_or_else(|| missing("token"))?;
     let verified = api.tokens.token(token, api.clock.wall()).await;
     let verified = verified.map_err(|e| invalid("token", format!("cannot be revoked: {e}")))?;

@@ -13,6 +13,7 @@ pub(in crate::rest) fn list() -> Operation {
         "Tell whose certificates nodes have, and whom they trust",
         "As each node showed and said since this server started; what other servers of the ledger heard is not in it.",
     )
+    .past()
     .answers::<Listed>(json!({
         "nodes": [{ "node": "gpu02", "certificate_by": pin, "given_by": null, "trusts": [pin] }]
     }))

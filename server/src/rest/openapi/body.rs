@@ -1,5 +1,6 @@
 //! A JSON body as `rest::json::Fields` takes it: fields that must be there, and fields that null leaves out too.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use utoipa::ToSchema;
@@ -11,11 +12,12 @@ use utoipa::openapi::{Ref, RefOr};
 /// Schemas by their names in the document.
 pub(super) type Schemas = Vec<(String, RefOr<Schema>)>;
 
-/// The fields of one JSON object. Fields that it does not name are ignored by the parser (dialects D0.9).
+/// The fields of one JSON object. The five documents ignore fields that it does not name (dialects D0.9), the native API refuses them.
 pub(in crate::rest) struct Body {
     object: ObjectBuilder,
     schemas: Schemas,
     demanding: bool,
+    names: BTreeSet<String>,
 }
 
 impl Body {
@@ -25,6 +27,7 @@ impl Body {
             object: ObjectBuilder::new().schema_type(Type::Object),
             schemas: Vec::new(),
             demanding: false,
+            names: BTreeSet::new(),
         }
     }
 
@@ -83,6 +86,11 @@ impl Body {
         self.property(name, object.description(Some(description)))
     }
 
+    /// The names of its fields.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.names.clone()
+    }
+
     /// The schema, those that it refers to, and whether an empty body is refused.
     pub(super) fn parts(self) -> (RefOr<Schema>, Schemas, bool) {
         (self.object.into(), self.schemas, self.demanding)
@@ -90,6 +98,7 @@ impl Body {
 
     fn property(mut self, name: &str, schema: impl Into<RefOr<Schema>>) -> Self {
         self.object = self.object.property(name, schema);
+        self.names.insert(name.to_owned());
         self
     }
 

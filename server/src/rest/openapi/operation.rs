@@ -1,5 +1,7 @@
 //! What a route says of itself beyond its method, path, dialect and access.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -20,6 +22,8 @@ pub(in crate::rest) struct Operation {
     pub(super) description: &'static str,
     pub(super) parameters: Vec<Parameter>,
     pub(super) body: Option<RequestBody>,
+    /// The names of the body's fields.
+    pub(in crate::rest) fields: BTreeSet<String>,
     pub(super) status: StatusCode,
     pub(super) content: Vec<(&'static str, Content)>,
     /// A further answer of success.
@@ -42,6 +46,7 @@ impl Operation {
             description,
             parameters: Vec::new(),
             body: None,
+            fields: BTreeSet::new(),
             status: StatusCode::OK,
             content: Vec::new(),
             also: None,
@@ -55,6 +60,13 @@ impl Operation {
     /// One line for a list of operations.
     pub(in crate::rest) fn summary(&self) -> &'static str {
         self.summary
+    }
+
+    /// The names of its query parameters.
+    pub(in crate::rest) fn queries(&self) -> BTreeSet<String> {
+        let queries = self.parameters.iter();
+        let queries = queries.filter(|it| it.parameter_in == ParameterIn::Query);
+        queries.map(|it| it.name.clone()).collect()
     }
 
     /// A value in the path.
@@ -91,6 +103,7 @@ impl Operation {
 
     /// The JSON body with an example.
     pub(super) fn body(mut self, body: Body, example: Value) -> Self {
+        self.fields = body.names();
         let (schema, schemas, demanding) = body.parts();
         self.schemas.extend(schemas);
         let content = ContentBuilder::new()

@@ -11,7 +11,6 @@ use gpuquota_core::lease::Lease;
 
 use crate::auth::Role;
 use crate::rest::call::{Api, Call};
-use crate::rest::json::Fields;
 use crate::rest::reply::Reply;
 use crate::rest::status::{Kind, Problem};
 
@@ -52,7 +51,7 @@ pub(in crate::rest) async fn get(api: &Api, call: &Call) -> Result<Reply, Proble
 
 /// `POST /api/v1/leases`: promises devices, or says why not.
 pub(in crate::rest) async fn post(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let request = request::lease(&Fields::parse(&call.body)?)?;
+    let request = request::lease(&call.fields()?)?;
     let dry_run = call.query.switch("dry_run")?;
     may_write(call, &request.tenant)?;
     let outcome = ask(api, call, Command::RequestLease(request), dry_run).await?;
@@ -65,7 +64,7 @@ pub(in crate::rest) async fn post(api: &Api, call: &Call) -> Result<Reply, Probl
 
 /// `POST /api/v1/leases/{id}/renew`: it ends so many seconds from now, or when it is given back.
 pub(in crate::rest) async fn renew(api: &Api, call: &Call) -> Result<Reply, Problem> {
-    let ttl_ms = request::renewal(&Fields::parse(&call.body)?)?;
+    let ttl_ms = request::renewal(&call.fields()?)?;
     let dry_run = call.query.switch("dry_run")?;
     let command = Command::RenewLease {
         lease: touched(api, call)?,
