@@ -17,6 +17,8 @@ const ADDED: [&str; 3] = ["dry_run", "force", "on_excess"];
 
 struct Takes {
     fields: BTreeSet<String>,
+    /// Not looked at, and no mistake: what was read may be sent back.
+    answered: BTreeSet<String>,
     parameters: BTreeSet<String>,
 }
 
@@ -29,6 +31,7 @@ static TAKES: LazyLock<HashMap<(Method, &'static str), Takes>> = LazyLock::new(|
         let takes = Takes {
             parameters: operation.queries(),
             fields: operation.fields,
+            answered: operation.answered,
         };
         ((route.method.clone(), route.path), takes)
     });
@@ -43,11 +46,16 @@ impl Call {
     pub(super) fn fields(&self) -> Result<Fields, Problem> {
         let fields = Fields::parse(&self.body)?;
         let takes = TAKES.get(&(self.method.clone(), self.pattern));
-        let known = takes.map(|takes| &takes.fields);
-        let Some(known) = known else {
+        let Some(Takes {
+            fields: known,
+            answered,
+            ..
+        }) = takes
+        else {
             return Ok(fields);
         };
-        let other = fields.named().find(|name| !known.contains(*name));
+        let is_known = |name: &&str| known.contains(*name) || answered.contains(*name);
+        let other = fields.named().find(|name| !is_known(name));
         match other.map(|other| unknown("field", other, known)) {
             Some(refused) => Err(refused),
             None => Ok(fields),

@@ -242,7 +242,7 @@ async fn no_certificate_a_banned_one_and_a_wrong_token_take_nothing() {
         Err(why) => Err(Status::unauthenticated(why)),
     };
     assert!(taken.is_err());
-    let ban = json!({"node": "n1", "reason": "ticket 7"});
+    let ban = json!({"node": "n1"});
     let banned = admin.json("POST", "/api/v1/bans", &ban).await;
     assert!(banned.status < 300, "{banned:?}");
     let status = refused(ask(11, "a", 1)).await;

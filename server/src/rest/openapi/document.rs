@@ -18,7 +18,7 @@ use utoipa::openapi::{
 
 use super::body::collect;
 use super::faults::{self, DIALECTS};
-use super::operation::Operation;
+use super::operation::{Operation, closed};
 use super::problems::{self, header};
 use crate::auth::Access;
 use crate::rest::credential::Carrier;
@@ -255,7 +255,10 @@ fn path_operation(route: &Route, operation: Operation) -> PathOperation {
     }
     built = built
         .parameter_ref(shared("RequestId"))
-        .request_body(operation.body);
+        .request_body(match route.dialect {
+            Dialect::Native => operation.body.map(|body| closed(body, &operation.answered)),
+            _ => operation.body,
+        });
     match route.access {
         // Nothing is asked of the caller.
         Access::Open => built.securities(Some([])).build(),

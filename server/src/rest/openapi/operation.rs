@@ -7,7 +7,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
-use utoipa::openapi::{Content, ContentBuilder, Required};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType};
+use utoipa::openapi::{Content, ContentBuilder, RefOr, Required};
 
 use super::body::{Body, Schemas, collect, reference};
 use crate::rest::names::Moment;
@@ -24,6 +25,8 @@ pub(in crate::rest) struct Operation {
     pub(super) body: Option<RequestBody>,
     /// The names of the body's fields.
     pub(in crate::rest) fields: BTreeSet<String>,
+    /// The names of the answer's fields.
+    pub(in crate::rest) answered: BTreeSet<String>,
     pub(super) status: StatusCode,
     pub(super) content: Vec<(&'static str, Content)>,
     /// A further answer of success.
@@ -47,6 +50,7 @@ impl Operation {
             parameters: Vec::new(),
             body: None,
             fields: BTreeSet::new(),
+            answered: BTreeSet::new(),
             status: StatusCode::OK,
             content: Vec::new(),
             also: None,
@@ -125,6 +129,7 @@ impl Operation {
     /// 200 with this body.
     pub(super) fn answers<T: ToSchema>(mut self, example: Value) -> Self {
         collect::<T>(&mut self.schemas);
+        self.answered.extend(properties(&T::schema()));
         let content = ContentBuilder::new()
             .schema(Some(reference::<T>()))
             .example(Some(example));
@@ -194,4 +199,32 @@ impl Operation {
         self.parameters.push(parameter.build());
         self
     }
+}
+
+fn properties(schema: &RefOr<Schema>) -> Vec<String> {
+    match schema {
+        RefOr::T(Schema::Object(object)) => object.properties.keys().cloned().collect(),
+        RefOr::T(Schema::AllOf(all)) => all.items.iter().flat_map(properties).collect(),
+        RefOr::T(_) | RefOr::Ref(_) => Vec::new(),
+    }
+}
+
+/// Says of a body that it may hold no other fields but those of the answer, which are not looked at: what was read may be sent back.
+pub(super) fn closed(mut body: RequestBody, answered: &BTreeSet<String>) -> RequestBody {
+    for content in body.content.values_mut() {
+        let RefOr::T(content) = content else { continue };
+        let Some(RefOr::T(Schema::Object(object))) = &mut content.schema else {
+            continue;
+        };
+        for name in answered {
+            let any = || {
+                let any = ObjectBuilder::new().schema_type(SchemaType::AnyValue);
+                let ignored = "Not looked at: what an answer says may be sent back with it.";
+                any.description(Some(ignored)).into()
+            };
+            object.properties.entry(name.clone()).or_insert_with(any);
+        }
+        object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    }
+    body
 }
