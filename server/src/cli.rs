@@ -194,6 +194,9 @@ pub struct RetireNode {
     /// Also while it is heard, and while its devices are leased
     #[arg(long)]
     pub force: bool,
+    /// Why, for the audit
+    #[arg(long)]
+    pub reason: Option<String>,
 }
 
 /// Arguments of `forget-gpu`.
@@ -208,6 +211,9 @@ pub struct ForgetGpu {
     /// Also while its node is heard, and while it is leased
     #[arg(long)]
     pub force: bool,
+    /// Why, for the audit
+    #[arg(long)]
+    pub reason: Option<String>,
 }
 
 /// What to do with the journal. Ends with 3 when a check finds something damaged or different, with 1 when the command
@@ -247,6 +253,9 @@ pub enum Journal {
         /// Only compare, change nothing, and name what differs; also beside a running server
         #[arg(long)]
         check: bool,
+        /// Why, for the audit
+        #[arg(long)]
+        reason: Option<String>,
     },
     /// Move old rows into a file, leaving a base that stands for them; the server must be stopped
     Archive {
@@ -259,6 +268,9 @@ pub enum Journal {
         /// File to write; keep it
         #[arg(long)]
         out: PathBuf,
+        /// Why, for the audit
+        #[arg(long)]
+        reason: Option<String>,
     },
     /// Give out numbers that were never given out, after a database was put back by other means than `restore`; the
     /// servers must be stopped
@@ -269,6 +281,9 @@ pub enum Journal {
         /// Lowest incarnation to begin; one more than the last when left out
         #[arg(long, default_value = "0", value_parser = incarnation)]
         incarnation: Incarnation,
+        /// Why, for the audit
+        #[arg(long)]
+        reason: Option<String>,
     },
 }
 
@@ -298,6 +313,9 @@ pub struct Restore {
     /// Lowest incarnation to begin, when the ledger that was restored last is lost: one more than its own
     #[arg(long, default_value = "0", value_parser = incarnation)]
     pub incarnation: Incarnation,
+    /// Why, for the audit
+    #[arg(long)]
+    pub reason: Option<String>,
 }
 
 fn row(text: &str) -> Result<Seq, &'static str> {

@@ -13,6 +13,7 @@ use gpuquota_server::clock::{Clock as _, SystemClock};
 use gpuquota_server::config::Config;
 use gpuquota_server::examples::{self, Caller};
 use gpuquota_server::journal::{self, archive, backup, export, rebuild, restore, verify};
+use gpuquota_server::service::Origin;
 use gpuquota_server::{init, join_token, migrate, rotate, run, telemetry};
 use http::Method;
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,12 +67,24 @@ async fn command(command: Command) -> anyhow::Result<()> {
         }
         Command::LoadExamples(args) => load_examples(args).await,
         Command::RetireNode(args) => {
-            forget(&args.dir, &format!("nodes/{}", args.node), args.force).await?;
+            forget(
+                &args.dir,
+                &format!("nodes/{}", args.node),
+                args.force,
+                args.reason,
+            )
+            .await?;
             println!("node {} is forgotten", args.node);
             Ok(())
         }
         Command::ForgetGpu(args) => {
-            forget(&args.dir, &format!("gpus/{}", args.gpu), args.force).await?;
+            forget(
+                &args.dir,
+                &format!("gpus/{}", args.gpu),
+                args.force,
+                args.reason,
+            )
+            .await?;
             println!("GPU {} may be reported by any node now", args.gpu);
             Ok(())
         }
@@ -98,7 +111,14 @@ async fn command(command: Command) -> anyhow::Result<()> {
         }
         Command::Restore(args) => {
             let clock = Arc::new(SystemClock::default());
-            let done = restore::restore(&args.dir, &args.from, args.incarnation, clock).await?;
+            let done = restore::restore(
+                &args.dir,
+                &args.from,
+                args.incarnation,
+                clock,
+                Origin::operator(args.reason),
+            )
+            .await?;
             println!("{done}");
             Ok(())
         }
@@ -115,12 +135,23 @@ async fn look_after(command: Journal) -> anyhow::Result<String> {
             let out = (out.as_os_str() != STDOUT).then_some(out);
             export::export(&dir, from, to, out.as_deref()).await
         }
-        Journal::Rebuild { dir, check: true } => rebuild::check(&dir).await,
-        Journal::Rebuild { dir, check: false } => rebuild::rebuild(&dir, clock).await,
-        Journal::NewIncarnation { dir, incarnation } => {
-            restore::begin(&dir, incarnation, clock).await
+        Journal::Rebuild {
+            dir, check: true, ..
+        } => rebuild::check(&dir).await,
+        Journal::Rebuild { dir, reason, .. } => {
+            rebuild::rebuild(&dir, clock, Origin::operator(reason)).await
         }
-        Journal::Archive { dir, before, out } => archive::archive(&dir, before, &out, clock).await,
+        Journal::NewIncarnation {
+            dir,
+            incarnation,
+            reason,
+        } => restore::begin(&dir, incarnation, clock, Origin::operator(reason)).await,
+        Journal::Archive {
+            dir,
+            before,
+            out,
+            reason,
+        } => archive::archive(&dir, before, &out, clock, Origin::operator(reason)).await,
     }
 }
 
@@ -189,8 +220,8 @@ async fn ban(args: Ban) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn forget(dir: &Path, what: &str, force: bool) -> anyhow::Result<()> {
-    let caller = Caller::of_dir(dir).await?;
+async fn forget(dir: &Path, what: &str, force: bool, reason: Option<String>) -> anyhow::Result<()> {
+    let caller = Caller::of_dir(dir).await?.because(reason);
     let path = format!("/api/v1/{what}?force={force}");
     let answer = caller.call(&Method::DELETE, &path, None).await;
     caller.close().await;

@@ -41,7 +41,7 @@ async fn an_archived_journal_is_served_checked_with_its_archive_and_exported() {
     let archived = |server: &Server| {
         output(
             journal(server, "archive")
-                .args(["--before", "8", "--out"])
+                .args(["--before", "8", "--reason", "ticket 4", "--out"])
                 .arg(&archive),
         )
     };
@@ -60,6 +60,11 @@ async fn an_archived_journal_is_served_checked_with_its_archive_and_exported() {
     assert_eq!(sql(&server.ledger(), "SELECT min(seq) FROM journal"), "8");
 
     server.serve().await;
+    let audit = server.admin().get("/api/v1/audit").await.json();
+    let changes = audit["changes"].as_array().unwrap();
+    let by = format!("operator:{}", rustix::process::getuid().as_raw());
+    let its = |row: &&serde_json::Value| row["actor"] == by.as_str() && row["reason"] == "ticket 4";
+    assert_eq!(changes.iter().filter(its).count(), 1, "{audit}");
     assert_eq!(server.admin().quotas().await, before);
     grown(&server, 11, 12).await;
     let told = verified(&server.dir);

@@ -85,10 +85,15 @@ async fn a_gpu_moves_to_another_node_and_the_empty_one_is_retired() {
     })
     .await;
 
-    let (done, said) = forget(&server, &["retire-node", "--node", "n1"]);
+    let (done, said) = forget(
+        &server,
+        &["retire-node", "--node", "n1", "--reason", "sold"],
+    );
     assert!(done && said.contains("n1 is forgotten"), "{said}");
     let listed = admin.get("/api/v1/nodes").await.json();
     assert!(!listed.to_string().contains("\"n1\""), "{listed}");
+    let audit = admin.get("/api/v1/audit").await.json();
+    assert!(audit.to_string().contains("\"reason\":\"sold\""), "{audit}");
     let (done, said) = forget(&server, &["retire-node", "--node", "n1"]);
     assert!(!done && said.contains("there is no node n1"), "{said}");
     // An agent that comes back after all is a new node, once the operator says that it is there.

@@ -21,7 +21,7 @@ use super::draft::Draft;
 use super::{Damage, Held, export, files, submit};
 use crate::clock::Clock;
 use crate::rest;
-use crate::service::{self, Committed};
+use crate::service::{self, Committed, Origin};
 use crate::store::{Hash, Store};
 
 const PAGE: u32 = 10_000;
@@ -57,9 +57,10 @@ pub async fn archive(
     before: Before,
     out: &Path,
     clock: Arc<dyn Clock>,
+    by: Origin,
 ) -> anyhow::Result<String> {
     let held = Held::take(dir).await?;
-    let archived = archive_rows(held.store.clone(), before, out, clock).await;
+    let archived = archive_rows(held.store.clone(), before, out, clock, by).await;
     held.store.close().await;
     archived
 }
@@ -73,6 +74,7 @@ pub async fn archive_rows(
     before: Before,
     out: &Path,
     clock: Arc<dyn Clock>,
+    by: Origin,
 ) -> anyhow::Result<String> {
     let Some(through) = last_before(&*store, before).await? else {
         return Ok("no rows are that old; nothing was changed".to_owned());
@@ -88,7 +90,7 @@ pub async fn archive_rows(
     };
     store.put_base(&base).await?;
     if !noted.contains(&note) {
-        submit(store.clone(), clock, last, Command::NoteArchive(note)).await?;
+        submit(store.clone(), clock, last, Command::NoteArchive(note), by).await?;
     }
     let rows = store.drop_archived(&base).await?;
     if rows == 0 {

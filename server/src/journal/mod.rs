@@ -92,12 +92,13 @@ pub(crate) fn ledger_file(config: &Config) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Journals one command of the server itself, as the server would.
+/// Journals one command without a server, as a server would.
 pub(crate) async fn submit(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     committed: Committed,
     command: Command,
+    by: Origin,
 ) -> anyhow::Result<()> {
     let settings = BatcherSettings {
         queue: 1,
@@ -106,7 +107,7 @@ pub(crate) async fn submit(
     };
     let stop = CancellationToken::new();
     let (ledger, batcher) = service::start(store, clock, None, committed, settings, stop.clone());
-    let submitted = ledger.submit(command, Origin::server()).await;
+    let submitted = ledger.submit(command, by).await;
     stop.cancel();
     batcher.await?;
     submitted?;

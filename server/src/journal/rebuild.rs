@@ -16,7 +16,7 @@ use super::{Damage, Held, look, stamp, submit};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::open;
-use crate::service::{self, Committed, Snapshots};
+use crate::service::{self, Committed, Origin, Snapshots};
 use crate::store::Store;
 
 const PAGE: u32 = 10_000;
@@ -72,14 +72,19 @@ pub async fn check(dir: &Path) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// When a server runs, the journal does not fold, or files cannot be written.
-pub async fn rebuild(dir: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<String> {
+pub async fn rebuild(dir: &Path, clock: Arc<dyn Clock>, by: Origin) -> anyhow::Result<String> {
     let held = Held::take(dir).await?;
-    let rebuilt = renew(dir, &held, clock).await;
+    let rebuilt = renew(dir, &held, clock, by).await;
     held.store.close().await;
     rebuilt
 }
 
-async fn renew(dir: &Path, held: &Held, clock: Arc<dyn Clock>) -> anyhow::Result<String> {
+async fn renew(
+    dir: &Path,
+    held: &Held,
+    clock: Arc<dyn Clock>,
+    by: Origin,
+) -> anyhow::Result<String> {
     let snapshots = open::snapshots(dir, &held.config);
     let (fold, verdicts) = compare(&*held.store, &snapshots).await?;
     let mut lines = Vec::new();
@@ -96,7 +101,7 @@ async fn renew(dir: &Path, held: &Held, clock: Arc<dyn Clock>) -> anyhow::Result
     let written = snapshots.write_file(&fold.last);
     let (seq, digest) = written.context("cannot write the new snapshot")?;
     let command = Command::NoteSnapshot { seq, digest };
-    submit(held.store.clone(), clock, fold.last, command).await?;
+    submit(held.store.clone(), clock, fold.last, command, by).await?;
     lines.push(format!(
         "a snapshot of rows up to {seq} was written and noted in the journal"
     ));

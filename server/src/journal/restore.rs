@@ -20,7 +20,7 @@ use super::{Damage, Held, ledger_file, stamp, submit};
 use crate::clock::Clock;
 use crate::config::{Config, FILE};
 use crate::open;
-use crate::service::{self, Committed, Snapshots};
+use crate::service::{self, Committed, Origin, Snapshots};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 
@@ -38,6 +38,7 @@ pub async fn restore(
     from: &Path,
     at_least: Incarnation,
     clock: Arc<dyn Clock>,
+    by: Origin,
 ) -> anyhow::Result<String> {
     let source = from.join(LEDGER);
     if !source.exists() {
@@ -63,6 +64,7 @@ pub async fn restore(
         &old,
         at_least,
         clock.clone(),
+        by,
     );
     let committed = match restored.await {
         Ok(committed) => committed,
@@ -116,12 +118,13 @@ pub async fn begin(
     dir: &Path,
     at_least: Incarnation,
     clock: Arc<dyn Clock>,
+    by: Origin,
 ) -> anyhow::Result<String> {
     let held = Held::take(dir).await?;
     let begun = async {
         let committed = service::whole(&*held.store, |_, _| {}).await?.committed;
         let command = Command::Restore(at_least, None);
-        submit(held.store.clone(), clock, committed, command).await?;
+        submit(held.store.clone(), clock, committed, command, by).await?;
         let committed = service::whole(&*held.store, |_, _| {}).await?.committed;
         anyhow::Ok(committed.state.incarnation())
     }
@@ -234,6 +237,7 @@ async fn stage(
     old: &End,
     at_least: Incarnation,
     clock: Arc<dyn Clock>,
+    by: Origin,
 ) -> anyhow::Result<Committed> {
     remove(staged)?;
     for side in ["", "-wal"] {
@@ -254,7 +258,7 @@ async fn stage(
         }
         let at_least = at_least.max(old.incarnation.next());
         let command = Command::Restore(at_least, old.head.clone());
-        submit(store.clone(), clock, committed, command).await?;
+        submit(store.clone(), clock, committed, command, by).await?;
         anyhow::Ok(service::whole(&*store, |_, _| {}).await?.committed)
     }
     .await;

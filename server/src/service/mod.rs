@@ -57,7 +57,7 @@ pub struct Committed {
 /// Who asks, for the journal and for repetitions.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// `admin:SUBJECT`, `node:NAME`, `server`.
+    /// `admin:SUBJECT`, `node:NAME`, `operator:UID`, `server`.
     pub actor: String,
     /// Request id of the call.
     pub request_id: Option<String>,
@@ -72,6 +72,16 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Whoever sits at this host, by user id (getuid(2)), with no server between.
+    #[must_use]
+    pub fn operator(reason: Option<String>) -> Self {
+        Self {
+            actor: format!("operator:{}", rustix::process::getuid().as_raw()),
+            reason,
+            ..Self::server()
+        }
+    }
+
     /// The server itself.
     #[must_use]
     pub fn server() -> Self {

@@ -83,7 +83,14 @@ async fn archive(dir: &Path, before: u64, out: &str) -> anyhow::Result<String> {
     let store: Arc<dyn Store> = Arc::new(open(dir).await);
     let before = Before::Row(Seq(before));
     let clock = SetClock::new(START + 1);
-    let archived = archive_rows(store.clone(), before, &dir.join(out), clock).await;
+    let archived = archive_rows(
+        store.clone(),
+        before,
+        &dir.join(out),
+        clock,
+        Origin::operator(None),
+    )
+    .await;
     store.close().await;
     archived
 }
@@ -110,7 +117,14 @@ async fn case_42_an_archive_interrupted_at_any_step_leaves_the_same_ledger_and_i
             at,
         });
         let (out, clock) = (dir.join("old.jsonl"), SetClock::new(START + 1));
-        let cut = archive_rows(store.clone(), Before::Row(Seq(11)), &out, clock).await;
+        let cut = archive_rows(
+            store.clone(),
+            Before::Row(Seq(11)),
+            &out,
+            clock,
+            Origin::operator(None),
+        )
+        .await;
         assert!(cut.is_err(), "step {at} was reached");
         store.close().await;
         assert_eq!(folded(dir).await, before, "after step {at}");
@@ -200,14 +214,21 @@ async fn an_archive_by_date_takes_the_rows_of_before_it_and_a_file_that_is_somet
         ("no/where.jsonl", "cannot write"),
     ] {
         let clock = SetClock::new(START + HOUR);
-        let refused = archive_rows(store.clone(), before, &dir.join(out), clock).await;
+        let refused = archive_rows(
+            store.clone(),
+            before,
+            &dir.join(out),
+            clock,
+            Origin::operator(None),
+        )
+        .await;
         let refused = format!("{:#}", refused.unwrap_err());
         assert!(refused.contains(reason), "{refused}");
         assert_eq!(rows(dir).await, kept);
     }
     let out = dir.join("by-date.jsonl");
     let clock = SetClock::new(START + HOUR);
-    archive_rows(store.clone(), before, &out, clock)
+    archive_rows(store.clone(), before, &out, clock, Origin::operator(None))
         .await
         .unwrap();
     store.close().await;
@@ -267,10 +288,17 @@ async fn case_42_an_interrupted_archive_is_finished_on_each_database_and_others_
             });
             let old = Before::Row(Seq(7));
             let (out, clock) = (place.dir.path().join("old"), SetClock::new(START));
-            let cut = archive_rows(store.clone(), old, &out, clock.clone()).await;
+            let cut = archive_rows(
+                store.clone(),
+                old,
+                &out,
+                clock.clone(),
+                Origin::operator(None),
+            )
+            .await;
             assert!(cut.is_err(), "step {at} was reached");
             // Beyond its last step it goes through.
-            let again = archive_rows(store.clone(), old, &out, clock).await;
+            let again = archive_rows(store.clone(), old, &out, clock, Origin::operator(None)).await;
             let again = again.unwrap();
             assert_eq!(again.contains("nothing was changed"), at == 5, "{again}");
             let whole = service::whole(&*store, |_, _| {}).await.unwrap();

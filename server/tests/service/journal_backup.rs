@@ -21,7 +21,14 @@ async fn take(dir: &Path, name: &str) -> PathBuf {
 
 async fn put_back(dir: &Path, from: &Path, at_least: u32) -> anyhow::Result<String> {
     let clock = SetClock::new(START + 10);
-    restore::restore(dir, from, Incarnation(at_least), clock).await
+    restore::restore(
+        dir,
+        from,
+        Incarnation(at_least),
+        clock,
+        Origin::operator(None),
+    )
+    .await
 }
 
 /// The numbers of all quotas, of all tenants and of a new session.
@@ -252,7 +259,7 @@ async fn a_database_that_was_put_back_by_other_means_begins_an_incarnation_by_co
     twelve_rows(dir).await;
     for (at_least, begun) in [(0, 1), (5, 5), (2, 6)] {
         let clock = SetClock::new(START);
-        let said = restore::begin(dir, Incarnation(at_least), clock).await;
+        let said = restore::begin(dir, Incarnation(at_least), clock, Origin::operator(None)).await;
         let said = said.unwrap();
         assert!(
             said.contains(&format!("incarnation {begun} begins")),

@@ -78,7 +78,7 @@ async fn a_snapshot_that_says_something_else_is_named_with_its_rows_and_replaced
     assert!(wrong.to_string().contains("digest"), "{wrong}");
 
     let before = folded(dir).await;
-    let said = rebuild::rebuild(dir, SetClock::new(START + 1))
+    let said = rebuild::rebuild(dir, SetClock::new(START + 1), Origin::operator(None))
         .await
         .unwrap();
     assert!(said.contains("moved aside to"), "{said}");
@@ -113,7 +113,7 @@ async fn one_of_rows_that_the_journal_does_not_have_is_no_difference_but_is_move
         said.contains("rows that the journal does not have"),
         "{said}"
     );
-    rebuild::rebuild(dir, SetClock::new(START + 1))
+    rebuild::rebuild(dir, SetClock::new(START + 1), Origin::operator(None))
         .await
         .unwrap();
     let names = snapshots(dir);
@@ -136,11 +136,13 @@ async fn what_changes_something_is_refused_while_a_server_runs_and_what_reads_is
         .unwrap();
     rebuild::check(dir).await.unwrap();
     verify::verify(Some(dir), &[]).await.unwrap();
-    let refused = rebuild::rebuild(dir, SetClock::new(START))
+    let refused = rebuild::rebuild(dir, SetClock::new(START), Origin::operator(None))
         .await
         .unwrap_err();
     assert!(refused.is::<InUse>(), "{refused}");
     assert_eq!(exit_status(&refused), 1);
     server.close().await;
-    rebuild::rebuild(dir, SetClock::new(START)).await.unwrap();
+    rebuild::rebuild(dir, SetClock::new(START), Origin::operator(None))
+        .await
+        .unwrap();
 }

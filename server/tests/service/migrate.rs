@@ -90,7 +90,14 @@ async fn a_journal_whose_old_rows_are_archived_is_copied_with_the_base_that_stan
     };
     let out = base.dir.path().join("old.jsonl");
     let before = Before::Row(Seq(30));
-    let archived = archive(&dir, before, &out, SetClock::new(START)).await;
+    let archived = archive(
+        &dir,
+        before,
+        &out,
+        SetClock::new(START),
+        Origin::operator(None),
+    )
+    .await;
     archived.unwrap();
     for copied in [12, 0] {
         let report = sqlite_to_postgres(&dir, &file).await.unwrap();
