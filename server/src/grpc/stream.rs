@@ -204,12 +204,7 @@ impl Conversation {
                 () = superseded.cancelled() => {
                     break Err(Status::aborted("a newer session of this node took over"));
                 }
-                () = barred.cancelled() => {
-                    let committed = self.service.ledger.read();
-                    let why = admitted(&self.peer, &committed.state)
-                        .and_then(|()| trusted(&self.peer, &self.service.trusting));
-                    break Err(why.err().unwrap_or_else(|| Status::unavailable("connect again")));
-                }
+                () = barred.cancelled() => break Err(Status::unavailable("connect again")),
                 () = stop.cancelled() => break Err(Status::unavailable("the server is stopping")),
                 () = &mut certificate_end => {
                     break Err(expired());
@@ -253,6 +248,10 @@ impl Conversation {
             }
         };
         if let Err(status) = end {
+            // Whatever noticed it first, who is refused by now learns that.
+            let why = admitted(&self.peer, &self.service.ledger.read().state)
+                .and_then(|()| trusted(&self.peer, &self.service.trusting));
+            let status = why.err().unwrap_or(status);
             tracing::warn!(
                 node.name = %self.peer.node, session.id = self.session.0,
                 grpc.code = ?status.code(), reason = status.message(), "a session was ended"
